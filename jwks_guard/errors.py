@@ -1,0 +1,196 @@
+"""Every error that leaves this library.
+
+JWKSGuardError
+|- ConfigurationError (also a ValueError)     at construction or start
+|- InvalidRequestError                   400  malformed Authorization, two credentials
+|- InvalidTokenError                     401  the token's fault
+|  |- MalformedTokenError                     not a compact JWS with JSON objects in it
+|  |- UnsupportedTokenError                   JWE, opaque token, critical header extension
+|  |- AlgorithmNotAllowedError
+|  |- TokenTypeError
+|  |- UnknownKeyError                         the issuer does not publish this kid
+|  |- RemovedKeyError                         the issuer published this kid and withdrew it
+|  |- RevokedKeyError                         this kid or key is distrusted here
+|  |- InvalidSignatureError
+|  |- InvalidClaimError
+|  |- MissingClaimError
+|  |- TokenExpiredError
+|  `- TokenNotYetValidError
+|- InsufficientScopeError                403
+|- KeysUnavailableError                  503  our fault: no key that may be trusted now
+|  `- AmbiguousKeyError                       the issuer published two keys for one kid
+|- DistrustNotSharedError                     refused here, but not written down or passed on
+`- RevocationRefusedError                     it would leave no trusted key
+
+No message holds a token, a claim's value or a secret.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class JWKSGuardError(Exception):
+    """Base of all errors of this library.
+
+    `code` is a stable string for logs and metrics, `http_status` the status an API answers with.
+    """
+
+    code: ClassVar[str] = "error"
+    http_status: ClassVar[int] = 500
+
+
+class ConfigurationError(JWKSGuardError, ValueError):
+    """An argument or a file can't be used; the message names it and says what to write instead."""
+
+    code = "configuration"
+
+
+class InvalidRequestError(JWKSGuardError):
+    """The request carries its credentials in a way RFC 6750 section 3.1 calls invalid_request."""
+
+    code = "invalid_request"
+    http_status = 400
+
+
+class InvalidTokenError(JWKSGuardError):
+    """The token can't be accepted, and that is the token's fault (RFC 6750: invalid_token)."""
+
+    code = "invalid_token"
+    http_status = 401
+
+
+class MalformedTokenError(InvalidTokenError):
+    """Not a compact JWS (RFC 7515 section 3.1) whose header and payload are JSON objects."""
+
+    code = "malformed_token"
+
+
+class UnsupportedTokenError(InvalidTokenError):
+    """A kind of token that this library does not verify: JWE, opaque, or with `crit`."""
+
+    code = "unsupported_token"
+
+
+class AlgorithmNotAllowedError(InvalidTokenError):
+    """The header's `alg` is not on the allow-list or not the one its key is bound to."""
+
+    code = "algorithm_not_allowed"
+
+
+class TokenTypeError(InvalidTokenError):
+    """The header's `typ` is not one of the accepted token types (RFC 8725 section 3.11)."""
+
+    code = "token_type"
+
+
+class UnknownKeyError(InvalidTokenError):
+    """The issuer, asked recently, does not publish the token's `kid`."""
+
+    code = "unknown_key"
+
+
+class RemovedKeyError(InvalidTokenError):
+    """The issuer published the token's `kid` before and has withdrawn it."""
+
+    code = "removed_key"
+
+
+class RevokedKeyError(InvalidTokenError):
+    """The token's `kid`, or the key behind it, is distrusted on this instance."""
+
+    code = "revoked_key"
+
+
+class InvalidSignatureError(InvalidTokenError):
+    """The signature does not verify under the key that the token names."""
+
+    code = "invalid_signature"
+
+
+class InvalidClaimError(InvalidTokenError):
+    """The claim named by `claim` has a value or a type that is not accepted."""
+
+    code = "invalid_claim"
+
+    def __init__(self, message: str, claim: str) -> None:
+        super().__init__(message, claim)
+        self.claim = claim
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class MissingClaimError(InvalidTokenError):
+    """The required claim named by `claim` is not in the token."""
+
+    code = "missing_claim"
+
+    def __init__(self, message: str, claim: str) -> None:
+        super().__init__(message, claim)
+        self.claim = claim
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class TokenExpiredError(InvalidTokenError):
+    """The token's `exp` (or its `max_token_age`) has passed."""
+
+    code = "token_expired"
+
+
+class TokenNotYetValidError(InvalidTokenError):
+    """The token's `nbf` (or, with `max_token_age`, its `iat`) lies ahead."""
+
+    code = "token_not_yet_valid"
+
+
+class InsufficientScopeError(JWKSGuardError):
+    """A good token that does not grant `required`, the scopes this request needs."""
+
+    code = "insufficient_scope"
+    http_status = 403
+
+    def __init__(self, message: str, required: tuple[str, ...] = ()) -> None:
+        super().__init__(message, required)
+        self.required = required
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class KeysUnavailableError(JWKSGuardError):
+    """No key may be trusted at the moment; ask again in `retry_after` seconds."""
+
+    code = "keys_unavailable"
+    http_status = 503
+
+    def __init__(self, message: str, retry_after: float = 1.0) -> None:
+        super().__init__(message, retry_after)
+        self.retry_after = retry_after
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class AmbiguousKeyError(KeysUnavailableError):
+    """The issuer published two different keys that both fit this kid and algorithm."""
+
+    code = "ambiguous_key"
+
+
+class DistrustNotSharedError(JWKSGuardError):
+    """This instance refuses the key already, but the decision was not stored or passed on.
+
+    Repeat the call once the cause named in the message is mended.
+    """
+
+    code = "distrust_not_shared"
+
+
+class RevocationRefusedError(JWKSGuardError):
+    """Doing this would refuse every token of the issuer; nothing was changed."""
+
+    code = "revocation_refused"
+    http_status = 409
