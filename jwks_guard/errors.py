@@ -38,6 +38,8 @@ class JWKSGuardError(Exception):
 
     code: ClassVar[str] = "error"
     http_status: ClassVar[int] = 500
+    kid: str | None = None
+    """The key that the refused token names, where it was read: untrusted text."""
 
 
 class ConfigurationError(JWKSGuardError, ValueError):

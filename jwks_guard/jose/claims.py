@@ -1,0 +1,145 @@
+"""The rules for a claims set, compiled once per verifier; the time is an argument (RFC 7519)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, TypeGuard
+
+from jwks_guard.errors import (
+    InvalidClaimError,
+    InvalidTokenError,
+    MalformedTokenError,
+    MissingClaimError,
+    TokenExpiredError,
+    TokenNotYetValidError,
+)
+
+# From year 1 to the end of year 9999, as datetime knows them: beyond is an invalid claim, and never
+# an overflow further on.
+_FIRST_DATE = -62_135_596_800
+_LAST_DATE = 253_402_300_799
+_CONTAINERS = frozenset({dict, list})
+_STRING = frozenset({str})
+
+MAX_DEPTH = 64
+"""Levels of nesting in a token's JSON, far beyond what claims have."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimsPolicy:
+    """What a claims set has to say to be accepted.
+
+    issuer: exactly the `iss`. audiences: one of them is in `aud`. leeway: seconds that the issuer's
+    clock may be off. required_claims: present and not null, besides `iss` and `aud`.
+    max_token_age: seconds since `iat`, which it then requires.
+    """
+
+    issuer: str
+    audiences: frozenset[str]
+    leeway: float
+    required_claims: tuple[str, ...]
+    max_token_age: float | None
+
+    def check(self, claims: dict[str, Any], now: float) -> float:
+        """Give the end of acceptance in epoch seconds, `math.inf` if nothing ends it.
+
+        claims: as parsed, their signature verified. now: epoch seconds.
+
+        Raises InvalidClaimError, MissingClaimError, TokenExpiredError and TokenNotYetValidError.
+        """
+        self._check_parties(claims)
+        until = self._check_times(claims, now)
+        for name in self.required_claims:
+            if claims.get(name) is None:
+                raise _missing(name)
+        return until
+
+    def _check_parties(self, claims: dict[str, Any]) -> None:
+        if claims.get("iss") != self.issuer:
+            raise _refusal(claims, "iss", "is not the configured issuer")
+        aud = claims.get("aud")
+        audiences = [aud] if isinstance(aud, str) else aud
+        if not _is_array_of_strings(audiences):
+            raise _refusal(claims, "aud", "is not a string or an array of strings")
+        if self.audiences.isdisjoint(audiences):
+            raise _refusal(claims, "aud", "does not name this API")
+        if not isinstance(claims.get("sub", ""), str):
+            raise InvalidClaimError("The `sub` claim is not a string.", "sub")
+
+    def _check_times(self, claims: dict[str, Any], now: float) -> float:
+        until = math.inf
+        if "exp" in claims:
+            until = _numeric_date(claims, "exp") + self.leeway
+        if "nbf" in claims and _numeric_date(claims, "nbf") > now + self.leeway:
+            raise TokenNotYetValidError("The token's `nbf` lies ahead.")
+        if "iat" in claims:
+            issued_at = _numeric_date(claims, "iat")
+            if self.max_token_age is not None:
+                if issued_at > now + self.leeway:
+                    raise TokenNotYetValidError("The token's `iat` lies ahead.")
+                until = min(until, issued_at + self.max_token_age + self.leeway)
+        elif self.max_token_age is not None:
+            raise _missing("iat")
+        if now >= until:
+            raise TokenExpiredError("The token has expired.")
+        return until
+
+
+def scopes_of(claims: dict[str, Any]) -> frozenset[str]:
+    """Give the scopes in `scope` (RFC 8693 section 4.2), none if it is not a string."""
+    scope = claims.get("scope")
+    if not isinstance(scope, str):
+        return frozenset()
+    # Only the space separates (RFC 6749 section 3.3); split() would take a dozen other characters.
+    return frozenset(filter(None, scope.split(" ")))
+
+
+def permissions_of(claims: dict[str, Any]) -> frozenset[str]:
+    """Give the entries of `permissions` (Auth0 RBAC), none if it is not an array of strings."""
+    permissions = claims.get("permissions")
+    return frozenset(permissions) if _is_array_of_strings(permissions) else frozenset()
+
+
+def freeze(value: Any, depth: int = MAX_DEPTH) -> Any:
+    """Give a deeply immutable copy of parsed JSON: read-only mappings and tuples.
+
+    Raises MalformedTokenError for more than `depth` levels: without a limit, deep nesting would end
+    the recursion here or in whatever walks the copy.
+    """
+    if type(value) not in _CONTAINERS:
+        return value
+    if not depth:
+        raise MalformedTokenError("The token's JSON is nested too deeply.")
+    # Most values are scalars, and a call for each would cost more than all the rest.
+    if isinstance(value, list):
+        return tuple([freeze(v, depth - 1) if type(v) in _CONTAINERS else v for v in value])
+    copy = value.copy()
+    for name, v in value.items():
+        if type(v) in _CONTAINERS:
+            copy[name] = freeze(v, depth - 1)
+    return MappingProxyType(copy)
+
+
+def _numeric_date(claims: dict[str, Any], name: str) -> float:
+    value = claims[name]
+    # By type(), as a bool is an int. The range comes before any arithmetic: NaN is not within it,
+    # and 10**400 would overflow a float.
+    if (type(value) is int or type(value) is float) and _FIRST_DATE <= value <= _LAST_DATE:
+        return value
+    raise InvalidClaimError(f"The `{name}` claim is not a NumericDate up to year 9999.", name)
+
+
+def _is_array_of_strings(value: object) -> TypeGuard[list[str]]:
+    return isinstance(value, list) and _STRING.issuperset(map(type, value))
+
+
+def _refusal(claims: dict[str, Any], name: str, why: str) -> InvalidTokenError:
+    if claims.get(name) is None:
+        return _missing(name)
+    return InvalidClaimError(f"The `{name}` claim {why}.", name)
+
+
+def _missing(name: str) -> MissingClaimError:
+    return MissingClaimError(f"The `{name}` claim is missing.", name)

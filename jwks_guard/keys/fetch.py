@@ -1,0 +1,251 @@
+"""The only HTTP of the verify side: one discovery document, one JWK Set, within one deadline."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import ssl
+import zlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from jwks_guard.errors import ConfigurationError
+from jwks_guard.jose.compact import json_object
+from jwks_guard.jose.jwk import SkippedKey, VerificationKey, load_jwk_set
+from jwks_guard.keys import urls
+from jwks_guard.keys.freshness import EPOCH, Instant
+from jwks_guard.keys.http_caching import Dating, Validator, dating, retry_after, validator
+
+DEADLINE_SECONDS = 5.0
+"""For everything that one fetch does, discovery included, from connecting to the last byte."""
+REDISCOVERY_SECONDS = 3600.0
+REDISCOVERY_RETRY_SECONDS = 300.0
+USER_AGENT = "jwks-guard"
+HTTPClient = httpx.AsyncClient | Callable[[], httpx.AsyncClient]
+
+
+class FetchError(Exception):
+    """The issuer gave no answer that can be used; the text says why, without secrets."""
+
+    def __init__(self, reason: str, retry_after: float | None = None) -> None:
+        super().__init__(reason)
+        self.retry_after = retry_after
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A key set as the issuer sent it; `keys` is None for a 304 to `held`."""
+
+    keys: tuple[VerificationKey, ...] | None
+    skipped: tuple[SkippedKey, ...]
+    dating: Dating
+    held: Held
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What to ask with next time: the validator, good only for the address that sent it."""
+
+    jwks_uri: str
+    validator: Validator | None
+
+    def fits(self, uri: str) -> bool:
+        """Whether a request to `uri` can be conditional, and its 304 be meant for us."""
+        return self.validator is not None and self.jwks_uri == uri
+
+
+@dataclass(slots=True)
+class HTTPKeyFetcher:
+    """Fetches the JWK Set of `issuer`, from `jwks_uri` or from where its discovery points.
+
+    `max_bytes` bounds each decoded body. `client` is an httpx.AsyncClient, or makes one; it
+    brings transport, TLS and proxies, and is never closed here. Redirects, time-outs, headers and
+    authentication are set per request, whatever it says. Without it a client is opened per fetch.
+    """
+
+    issuer: str
+    jwks_uri: str | None
+    max_bytes: int
+    max_stale: float
+    client: HTTPClient | None = None
+    deadline: float = DEADLINE_SECONDS
+    discovered: str | None = field(init=False, default=None)
+    _discover_again: Instant = field(init=False, default=EPOCH)
+    _made: httpx.AsyncClient | None = field(init=False, default=None)
+
+    def forget_client(self) -> None:
+        """Let a client that was made for another loop or process go."""
+        self._made = None
+
+    async def fetch(self, held: Held | None, now: Instant) -> Answer:
+        """Ask for the key set, conditionally when `held` has a validator; raises FetchError."""
+        try:
+            async with asyncio.timeout(self.deadline), self._opened() as client:
+                return await self._fetch(client, held, now)
+        except TimeoutError:
+            raise FetchError(f"no complete answer within {self.deadline:g} s") from None
+        except FetchError:
+            raise
+        except Exception as error:
+            raise FetchError(f"{type(error).__name__}: {error}") from error
+
+    async def _fetch(self, client: httpx.AsyncClient, held: Held | None, now: Instant) -> Answer:
+        uri = self.jwks_uri or await self._discover(client, now)
+        response, body = await self._get(client, uri, held)
+        if response.status_code in (404, 410) and self.jwks_uri is None:
+            moved = await self._discover(client, now, again=True)
+            if moved != uri:
+                uri = moved
+                response, body = await self._get(client, uri, held)
+        return self._answer(response, body, uri, held, now)
+
+    def _answer(
+        self, response: httpx.Response, body: bytes, uri: str, held: Held | None, now: Instant
+    ) -> Answer:
+        dates = dating(response.headers)
+        if dates.age >= self.max_stale:
+            raise FetchError(f"the answer's Age of {dates.age:g} s is past max_stale")
+        if response.status_code == httpx.codes.NOT_MODIFIED and held and held.fits(uri):
+            return Answer(None, (), dates, held)
+        _require_ok(response, now)
+        keys, skipped = _key_set(body)
+        return Answer(keys, skipped, dates, Held(uri, validator(response.headers)))
+
+    async def _discover(
+        self, client: httpx.AsyncClient, now: Instant, *, again: bool = False
+    ) -> str:
+        """The issuer's `jwks_uri` by OpenID Connect Discovery 1.0 section 4, asked for hourly.
+
+        While a later discovery fails, the address that an earlier one gave stays in use.
+        """
+        if self.discovered is not None and not again and not self._discover_again.reached(now):
+            return self.discovered
+        try:
+            async with asyncio.timeout(self.deadline / 2):  # the rest is for the key set
+                self.discovered = await self._discovery_document(client, now)
+            self._discover_again = now.shifted(REDISCOVERY_SECONDS)
+        except (FetchError, httpx.HTTPError, TimeoutError):
+            if self.discovered is None:
+                raise
+            self._discover_again = now.shifted(REDISCOVERY_RETRY_SECONDS)
+        return self.discovered
+
+    async def _discovery_document(self, client: httpx.AsyncClient, now: Instant) -> str:
+        url = self.issuer.removesuffix("/") + "/.well-known/openid-configuration"
+        response, body = await self._get(client, url, None)
+        _require_ok(response, now, "discovery: ")
+        try:
+            document = json_object(body)
+        except ValueError as error:
+            raise FetchError(f"discovery: the document is not a JSON object ({error})") from None
+        if document.get("issuer") != self.issuer:
+            raise FetchError("discovery: the document names another issuer than the configured one")
+        uri = document.get("jwks_uri")
+        if not isinstance(uri, str):
+            raise FetchError("discovery: the document has no jwks_uri")
+        if why := urls.refusal(uri, http_on_loopback=urls.is_loopback(self.issuer)):
+            raise FetchError(f"discovery: the jwks_uri can't be used: {why}")
+        return uri
+
+    async def _get(
+        self, client: httpx.AsyncClient, url: str, held: Held | None
+    ) -> tuple[httpx.Response, bytes]:
+        headers = {
+            "Accept": "application/json, application/jwk-set+json",
+            "Accept-Encoding": "gzip, deflate",
+            "Cache-Control": "no-cache",
+            "User-Agent": USER_AGENT,
+        }
+        if held is not None and held.validator is not None and held.fits(url):
+            headers |= held.validator.request_headers()
+        timeout = httpx.Timeout(self.deadline).as_dict()
+        # Built here and not by the client, whose own headers, cookies and parameters stay out.
+        request = httpx.Request("GET", url, headers=headers, extensions={"timeout": timeout})
+        response = await client.send(request, stream=True, auth=None, follow_redirects=False)
+        try:
+            return response, await _body(response, self.max_bytes)
+        finally:
+            await response.aclose()
+
+    @asynccontextmanager
+    async def _opened(self) -> AsyncIterator[httpx.AsyncClient]:
+        if isinstance(self.client, httpx.AsyncClient):
+            yield self.client
+        elif self.client is not None:
+            self._made = self._made or self.client()
+            yield self._made
+        else:
+            # Building a context reads the CA bundle, tens of milliseconds: once, off the loop.
+            context = await asyncio.to_thread(_tls_context)
+            async with httpx.AsyncClient(verify=context) as client:
+                yield client
+
+
+def require_http_client(client: Any) -> None:
+    """Raise ConfigurationError unless `client` is an httpx.AsyncClient, callable, or None."""
+    if client is not None and not isinstance(client, httpx.AsyncClient) and not callable(client):
+        raise ConfigurationError(
+            "http_client must be an httpx.AsyncClient or a callable that returns one."
+        )
+
+
+@functools.cache
+def _tls_context() -> ssl.SSLContext:
+    return httpx.create_ssl_context()
+
+
+def _require_ok(response: httpx.Response, now: Instant, prefix: str = "") -> None:
+    if response.status_code != httpx.codes.OK:
+        raise FetchError(
+            f"{prefix}the server answered {response.status_code}",
+            retry_after(response.headers, now.wall),
+        )
+
+
+def _key_set(body: bytes) -> tuple[tuple[VerificationKey, ...], tuple[SkippedKey, ...]]:
+    try:
+        keys, skipped = load_jwk_set(json_object(body))
+    except ValueError as error:
+        raise FetchError(f"the answer is not a JWK Set ({error})") from None
+    if not keys:
+        why = f": {skipped[0].reason}" if skipped else ""
+        raise FetchError(f"the JWK Set holds no usable key{why}")
+    return keys, skipped
+
+
+async def _body(response: httpx.Response, limit: int) -> bytes:
+    """The decoded body, at most `limit` bytes of it ever in memory.
+
+    httpx decodes whole network chunks, of which a few kilobytes can become gigabytes; so the
+    raw bytes are read and decoded here, up to the limit.
+    """
+    too_large = FetchError(f"the answer is larger than {limit} bytes")
+    if response.is_stream_consumed:  # a transport that answers with the whole body at once
+        body = response.content
+    else:
+        raw = bytearray()
+        async for chunk in response.aiter_raw():
+            raw += chunk
+            if len(raw) > limit:
+                raise too_large
+        body = _decoded(bytes(raw), response.headers.get("content-encoding", ""), limit)
+    if len(body) > limit:
+        raise too_large
+    return body
+
+
+def _decoded(raw: bytes, encoding: str, limit: int) -> bytes:
+    encoding = encoding.strip().lower()
+    if encoding in ("", "identity"):
+        return raw
+    if encoding not in ("gzip", "x-gzip", "deflate"):
+        raise FetchError("the answer has a content encoding that was not asked for")
+    decoder = zlib.decompressobj(wbits=47)  # 32 + 15: gzip or zlib, by their headers
+    body = decoder.decompress(raw, limit + 1)
+    if not decoder.eof and len(body) <= limit:
+        raise FetchError("the compressed answer is truncated")
+    return body

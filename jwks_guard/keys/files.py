@@ -1,0 +1,89 @@
+"""Files that only we may have written: private, owned by us, and no link to somewhere else."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from jwks_guard.errors import ConfigurationError
+
+if sys.platform == "win32":  # pragma: no cover
+    SUPPORTED = False
+else:
+    import fcntl
+
+    SUPPORTED = True
+
+MAX_BYTES = 64 * 1024 * 1024
+
+
+def require_support() -> None:
+    """Raise ConfigurationError where files can't be owned, locked and kept private."""
+    if not SUPPORTED:  # pragma: no cover
+        raise ConfigurationError("snapshot_path needs a POSIX system; leave it out on this one.")
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Replace `path` by `data`, mode 0600, durably: readers see the old file or the new one."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        with os.fdopen(os.open(beside, flags, 0o600), "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    finally:
+        with suppress(FileNotFoundError):
+            beside.unlink()
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Make a file's creation or replacement in `path` survive a power failure."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_private(path: Path) -> bytes | None:
+    """The file's bytes; None when there is none; OSError when it may not be ours."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    with os.fdopen(descriptor, "rb") as file:
+        require_ours(file.fileno())
+        return file.read(MAX_BYTES)
+
+
+def require_ours(descriptor: int) -> None:
+    """Raise OSError unless the open file is a regular one, our own, and writable by nobody else."""
+    info = os.fstat(descriptor)
+    if not stat.S_ISREG(info.st_mode):
+        raise OSError("it is not a regular file")
+    if info.st_uid != os.geteuid():
+        raise OSError("it belongs to another user")
+    if info.st_mode & 0o077:
+        raise OSError("others may read or write it; its mode must be 0600")
+    if info.st_size >= MAX_BYTES:
+        raise OSError(f"it is larger than {MAX_BYTES} bytes")
+
+
+@contextmanager
+def locked_for_append(path: Path) -> Iterator[int]:
+    """Open (or create) `path` to append, alone among processes; gives the descriptor."""
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    descriptor = os.open(path, flags, 0o600)
+    try:
+        require_ours(descriptor)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield descriptor
+    finally:
+        os.close(descriptor)

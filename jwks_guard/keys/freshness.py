@@ -1,0 +1,170 @@
+"""When to fetch, when to serve, when to refuse: rules on instants that are handed in.
+
+Nothing here reads a clock, sleeps or does I/O. Every method takes `now`; the random numbers for
+jitter come from a callable, so that a test decides them.
+"""
+
+from __future__ import annotations
+
+import enum
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+BURST = 5
+"""Unknown kids may cause this many fetches at once (counted as attempts, failed ones too)."""
+REFILL_SECONDS = 12.0
+"""After the burst, one more fetch for unknown kids per this many seconds."""
+FIRST_RETRY_SECONDS = 1.0
+"""The longest pause after the first failed fetch; it doubles up to `refresh_interval`."""
+MAX_RETRY_AFTER_SECONDS = 300.0
+"""A server's Retry-After is honoured up to this: beyond it, it would decide our outage."""
+
+
+class Clock(Protocol):
+    """Where time comes from: the `time` module fits."""
+
+    def time(self) -> float:
+        """Seconds since the epoch."""
+
+    def monotonic(self) -> float:
+        """Seconds on a clock that is never set."""
+
+
+class Instant(NamedTuple):
+    """One moment on both clocks; of two bounds kept on both, the earlier one counts."""
+
+    wall: float
+    monotonic: float
+
+    @classmethod
+    def now(cls, clock: Clock) -> Instant:
+        """The present moment of `clock`."""
+        return cls(clock.time(), clock.monotonic())
+
+    def shifted(self, seconds: float) -> Instant:
+        """The moment that lies `seconds` later (earlier, if negative)."""
+        return Instant(self.wall + seconds, self.monotonic + seconds)
+
+    def reached(self, now: Instant) -> bool:
+        """Whether `now` is at or past this moment on either clock.
+
+        The wall clock runs on while the machine sleeps, the monotonic clock while the wall clock
+        is set back.
+        """
+        return now.monotonic >= self.monotonic or now.wall >= self.wall
+
+    def remaining(self, now: Instant) -> float:
+        """Seconds until this moment, by the clock that is nearer to it; 0.0 when reached."""
+        return max(0.0, min(self.monotonic - now.monotonic, self.wall - now.wall))
+
+
+EPOCH = Instant(float("-inf"), float("-inf"))
+"""Before everything: what has never been confirmed is trusted until here."""
+
+
+class Decision(enum.Enum):
+    """What a request for a key that is held, or for any key when none is, has to do first."""
+
+    SERVE = "serve"
+    SERVE_AND_REFRESH = "serve and refresh"
+    REFRESH_FIRST = "refresh first"
+    REFUSE = "refuse"
+
+
+@dataclass(slots=True)
+class TokenBucket:
+    """A budget of attempts: `burst` at once, then one per `refill` seconds."""
+
+    burst: int = BURST
+    refill: float = REFILL_SECONDS
+    _level: float = field(init=False)
+    _at: float | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        self._level = float(self.burst)
+
+    def take(self, now: Instant) -> bool:
+        """Spend one attempt; False when none is left."""
+        if self._at is not None:
+            grown = max(0.0, now.monotonic - self._at) / self.refill
+            self._level = min(float(self.burst), self._level + grown)
+        self._at = now.monotonic
+        if self._level < 1.0:
+            return False
+        self._level -= 1.0
+        return True
+
+
+@dataclass(slots=True)
+class Freshness:
+    """The state behind every decision to fetch; times in seconds.
+
+    Refreshes are due `refresh_interval` after the last one began, up to a fifth earlier so that
+    instances spread out. After failures they are due after a doubling pause instead.
+    """
+
+    refresh_interval: float
+    lazy: bool = False
+    random: Callable[[], float] = random.random
+    lookups: TokenBucket = field(default_factory=TokenBucket)
+    last_success: Instant | None = field(init=False, default=None)
+    failures: int = field(init=False, default=0)
+    _due: Instant = field(init=False, default=EPOCH)
+    _blocked_until: Instant = field(init=False, default=EPOCH)
+
+    def decide(self, trusted_until: Instant, now: Instant) -> Decision:
+        """What must happen before a key that is trusted until `trusted_until` may be used.
+
+        A key inside its bound never waits; only a lazy store, which nothing else refreshes, waits
+        once two intervals have passed.
+        """
+        if trusted_until.reached(now):
+            return Decision.REFRESH_FIRST if self.is_due(now) else Decision.REFUSE
+        if not self.lazy or not self.is_due(now):
+            return Decision.SERVE
+        overdue = self.last_success is None or self.last_success.shifted(
+            2 * self.refresh_interval
+        ).reached(now)
+        return Decision.REFRESH_FIRST if overdue else Decision.SERVE_AND_REFRESH
+
+    def is_due(self, now: Instant) -> bool:
+        """Whether a refresh should begin now."""
+        return self._due.reached(now)
+
+    def next_due(self, now: Instant) -> float:
+        """Seconds until the next refresh should begin."""
+        return self._due.remaining(now)
+
+    def may_look_up(self, now: Instant) -> bool:
+        """Spend one attempt on an unknown kid; False inside a Retry-After or over the budget."""
+        return self._blocked_until.reached(now) and self.lookups.take(now)
+
+    def recently_confirmed(self, now: Instant) -> bool:
+        """Whether a successful fetch began within the last `refresh_interval`."""
+        success = self.last_success
+        return success is not None and not success.shifted(self.refresh_interval).reached(now)
+
+    def succeeded(self, started: Instant) -> None:
+        """Note a fetch, begun at `started`, that confirmed the key set."""
+        self.last_success = started
+        self.failures = 0
+        self._blocked_until = EPOCH
+        self._due = started.shifted(self.refresh_interval * (1.0 - 0.2 * self.random()))
+
+    def failed(
+        self, now: Instant, retry_after: float | None = None, *, lookup: bool = False
+    ) -> None:
+        """Note a fetch that confirmed nothing, with the server's Retry-After if it sent one.
+
+        A failed `lookup` of an unknown kid never puts the refresh of the known keys off.
+        """
+        asked = min(retry_after or 0.0, MAX_RETRY_AFTER_SECONDS)
+        self._blocked_until = now.shifted(asked)
+        if lookup:
+            return
+        doubled = FIRST_RETRY_SECONDS * 2.0 ** min(self.failures, 16)
+        self.failures += 1
+        pause = min(self.refresh_interval, doubled) * (1.0 - 0.5 * self.random())
+        self._due = now.shifted(max(pause, asked))

@@ -1,0 +1,124 @@
+"""What an HTTP answer says of its own age (RFC 9111), read from untrusted headers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from email.utils import parsedate_to_datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Validator:
+    """The headers with which this very answer can be asked for again (RFC 9110 section 8.8)."""
+
+    etag: str | None
+    last_modified: str | None
+
+    def request_headers(self) -> dict[str, str]:
+        """The conditional request's headers."""
+        headers = {"If-None-Match": self.etag, "If-Modified-Since": self.last_modified}
+        return {name: value for name, value in headers.items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class Dating:
+    """When an answer was made; instants in seconds since the epoch, durations in seconds.
+
+    `generated` is Date less Age: when the origin made the answer, whichever cache sent it.
+    `cacheable` is how long a shared cache may go on serving it: its freshness lifetime and
+    stale-while-revalidate. stale-if-error is left out: it speaks of a broken origin, and answers
+    that old are bounded by their Age.
+    """
+
+    age: float
+    generated: float | None
+    last_modified: float | None
+    cacheable: float
+
+    def older_than(self, held: Dating) -> bool:
+        """Whether this answer shows an earlier state than `held`, as a lagging CDN edge does."""
+        here, there = self.last_modified, held.last_modified
+        if here is not None and there is not None and here != there:
+            return here < there
+        if self.generated is None or held.generated is None:
+            return False
+        return self.generated < held.generated
+
+    def after(self, held: Dating | None) -> Dating:
+        """This answer's dates where it has them, and nothing older than `held` otherwise."""
+        if held is None:
+            return self
+        return replace(
+            self,
+            generated=_later(self.generated, held.generated),
+            last_modified=_later(self.last_modified, held.last_modified),
+        )
+
+
+def dating(headers: Mapping[str, str]) -> Dating:
+    """Read the dates of an answer; what is malformed counts as absent (RFC 9111 section 5.1)."""
+    date = _http_date(headers.get("date"))
+    age = _delta_seconds(headers.get("age")) or 0.0
+    return Dating(
+        age=age,
+        generated=None if date is None else date - age,
+        last_modified=_http_date(headers.get("last-modified")),
+        cacheable=_cacheable(headers, date),
+    )
+
+
+def validator(headers: Mapping[str, str]) -> Validator | None:
+    """The validator of an answer, or None.
+
+    A Last-Modified less than a second before Date can't tell two changes of one second apart
+    (RFC 9110 section 8.8.2.2) and is not used.
+    """
+    modified, date = _http_date(headers.get("last-modified")), _http_date(headers.get("date"))
+    settled = modified is not None and date is not None and date - modified >= 1.0
+    etag, last_modified = headers.get("etag"), headers["last-modified"] if settled else None
+    return Validator(etag, last_modified) if etag or last_modified else None
+
+
+def retry_after(headers: Mapping[str, str], now: float) -> float | None:
+    """The seconds of a Retry-After header (RFC 9110 section 10.2.3), or None."""
+    value = headers.get("retry-after")
+    if (seconds := _delta_seconds(value)) is not None:
+        return seconds
+    date = _http_date(value)
+    return None if date is None else max(0.0, date - now)
+
+
+def _later(one: float | None, other: float | None) -> float | None:
+    return max((date for date in (one, other) if date is not None), default=None)
+
+
+def _cacheable(headers: Mapping[str, str], date: float | None) -> float:
+    directives = _cache_control(headers.get("cache-control", ""))
+    if directives.keys() & {"no-store", "no-cache", "private"}:
+        return 0.0
+    lifetime = _delta_seconds(directives.get("s-maxage", directives.get("max-age")))
+    if lifetime is None:
+        expires = _http_date(headers.get("expires"))
+        lifetime = max(0.0, expires - date) if expires is not None and date is not None else 0.0
+    return lifetime + (_delta_seconds(directives.get("stale-while-revalidate")) or 0.0)
+
+
+def _cache_control(value: str) -> dict[str, str]:
+    pairs = (part.partition("=") for part in value.split(","))
+    return {name.strip().lower(): argument.strip().strip('"') for name, _, argument in pairs}
+
+
+def _delta_seconds(value: str | None) -> float | None:
+    value = value.strip() if value is not None else ""
+    if not (value.isascii() and value.isdigit()):
+        return None
+    return float(value[:18])  # 18 digits are beyond any age; more would only grow the number
+
+
+def _http_date(value: str | None) -> float | None:
+    if value is None:
+        return None
+    try:
+        return parsedate_to_datetime(value).timestamp()
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None

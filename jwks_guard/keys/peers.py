@@ -1,0 +1,46 @@
+"""The open key stores of this process: a key that one of them distrusts, all refuse."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jwks_guard.keys.store import KeyStore
+
+
+class OpenStores:
+    """A registry that keeps nothing alive and survives a fork."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._stores: weakref.WeakSet[KeyStore] = weakref.WeakSet()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._after_fork)
+
+    def add(self, store: KeyStore) -> None:
+        """Count `store` among the open ones; it takes over what they distrust."""
+        with self._lock:
+            self._stores.add(store)
+        for other in self.besides(store):
+            store.trust.absorb(other.trust.tombstones.entries.values())
+
+    def discard(self, store: KeyStore) -> None:
+        """Count `store` out."""
+        with self._lock:
+            self._stores.discard(store)
+
+    def besides(self, store: KeyStore) -> list[KeyStore]:
+        """The other open stores."""
+        with self._lock:
+            return [other for other in self._stores if other is not store]
+
+    def _after_fork(self) -> None:
+        self._lock = threading.Lock()
+        for store in list(self._stores):
+            store.after_fork()
+
+
+open_stores = OpenStores()

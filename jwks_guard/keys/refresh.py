@@ -1,0 +1,203 @@
+"""Keeps what is trusted confirmed: when to fetch, one fetch for all, how its answer is judged."""
+
+from __future__ import annotations
+
+import enum
+import functools
+from collections.abc import Callable
+
+from cachetools import TTLCache
+
+from jwks_guard.errors import (
+    InvalidTokenError,
+    KeysUnavailableError,
+    RemovedKeyError,
+    UnknownKeyError,
+)
+from jwks_guard.keys.distrust import Tombstone
+from jwks_guard.keys.events import Events
+from jwks_guard.keys.fetch import Answer, FetchError, Held, HTTPKeyFetcher
+from jwks_guard.keys.flight import SingleFlight
+from jwks_guard.keys.freshness import Clock, Decision, Freshness, Instant
+from jwks_guard.keys.http_caching import Dating
+from jwks_guard.keys.trust import Trust
+from jwks_guard.keys.view import REMEMBERED_KIDS
+
+LOOKUP_PAUSE_SECONDS = 5.0
+"""A kid that was just looked up in vain is not looked up again for this long."""
+LONGEST_NAP_SECONDS = 5.0
+"""The clocks are looked at this often, to notice that the machine was asleep."""
+SHORTEST_NAP_SECONDS = 0.05
+
+
+class _Outcome(enum.Enum):
+    CONFIRMED = enum.auto()
+    FAILED = enum.auto()
+    OLDER = enum.auto()
+
+
+class Refresher:
+    """Fetches for one `trust`, within the budgets of `freshness`; used on one event loop.
+
+    `confirmed(tombstones, jwks_uri)` is called after each confirmed set with the tombstones that
+    it completed, so that they are stored.
+    """
+
+    def __init__(
+        self,
+        trust: Trust,
+        fetcher: HTTPKeyFetcher,
+        freshness: Freshness,
+        clock: Clock,
+        events: Events,
+        confirmed: Callable[[list[Tombstone], str], None],
+    ) -> None:
+        self.error: str | None = "no key set was fetched yet"
+        self.dating: Dating | None = None
+        self._held: Held | None = None
+        self._trust = trust
+        self._fetcher = fetcher
+        self._freshness = freshness
+        self._clock = clock
+        self._events = events
+        self._confirmed = confirmed
+        self._flight = SingleFlight()
+        self._not_found: TTLCache[str, None] = TTLCache(
+            REMEMBERED_KIDS, LOOKUP_PAUSE_SECONDS, timer=clock.monotonic
+        )
+
+    def rebind(self) -> None:
+        """Let go of what belongs to another event loop or process; knowledge and budgets stay."""
+        self._flight = SingleFlight()
+        self._fetcher.forget_client()
+
+    async def aclose(self) -> None:
+        """Stop a fetch on its way, and forget what the next answer would be compared with."""
+        await self._flight.cancel()
+        self._held = self.dating = None
+
+    async def refresh(self) -> None:
+        """Fetch now, by a request that begins after this call; raises KeysUnavailableError."""
+        if not await self._flight.next(self._fly):
+            raise self.unavailable()
+
+    async def refresh_if_due(self) -> None:
+        """Do what is due at this moment, which is mostly nothing."""
+        if self._freshness.is_due(self._now()):
+            await self._flight.join(self._fly).landed()
+        self._trust.tell_expiry(self._now())
+
+    def nap(self) -> float:
+        """Seconds after which `refresh_if_due` should be called again."""
+        now = self._now()
+        due = self._freshness.next_due(now)
+        expiry = self._trust.view.trusted_until.remaining(now) or due
+        return max(SHORTEST_NAP_SECONDS, min(due, expiry, LONGEST_NAP_SECONDS))
+
+    async def refresh_for_request(self) -> None:
+        """What a request does first when nothing runs in the background."""
+        decision = self._freshness.decide(self._trust.view.trusted_until, self._now())
+        if decision is Decision.SERVE_AND_REFRESH:
+            self._flight.join(self._fly)
+        elif decision is Decision.REFRESH_FIRST:
+            await self._flight.join(self._fly).landed()
+
+    async def learn(self, kid: str) -> None:
+        """Return once the view answers for `kid`, fetching as far as the budgets allow.
+
+        Raises UnknownKeyError or RemovedKeyError when the issuer, asked recently, does not publish
+        it, KeysUnavailableError when that can't be said.
+        """
+        before = self._flight.launched
+        confirmed = False
+        while not self._answers(kid):
+            if self._flight.current is None and not self._may_fetch(kid):
+                raise self._refusal(kid, confirmed=False)
+            lookup = not self._expired()
+            flight = self._flight.join(functools.partial(self._fly, lookup=lookup))
+            confirmed = await flight.landed()
+            if flight.number > before and not self._answers(kid):
+                self._not_found[kid] = None
+                raise self._refusal(kid, confirmed=confirmed)
+
+    def unavailable(self) -> KeysUnavailableError:
+        """The error for a request that no trusted key can answer at the moment."""
+        why = f" The last fetch failed: {self.error}." if self.error else ""
+        wait = max(1.0, self._freshness.next_due(self._now()))
+        return KeysUnavailableError(
+            f"No key of the issuer can be trusted at the moment.{why}", wait
+        )
+
+    def _refusal(self, kid: str, *, confirmed: bool) -> InvalidTokenError | KeysUnavailableError:
+        now = self._now()
+        if self._expired() or not (confirmed or self._freshness.recently_confirmed(now)):
+            return self.unavailable()
+        if kid in self._trust.view.removed:
+            return RemovedKeyError("The issuer has withdrawn the key that signed this token.")
+        return UnknownKeyError("The issuer does not publish the key that this token names.")
+
+    def _may_fetch(self, kid: str) -> bool:
+        now = self._now()
+        if self._expired():
+            return self._freshness.is_due(now)
+        return kid not in self._not_found and self._freshness.may_look_up(now)
+
+    def _answers(self, kid: str) -> bool:
+        return self._trust.view.answers(kid, self._now())
+
+    def _expired(self) -> bool:
+        return self._trust.view.trusted_until.reached(self._now())
+
+    async def _fly(self, *, lookup: bool = False) -> bool:
+        """One fetch, and one more when a cache answered with an older set; True if confirmed."""
+        outcome = await self._attempt(lookup=lookup)
+        if outcome is _Outcome.OLDER and (not lookup or self._freshness.may_look_up(self._now())):
+            outcome = await self._attempt(lookup=lookup)
+        return outcome is _Outcome.CONFIRMED
+
+    async def _attempt(self, *, lookup: bool) -> _Outcome:
+        started = self._now()
+        try:
+            answer = await self._fetcher.fetch(self._held, started)
+        except FetchError as error:
+            self._failed(str(error), error.retry_after, lookup=lookup)
+            return _Outcome.FAILED
+        if self._is_older(answer):
+            self._failed("the answer is older than the key set held", None, lookup=lookup)
+            return _Outcome.OLDER
+        self._take(answer, started)
+        return _Outcome.CONFIRMED
+
+    def _is_older(self, answer: Answer) -> bool:
+        """Whether a cache showed a state that the issuer has left behind.
+
+        An older answer with the very keys held contradicts nothing. Once trust has run out there
+        is nothing left that could be rolled back.
+        """
+        if answer.keys is None or self.dating is None or self._expired():
+            return False
+        different = not self._trust.published.same_keys(answer.keys)
+        return different and answer.dating.older_than(self.dating)
+
+    def _take(self, answer: Answer, started: Instant) -> None:
+        held = self._trust.published
+        keys = held.keys if answer.keys is None else answer.keys
+        skipped = held.skipped if answer.keys is None else answer.skipped
+        if not held.same_keys(keys):
+            self._not_found.clear()
+        self.dating = answer.dating.after(self.dating)
+        self._held = answer.held
+        self._freshness.succeeded(started)
+        if self.error is not None and held.keys:
+            self._events.tell("refresh_recovered")
+        self.error = None
+        learned = self._trust.publish(keys, skipped, started.shifted(-answer.dating.age))
+        self._confirmed(learned, answer.held.jwks_uri)
+
+    def _failed(self, reason: str, retry_after: float | None, *, lookup: bool) -> None:
+        self.error = reason
+        self._freshness.failed(self._now(), retry_after, lookup=lookup)
+        self._events.tell("refresh_failed", detail=reason)
+
+    def _now(self) -> Instant:
+        return Instant.now(self._clock)

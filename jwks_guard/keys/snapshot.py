@@ -1,0 +1,153 @@
+"""What survives a restart: the last confirmed key set, and every decision to distrust.
+
+They lie in two files. The key set's is a cache: replaced as a whole, and ignored when anything
+about it is off. The tombstones' is a journal: only ever appended to, always honoured, and one that
+can't be read stops the start, for a decision that is lost would let a revoked key back in.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from jwks_guard.errors import ConfigurationError
+from jwks_guard.jose.compact import json_object
+from jwks_guard.jose.jwk import load_jwk_set
+from jwks_guard.keys import files
+from jwks_guard.keys.distrust import Tombstone, Tombstones
+from jwks_guard.keys.freshness import Instant
+from jwks_guard.keys.view import PublishedSet
+
+VERSION = 1
+
+
+class _Line(msgspec.Struct, forbid_unknown_fields=True):
+    op: Literal["distrust", "reinstate"]
+    issuer: str
+    kid: str
+    reason: str
+    at: float
+    thumbprints: list[str] = []
+
+
+class SnapshotError(Exception):
+    """The key set's file can't be used; the text says why."""
+
+
+class Snapshot:
+    """The two files at `path` and `path` + ".tombstones" for one issuer."""
+
+    def __init__(self, path: str | os.PathLike[str], issuer: str) -> None:
+        files.require_support()
+        self.path = Path(path)
+        self.journal = self.path.with_name(self.path.name + ".tombstones")
+        self.issuer = issuer
+
+    def save_keys(self, published: PublishedSet, jwks_uri: str) -> None:
+        """Replace the key set's file; raises OSError."""
+        record = {
+            "version": VERSION,
+            "issuer": self.issuer,
+            "jwks_uri": jwks_uri,
+            "confirmed_at": published.confirmed.wall,
+            "keys": [key.to_jwk() for key in published.keys],
+        }
+        files.write_atomically(self.path, msgspec.json.encode(record))
+
+    def load_keys(
+        self, jwks_uri: str | None, now: Instant, max_stale: float
+    ) -> PublishedSet | None:
+        """The key set as it was confirmed then; None without a file.
+
+        Raises SnapshotError when the file is not ours, is damaged, names another issuer or
+        address, is dated in the future, or is past `max_stale`.
+        """
+        try:
+            data = files.read_private(self.path)
+            if data is None:
+                return None
+            record = json_object(data)
+            keys, _ = load_jwk_set(record)
+        except (OSError, ValueError) as error:
+            raise SnapshotError(str(error)) from None
+        if record.get("version") != VERSION or record.get("issuer") != self.issuer:
+            raise SnapshotError("it is another version's or another issuer's")
+        if jwks_uri is not None and record.get("jwks_uri") != jwks_uri:
+            raise SnapshotError("its keys came from another jwks_uri")
+        age = _age(record.get("confirmed_at"), now)
+        if age >= max_stale:
+            raise SnapshotError("it is older than max_stale")
+        return PublishedSet(keys, (), now.shifted(-age)) if keys else None
+
+    def load_tombstones(self) -> Tombstones:
+        """Every decision in the journal; raises ConfigurationError when one can't be read."""
+        try:
+            data = files.read_private(self.journal)
+            return _replay(data or b"")
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(
+                f"The tombstone file {self.journal} can't be read ({error}). It holds decisions to "
+                "distrust keys, so nothing starts without it: mend its owner, mode or last line, "
+                "or remove it and distrust those keys again."
+            ) from error
+
+    def append(self, records: list[dict[str, Any]]) -> None:
+        """Write decisions down, durably; raises OSError or ValueError and then has written none."""
+        lines = b"".join(msgspec.json.encode(record) + b"\n" for record in records)
+        with files.locked_for_append(self.journal) as descriptor:
+            size = os.fstat(descriptor).st_size
+            if size and os.pread(descriptor, 1, size - 1) != b"\n":
+                raise ValueError("its last line is unfinished")
+            if os.write(descriptor, lines) != len(lines):
+                os.ftruncate(descriptor, size)
+                raise OSError("the disk is full")
+            os.fsync(descriptor)
+        files.sync_directory(self.journal.parent)
+
+
+def _age(confirmed_at: object, now: Instant) -> float:
+    if isinstance(confirmed_at, bool) or not isinstance(confirmed_at, int | float):
+        raise SnapshotError("it has no date")
+    if confirmed_at > now.wall:
+        raise SnapshotError("it is dated in the future")
+    return now.wall - confirmed_at
+
+
+def distrust_record(stone: Tombstone) -> dict[str, Any]:
+    """The journal's line for a decision to distrust."""
+    return {
+        "op": "distrust",
+        "issuer": stone.issuer,
+        "kid": stone.kid,
+        "thumbprints": sorted(stone.thumbprints),
+        "reason": stone.reason,
+        "at": stone.at,
+    }
+
+
+def reinstate_record(issuer: str, kid: str, reason: str, at: float) -> dict[str, Any]:
+    """The journal's line for lifting that decision, `at` seconds since the epoch."""
+    return {"op": "reinstate", "issuer": issuer, "kid": kid, "reason": reason, "at": at}
+
+
+def _replay(data: bytes) -> Tombstones:
+    """The state after all lines, in their order; ValueError for a line that is not ours."""
+    stones = Tombstones()
+    if data and not data.endswith(b"\n"):
+        raise ValueError("its last line is unfinished")
+    pending: list[Tombstone] = []
+    for number, line in enumerate(data.splitlines(), start=1):
+        try:
+            record = msgspec.json.decode(line, type=_Line)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            raise ValueError(f"line {number} is damaged") from None
+        if record.op == "distrust":
+            prints = frozenset(record.thumbprints)
+            pending.append(Tombstone(record.issuer, record.kid, record.reason, record.at, prints))
+        else:
+            stones = stones.merged(pending).without(record.issuer, record.kid)
+            pending.clear()
+    return stones.merged(pending)

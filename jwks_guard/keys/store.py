@@ -1,0 +1,297 @@
+"""KeyStore: one issuer's keys for one verifier or several; what is asked of keys is asked here.
+
+What is trusted lies in `trust` and may be read, and distrusted, from any thread. What fetches is
+bound to one event loop of one process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable, Collection, Mapping
+from typing import Self, TypedDict
+
+from jwks_guard.errors import ConfigurationError, JWKSGuardError, KeysUnavailableError
+from jwks_guard.keys.arguments import (
+    require_count,
+    require_issuer,
+    require_jwks_uri,
+    require_seconds,
+)
+from jwks_guard.keys.distrust import Tombstone
+from jwks_guard.keys.durable import Durable
+from jwks_guard.keys.events import Event, Events
+from jwks_guard.keys.fetch import DEADLINE_SECONDS, HTTPClient, HTTPKeyFetcher, require_http_client
+from jwks_guard.keys.freshness import Clock, Freshness, Instant
+from jwks_guard.keys.health import HealthReport
+from jwks_guard.keys.peers import open_stores
+from jwks_guard.keys.refresh import Refresher
+from jwks_guard.keys.snapshot import Snapshot
+from jwks_guard.keys.trust import Trust
+
+
+class StoreOptions(TypedDict, total=False):
+    """The keyword arguments of KeyStore, where they are handed through."""
+
+    jwks_uri: str | None
+    refresh_interval: float
+    max_stale: float
+    max_jwks_bytes: int
+    http_client: HTTPClient | None
+    clock: Clock
+    snapshot_path: str | os.PathLike[str] | None
+    on_event: Callable[[Event], object] | None
+    background: bool
+
+
+class KeyStore:
+    """The keys of one issuer. Arguments are those of TokenVerifier.
+
+    Durations are in seconds, sizes in bytes. Whoever makes a store starts and closes it; verifiers
+    that are handed one only use it.
+    """
+
+    def __init__(
+        self,
+        issuer: str,
+        *,
+        jwks_uri: str | None = None,
+        refresh_interval: float = 60.0,
+        max_stale: float = 3600.0,
+        max_jwks_bytes: int = 524_288,
+        http_client: HTTPClient | None = None,
+        clock: Clock = time,
+        snapshot_path: str | os.PathLike[str] | None = None,
+        on_event: Callable[[Event], object] | None = None,
+        background: bool = True,
+    ) -> None:
+        require_issuer(issuer)
+        require_jwks_uri(jwks_uri)
+        require_seconds("refresh_interval", refresh_interval)
+        require_seconds("max_stale", max_stale)
+        if max_stale < refresh_interval:
+            raise ConfigurationError("max_stale must be at least refresh_interval.")
+        require_count("max_jwks_bytes", max_jwks_bytes, minimum=1)
+        require_http_client(http_client)
+        self.issuer = issuer
+        self.events = Events(issuer, clock, on_event)
+        self.trust = Trust(issuer, max_stale, clock, self.events)
+        self.lazy = not background
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.clock = clock
+        self._jwks_uri = jwks_uri
+        self._refresh_interval = refresh_interval
+        self._max_stale = max_stale
+        self._refresher = Refresher(
+            self.trust,
+            HTTPKeyFetcher(issuer, jwks_uri, max_jwks_bytes, max_stale, http_client),
+            Freshness(refresh_interval, lazy=self.lazy),
+            clock,
+            self.events,
+            self._confirmed,
+        )
+        self._durable: Durable | None = None
+        if snapshot_path is not None:
+            self._durable = Durable(Snapshot(snapshot_path, issuer), self.trust, clock, self.events)
+        self._lock = threading.Lock()
+        self._background: asyncio.Task[None] | None = None
+        self._closed = False
+        open_stores.add(self)
+
+    @property
+    def kids(self) -> tuple[str, ...]:
+        """The kids that are trusted now."""
+        view = self.trust.view
+        expired = view.trusted_until.reached(Instant.now(self.clock))
+        return () if expired else tuple(view.by_kid)
+
+    async def start(self, *, require_keys: bool = False) -> None:
+        """Load the snapshot, fetch once within the deadline, then go on in the background.
+
+        Raises ConfigurationError when the tombstone file can't be read, and with `require_keys`
+        KeysUnavailableError when no key is trusted after the first fetch.
+        """
+        self._closed = False
+        open_stores.add(self)
+        self.bind()
+        await self._refresher.refresh_if_due()
+        if require_keys and not self.kids:
+            await self.aclose()
+            raise self._refresher.unavailable()
+
+    async def aclose(self) -> None:
+        """Stop refreshing. Nothing is trusted afterwards, for nobody would notice a revocation."""
+        self._closed = True
+        open_stores.discard(self)
+        if self.loop is asyncio.get_running_loop():
+            if self._background is not None:
+                self._background.cancel()
+                await asyncio.wait({self._background})
+            await self._refresher.aclose()
+            if self._durable is not None:
+                await self._durable.saved()
+        self.loop = self._background = None
+        self.trust.close()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    def bind(self) -> None:
+        """Make the running event loop the one that fetches; the first caller's stays it.
+
+        Raises ConfigurationError while another open loop has that part.
+        """
+        loop = asyncio.get_running_loop()
+        if loop is self.loop:
+            return
+        if self._closed:
+            raise KeysUnavailableError("This verifier is closed; start it to use it again.")
+        self._load()
+        with self._lock:
+            if self.loop is not None and not self.loop.is_closed():
+                raise ConfigurationError(
+                    "This verifier runs on another event loop. Use one verifier per loop, or a "
+                    "SyncTokenVerifier, which may be called from any thread."
+                )
+            self.loop = loop
+        self._refresher.rebind()
+        if not self.lazy:
+            self._background = loop.create_task(_keep_fresh(weakref.ref(self)))
+
+    def adopt(self) -> bool:
+        """Bind to the running loop unless another open loop has that part; whether it is ours."""
+        if self.loop is not None and not self.loop.is_closed():
+            return self.loop is asyncio.get_running_loop()
+        self.bind()
+        return True
+
+    def after_fork(self) -> None:
+        """In a forked child: keep what is known, let go of the parent's loop, locks and tasks."""
+        self._lock = threading.Lock()
+        self.trust.after_fork()
+        if self._durable is not None:
+            self._durable.after_fork()
+        self.loop = self._background = None
+
+    async def tick(self) -> None:
+        """Do what is due at the clock's present time; the background task calls it in turn."""
+        self.bind()
+        await self._refresher.refresh_if_due()
+
+    async def refresh(self) -> None:
+        """Fetch the key set now; raises KeysUnavailableError when that brings no confirmation."""
+        self.bind()
+        await self._refresher.refresh()
+
+    def nap(self) -> float:
+        """Seconds after which `tick` wants to be called again."""
+        return self._refresher.nap()
+
+    async def refresh_for_request(self) -> None:
+        """What a request does first in a lazy store."""
+        self.bind()
+        await self._refresher.refresh_for_request()
+
+    async def learn(self, kid: str) -> None:
+        """Return once the view answers for `kid`; raises what its token must be refused with."""
+        self.bind()
+        await self._refresher.learn(kid)
+
+    async def distrust(self, kid: str, *, reason: str, force: bool = False) -> None:
+        """Refuse `kid`, and the keys seen under it, from now on and through restarts.
+
+        In effect on this process before the first await. Raises RevocationRefusedError when this
+        is the only trusted key and `force` is not given, DistrustNotSharedError when it could not
+        be stored.
+        """
+        stone = self._distrust_here(kid, reason, force)
+        await asyncio.to_thread(self._store_distrust, stone)
+
+    def distrust_blocking(self, kid: str, *, reason: str, force: bool = False) -> None:
+        """As `distrust`, wholly in the calling thread."""
+        self._store_distrust(self._distrust_here(kid, reason, force))
+
+    async def reinstate(self, kid: str, *, reason: str) -> None:
+        """Lift the distrust of `kid` once that is stored; raises DistrustNotSharedError if not."""
+        await asyncio.to_thread(self.reinstate_blocking, kid, reason=reason)
+
+    def reinstate_blocking(self, kid: str, *, reason: str) -> None:
+        """As `reinstate`, wholly in the calling thread."""
+        self._load()
+        if self._durable is not None:
+            self._durable.reinstate(self.issuer, kid, reason)
+        for store in (self, *open_stores.besides(self)):
+            store.trust.reinstate(self.issuer, kid)
+
+    @property
+    def distrusted(self) -> Mapping[str, Tombstone]:
+        """This issuer's tombstones by kid."""
+        self._load()
+        return self.trust.tombstones.of(self.issuer)
+
+    def unavailable(self) -> KeysUnavailableError:
+        """The error for a request that no trusted key can answer at the moment."""
+        return self._refresher.unavailable()
+
+    def health(self) -> HealthReport:
+        """The state of the keys at this moment."""
+        published, dating = self.trust.published, self._refresher.dating
+        unsaved = self._durable.error if self._durable is not None else None
+        confirmed, error = published.confirmed, self._refresher.error or unsaved
+        window = self._refresh_interval + DEADLINE_SECONDS + (dating.cacheable if dating else 0.0)
+        known = bool(published.keys)
+        kids = self.kids
+        return HealthReport(
+            status="unavailable" if not kids else "degraded" if error else "ok",
+            issuer=self.issuer,
+            confirmed_at=confirmed.wall if known else None,
+            trusted_until=self.trust.view.trusted_until.wall if known else None,
+            detection_bound=min(window, self._max_stale),
+            upstream_age=dating.age if dating else None,
+            last_error=error,
+            kids=kids,
+            skipped=published.skipped,
+            distrusted=self.trust.tombstones.of(self.issuer),
+        )
+
+    def _distrust_here(self, kid: str, reason: str, force: bool) -> Tombstone:
+        stone = self.trust.distrust(kid, reason, force=force)
+        self._tell_peers([stone])
+        return stone
+
+    def _store_distrust(self, stone: Tombstone) -> None:
+        if self._durable is not None:
+            self._durable.distrust(stone)
+
+    def _load(self) -> None:
+        if self._durable is not None:
+            self._durable.load(self._jwks_uri, self._max_stale)
+            self._tell_peers(self.trust.tombstones.entries.values())
+
+    def _confirmed(self, learned: list[Tombstone], jwks_uri: str) -> None:
+        self._tell_peers(learned)
+        if self._durable is not None:
+            self._durable.save_later(learned, jwks_uri)
+
+    def _tell_peers(self, stones: Collection[Tombstone]) -> None:
+        for store in open_stores.besides(self) if stones else ():
+            store.trust.absorb(stones)
+
+
+async def _keep_fresh(reference: weakref.ref[KeyStore]) -> None:
+    """Refresh until cancelled, or until nobody holds the store any more."""
+    while (store := reference()) is not None:
+        try:
+            await store.tick()
+        except JWKSGuardError:
+            return  # closed, or bound elsewhere: another task has taken over
+        nap = store.nap()
+        del store
+        await asyncio.sleep(nap)

@@ -1,0 +1,138 @@
+"""The one place where the published set and the tombstones become the view. Thread-safe."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+
+from jwks_guard.errors import ConfigurationError, RevocationRefusedError
+from jwks_guard.jose.jwk import SkippedKey, VerificationKey
+from jwks_guard.keys.distrust import Tombstone, Tombstones
+from jwks_guard.keys.events import Events, logger
+from jwks_guard.keys.freshness import Clock, Instant
+from jwks_guard.keys.view import PublishedSet, TrustedKeys, subtract
+
+Listener = Callable[[], None]
+
+
+class Trust:
+    """What one issuer publishes, what is distrusted, and `view`, the difference.
+
+    Readers take `view` without a lock. Every change is made under the lock and swaps the view in
+    one assignment; events and listeners are called after the lock is released.
+    """
+
+    def __init__(self, issuer: str, max_stale: float, clock: Clock, events: Events) -> None:
+        self.issuer = issuer
+        self.view = TrustedKeys()
+        self.published = PublishedSet()
+        self.tombstones = Tombstones()
+        self._max_stale = max_stale
+        self._clock = clock
+        self._events = events
+        self._lock = threading.Lock()
+        self._listeners: dict[object, Listener] = {}
+        self._expiry_told = True
+
+    def after_fork(self) -> None:
+        """In a forked child: keep the view; the lock's owner and the listeners are not here."""
+        self._lock = threading.Lock()
+        self._listeners = {}
+
+    def publish(
+        self,
+        keys: tuple[VerificationKey, ...],
+        skipped: tuple[SkippedKey, ...],
+        confirmed: Instant,
+    ) -> list[Tombstone]:
+        """Take a set that the issuer confirmed; returns the tombstones that it completed."""
+        with self._lock:
+            before = self.published
+            learned = self.tombstones.learned(self.issuer, keys)
+            self.published = before.succeeded_by(keys, skipped, confirmed)
+            self._swap(self.tombstones.merged(learned))
+            after = self.published
+        self._expiry_told = False
+        for kid in sorted({key.kid for key in after.keys} - {key.kid for key in before.keys}):
+            self._events.tell("key_added", kid=kid)
+        for kid in sorted(after.removed - before.removed):
+            self._events.tell("key_removed", kid=kid)
+        self.notify()
+        return learned
+
+    def distrust(self, kid: str, reason: str, *, force: bool) -> Tombstone:
+        """Stop trusting `kid` and the keys seen under it; in effect when this returns."""
+        if not isinstance(kid, str) or not kid:
+            raise ConfigurationError("kid must be the key's non-empty kid, a string.")
+        with self._lock:
+            prints = frozenset(key.thumbprint for key in self.published.keys if key.kid == kid)
+            stone = Tombstone(self.issuer, kid, reason, self._clock.time(), prints)
+            changed = self.tombstones.merged([stone])
+            if not force and self.view.live and not self._subtracted(changed).live:
+                raise RevocationRefusedError(
+                    "This is the only trusted key: without it every token of the issuer would be "
+                    "refused. Rotate first and wait for the next key, or pass force=True."
+                )
+            self._swap(changed)
+        self._events.tell("key_distrusted", kid=kid, detail=reason)
+        self.notify()
+        return changed.entries[self.issuer, kid]
+
+    def absorb(self, stones: Iterable[Tombstone]) -> None:
+        """Take over decisions to distrust that were made elsewhere."""
+        with self._lock:
+            self._swap(self.tombstones.merged(stones))
+        self.notify()
+
+    def reinstate(self, issuer: str, kid: str) -> None:
+        """Lift one tombstone; a key that is still published is trusted again at once."""
+        with self._lock:
+            if (issuer, kid) not in self.tombstones.entries:
+                return
+            self._swap(self.tombstones.without(issuer, kid))
+        if issuer == self.issuer:
+            self._events.tell("key_reinstated", kid=kid)
+        self.notify()
+
+    def close(self) -> None:
+        """Trust nothing any more: nobody watches the issuer from here on."""
+        with self._lock:
+            self.published = PublishedSet()
+            self._swap(self.tombstones)
+        self._expiry_told = True
+        self.notify()
+
+    def tell_expiry(self, now: Instant) -> None:
+        """Say once that trust ran out, when it has."""
+        if not self._expiry_told and self.view.trusted_until.reached(now):
+            self._expiry_told = True
+            self._events.tell("trust_expired", detail="the issuer confirmed no key in max_stale")
+            self.notify()
+
+    def subscribe(self, listener: Listener) -> Callable[[], None]:
+        """Call `listener`, from any thread, after each change; returns how to stop that."""
+        name = object()
+        with self._lock:
+            self._listeners[name] = listener
+
+        def unsubscribe() -> None:
+            self._listeners.pop(name, None)
+
+        return unsubscribe
+
+    def notify(self) -> None:
+        """Wake everybody whose decision may have changed."""
+        with self._lock:
+            listeners = tuple(self._listeners.values())
+        for listener in listeners:
+            try:
+                listener()
+            except Exception:  # noqa: BLE001 - the boundary to the caller's code: the others must hear of it
+                logger.exception("a listener for changes of trust raised")
+
+    def _swap(self, tombstones: Tombstones) -> None:
+        self.view = self._subtracted(tombstones)
+        self.tombstones = tombstones
+
+    def _subtracted(self, tombstones: Tombstones) -> TrustedKeys:
+        return subtract(self.published, tombstones, self.issuer, self._max_stale)

@@ -1,0 +1,120 @@
+"""What is trusted at one moment: an immutable value that readers take without a lock."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from jwks_guard.errors import (
+    AlgorithmNotAllowedError,
+    AmbiguousKeyError,
+    RevokedKeyError,
+)
+from jwks_guard.jose.jwk import SkippedKey, VerificationKey
+from jwks_guard.keys.distrust import Tombstones
+from jwks_guard.keys.freshness import EPOCH, Instant
+
+REMEMBERED_KIDS = 1024
+"""Removed kids are told from unknown ones as long as there are no more than these."""
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedSet:
+    """The issuer's key set as it was last confirmed, before distrust is subtracted.
+
+    `confirmed` is when the request that confirmed it began, less the answer's Age. `removed` are
+    kids that an earlier set held.
+    """
+
+    keys: tuple[VerificationKey, ...] = ()
+    skipped: tuple[SkippedKey, ...] = ()
+    confirmed: Instant = EPOCH
+    removed: frozenset[str] = frozenset()
+
+    def same_keys(self, keys: tuple[VerificationKey, ...]) -> bool:
+        """Whether `keys` are these keys."""
+        return {key.identity for key in keys} == {key.identity for key in self.keys}
+
+    def succeeded_by(
+        self, keys: tuple[VerificationKey, ...], skipped: tuple[SkippedKey, ...], confirmed: Instant
+    ) -> PublishedSet:
+        """The set after `keys` were confirmed: unchanged keys stay the same objects.
+
+        A confirmation that an aged answer dates before the present one changes no date.
+        """
+        known = {key.identity: key for key in self.keys}
+        kept = {key.identity: known.get(key.identity, key) for key in keys}
+        listed = {key.kid for key in keys}
+        gone = {key.kid for key in self.keys} - listed
+        removed = (self.removed | gone) - listed
+        return PublishedSet(
+            keys=tuple(kept.values()),
+            skipped=skipped,
+            confirmed=max(confirmed, self.confirmed, key=lambda at: at.monotonic),
+            removed=frozenset(removed if len(removed) <= REMEMBERED_KIDS else gone),
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrustedKeys:
+    """The keys that may verify a token, each with the moment until which that holds.
+
+    `live` holds the same key objects as `by_kid`: a result that was verified with a key stands as
+    long as this very object is in the current view.
+    """
+
+    by_kid: Mapping[str, tuple[VerificationKey, ...]] = field(default_factory=dict)
+    live: frozenset[VerificationKey] = frozenset()
+    distrusted: frozenset[str] = frozenset()
+    removed: frozenset[str] = frozenset()
+    trusted_until: Instant = EPOCH
+
+    def find(self, kid: str, alg: str) -> VerificationKey | None:
+        """The one key that may verify `alg` signatures of `kid`; None when the kid is not held.
+
+        Raises RevokedKeyError for a distrusted kid, AlgorithmNotAllowedError when the kid's keys
+        are bound to other algorithms, AmbiguousKeyError when two different keys fit.
+        """
+        keys = self.by_kid.get(kid)
+        if keys is None:
+            if kid in self.distrusted:
+                raise RevokedKeyError("The key that signed this token is distrusted.")
+            return None
+        fitting = [key for key in keys if alg in key.algorithms]
+        if not fitting:
+            raise AlgorithmNotAllowedError(
+                "The key that this token names is for another algorithm."
+            )
+        first = fitting[0]
+        if any(key.thumbprint != first.thumbprint for key in fitting[1:]):
+            raise AmbiguousKeyError(
+                "The issuer publishes two keys for one kid and algorithm; mend its key set."
+            )
+        return first
+
+    def answers(self, kid: str, now: Instant) -> bool:
+        """Whether `find` has the last word on `kid` at `now`, so that nothing need be fetched."""
+        return kid in self.distrusted or (
+            kid in self.by_kid and not self.trusted_until.reached(now)
+        )
+
+
+def subtract(
+    published: PublishedSet, tombstones: Tombstones, issuer: str, max_stale: float
+) -> TrustedKeys:
+    """The view: what is published less what is distrusted, trusted for `max_stale` seconds."""
+    distrusted = set(tombstones.of(issuer))
+    by_kid: dict[str, tuple[VerificationKey, ...]] = {}
+    refused: set[str] = set()
+    for key in published.keys:
+        if key.kid in distrusted or key.thumbprint in tombstones.thumbprints:
+            refused.add(key.kid)
+        else:
+            by_kid[key.kid] = (*by_kid.get(key.kid, ()), key)
+    return TrustedKeys(
+        by_kid=by_kid,
+        live=frozenset(key for keys in by_kid.values() for key in keys),
+        distrusted=frozenset(distrusted | refused),
+        removed=published.removed,
+        trusted_until=published.confirmed.shifted(max_stale),
+    )

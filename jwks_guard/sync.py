@@ -1,0 +1,94 @@
+"""SyncTokenVerifier: verification in the calling thread, for code without an event loop."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Collection, Mapping
+from typing import Self, Unpack
+
+from jwks_guard.errors import JWKSGuardError
+from jwks_guard.keys.distrust import Tombstone
+from jwks_guard.keys.health import HealthReport
+from jwks_guard.portal import process_portal
+from jwks_guard.verification import KeyNotHeldError
+from jwks_guard.verified_token import VerifiedToken
+from jwks_guard.verifier import TokenVerifier, VerifierOptions, auth0_issuer
+
+
+class SyncTokenVerifier:
+    """TokenVerifier for threads; the arguments are the same, `http_client` included.
+
+    Verifying runs in the calling thread. Only a fetch is handed to the process's portal, an event
+    loop in a thread of its own, which also refreshes in the background.
+    """
+
+    def __init__(
+        self, issuer: str, audience: str | Collection[str], **options: Unpack[VerifierOptions]
+    ) -> None:
+        self._verifier = TokenVerifier(issuer, audience, **options)
+        self.issuer = issuer
+        self.keys = self._verifier.keys
+
+    @classmethod
+    def for_auth0(
+        cls, domain: str, *, audience: str | Collection[str], **options: Unpack[VerifierOptions]
+    ) -> Self:
+        """A verifier for an Auth0 domain, as TokenVerifier.for_auth0 makes it."""
+        issuer = auth0_issuer(domain)
+        options.setdefault("jwks_uri", f"{issuer}.well-known/jwks.json")
+        return cls(issuer, audience, **options)
+
+    def start(self, *, require_keys: bool = False) -> None:
+        """Fetch the keys once, then keep them fresh, as TokenVerifier.start does."""
+        start = functools.partial(self._verifier.start, require_keys=require_keys)
+        process_portal.get().call(start)
+
+    def close(self) -> None:
+        """Stop the background refresh; a closed verifier trusts no key until it is started."""
+        process_portal.get().call(self._verifier.aclose)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def verify(self, compact: str | bytes) -> VerifiedToken:
+        """The verified token, or an error, as TokenVerifier.verify gives it."""
+        keys, verification = self.keys, self._verifier.verification
+        try:
+            token, name = verification.admit(compact)
+            if keys.loop is None or keys.loop.is_closed():
+                process_portal.get().call(keys.adopt)
+            if keys.lazy:
+                process_portal.get().call(keys.refresh_for_request)
+            result = verification.cached(name)
+            if result is not None:
+                return result
+            try:
+                return verification.fresh(token, name)
+            except KeyNotHeldError as missing:
+                process_portal.get().call(keys.learn, missing.kid)
+                return verification.fresh(token, name)
+        except KeyNotHeldError:
+            verification.refused(keys.unavailable())
+        except JWKSGuardError as error:
+            verification.refused(error)
+
+    def distrust(self, kid: str, *, reason: str, force: bool = False) -> None:
+        """Refuse `kid` and its key from now on, as TokenVerifier.distrust does."""
+        self.keys.distrust_blocking(kid, reason=reason, force=force)
+
+    def reinstate(self, kid: str, *, reason: str) -> None:
+        """Lift the distrust of `kid`."""
+        self.keys.reinstate_blocking(kid, reason=reason)
+
+    @property
+    def distrusted(self) -> Mapping[str, Tombstone]:
+        """What is distrusted of this issuer, by kid."""
+        return self.keys.distrusted
+
+    def health(self) -> HealthReport:
+        """The state of the keys, with both bounds."""
+        return self.keys.health()

@@ -1,0 +1,145 @@
+"""The path of one token from its bytes to a result, without I/O: what async and sync share."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+from jwks_guard.errors import JWKSGuardError, RemovedKeyError, TokenExpiredError
+from jwks_guard.jose.claims import ClaimsPolicy
+from jwks_guard.jose.compact import decode_object, decode_segment, split, to_bytes
+from jwks_guard.jose.header import Header, parse_header
+from jwks_guard.jose.jwk import VerificationKey
+from jwks_guard.jose.jws import verify_signature
+from jwks_guard.keys.freshness import Instant
+from jwks_guard.keys.store import KeyStore
+from jwks_guard.keys.view import TrustedKeys
+from jwks_guard.token_cache import TokenCache, digest
+from jwks_guard.verified_token import VerifiedToken
+
+MEMO_ENTRIES = 256
+MEMO_SEGMENT_BYTES = 1024
+
+
+class KeyNotHeldError(Exception):
+    """The view has no word on `kid`: fetch, then try once more. Never leaves the verifiers."""
+
+    def __init__(self, kid: str) -> None:
+        self.kid = kid
+
+
+class Verification:
+    """Verifies under one policy with the keys of one store. Any thread may call it."""
+
+    def __init__(
+        self,
+        keys: KeyStore,
+        policy: ClaimsPolicy,
+        *,
+        algorithms: frozenset[str],
+        token_types: frozenset[str | None],
+        max_token_bytes: int,
+        cache_size: int,
+    ) -> None:
+        self.max_token_bytes = max_token_bytes
+        self._keys = keys
+        self._trust = keys.trust
+        self._policy = policy
+        self._algorithms = algorithms
+        self._token_types = token_types
+        self._clock = keys.clock
+        self._cache: TokenCache[VerifiedToken] | None = (
+            TokenCache(cache_size) if cache_size else None
+        )
+        # Header segments of accepted tokens with what they resolved to, good for one view.
+        self._memo: tuple[TrustedKeys, dict[bytes, tuple[Header, VerificationKey]]] = (
+            self._trust.view,
+            {},
+        )
+
+    def admit(self, compact: str | bytes) -> tuple[bytes, bytes | None]:
+        """The token's bytes and what it is cached by."""
+        token = to_bytes(compact, self.max_token_bytes)
+        return token, digest(token) if self._cache is not None else None
+
+    def cached(self, name: bytes | None) -> VerifiedToken | None:
+        """The result for a token accepted before, if its key and its times still allow it."""
+        if self._cache is None or name is None:
+            return None
+        result = self._cache.get(name)
+        if result is None:
+            return None
+        view, wall = self._trust.view, self._clock.time()
+        until = view.trusted_until
+        if (
+            result._key in view.live
+            and wall < result._valid_until
+            and wall < until.wall
+            and self._clock.monotonic() < until.monotonic
+        ):
+            return result
+        return None
+
+    def fresh(self, token: bytes, name: bytes | None) -> VerifiedToken:
+        """Verify a token by the current view; raises KeyNotHeldError when that has no answer."""
+        header_segment, payload, signature, signing_input = split(token)
+        view = self._trust.view
+        header, key = self._resolve(header_segment, view)
+        try:
+            verify_signature(key, header.alg, signing_input, decode_segment(signature, "signature"))
+            claims = decode_object(payload, "payload")
+            valid_until = self._policy.check(claims, self._clock.time())
+        except JWKSGuardError as error:
+            error.kid = header.kid
+            raise
+        # Trust may have changed since the view was taken: the result stands only if its key does.
+        if self._trust.view is not view and key not in self._trust.view.live:
+            return self.fresh(token, name)
+        self._remember(view, header_segment, header, key)
+        result = VerifiedToken(header.parameters, claims, key, valid_until)
+        if self._cache is not None and name is not None:
+            self._cache.put(name, result)
+        return result
+
+    def remaining(self, token: VerifiedToken) -> float:
+        """Seconds until an accepted token must be looked at again; raises what refuses it now."""
+        view, now = self._trust.view, Instant.now(self._clock)
+        key = view.find(token.kid, token.header["alg"])
+        if view.trusted_until.reached(now):
+            raise self._keys.unavailable()
+        if key is None or key is not token._key:
+            raise RemovedKeyError("The issuer has withdrawn the key that signed this token.")
+        if now.wall >= token._valid_until:
+            raise TokenExpiredError("The token has expired.")
+        return min(token._valid_until - now.wall, view.trusted_until.remaining(now))
+
+    def refused(self, error: JWKSGuardError) -> NoReturn:
+        """Tell of a refusal and raise it."""
+        self._keys.events.tell("token_refused", kid=error.kid, code=error.code, detail=str(error))
+        raise error
+
+    def _resolve(self, segment: bytes, view: TrustedKeys) -> tuple[Header, VerificationKey]:
+        """The header in `segment` and the key that it names."""
+        until = view.trusted_until
+        trusted = self._clock.monotonic() < until.monotonic and self._clock.time() < until.wall
+        memo_view, memo = self._memo
+        known = memo.get(segment) if memo_view is view else None
+        if known is not None and trusted:
+            return known
+        header = parse_header(segment, self._algorithms, self._token_types)
+        try:
+            key = view.find(header.kid, header.alg)
+        except JWKSGuardError as error:
+            error.kid = header.kid
+            raise
+        if key is None or not trusted:
+            raise KeyNotHeldError(header.kid)
+        return header, key
+
+    def _remember(
+        self, view: TrustedKeys, segment: bytes, header: Header, key: VerificationKey
+    ) -> None:
+        if self._memo[0] is not view:
+            self._memo = (view, {})
+        memo = self._memo[1]
+        if len(memo) < MEMO_ENTRIES and len(segment) <= MEMO_SEGMENT_BYTES:
+            memo[segment] = (header, key)
