@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Self
@@ -32,14 +33,16 @@ class MultiIssuerVerifier:
         self._max_token_bytes = max(each.verification.max_token_bytes for each in given)
 
     async def start(self, *, require_keys: bool = False) -> None:
-        """Start each verifier, as TokenVerifier.start does."""
-        for verifier in self.verifiers.values():
-            await verifier.start(require_keys=require_keys)
+        """Start all of them at once, as TokenVerifier.start does; if one fails, close them all."""
+        starts = (each.start(require_keys=require_keys) for each in self.verifiers.values())
+        for failure in await asyncio.gather(*starts, return_exceptions=True):
+            if failure is not None:
+                await self.aclose()
+                raise failure
 
     async def aclose(self) -> None:
         """Close each verifier."""
-        for verifier in self.verifiers.values():
-            await verifier.aclose()
+        await asyncio.gather(*(verifier.aclose() for verifier in self.verifiers.values()))
 
     async def __aenter__(self) -> Self:
         await self.start()

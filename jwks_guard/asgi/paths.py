@@ -1,0 +1,78 @@
+"""Which paths the middleware leaves alone."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from jwks_guard.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from starlette.types import Scope
+
+# A proxy, a router and a file server can each read these differently: `/public/..%2fadmin` must
+# not be public to the guard and `/admin` to whatever stands behind it.
+_AMBIGUOUS = re.compile(r"//|\\|;|%2f|%5c|(?:^|/)(?:\.|%2e){1,2}(?:/|\Z)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class ExcludedPaths:
+    """The compiled `exclude_paths`: whole paths, and prefixes that end in a slash."""
+
+    exact: frozenset[str]
+    prefixes: tuple[str, ...]
+
+    def cover(self, scope: Scope) -> bool:
+        """Tell whether the request's path, taken below `root_path`, is excluded.
+
+        A path whose raw or decoded form is ambiguous never is.
+        """
+        path = _below_root(scope["path"], scope.get("root_path", ""))
+        if path not in self.exact and not path.startswith(self.prefixes):
+            return False
+        raw = scope.get("raw_path") or b""  # optional in ASGI
+        return not (_AMBIGUOUS.search(path) or _AMBIGUOUS.search(raw.decode("latin-1")))
+
+
+def excluded_paths(patterns: Iterable[str]) -> ExcludedPaths:
+    """Compile `patterns`: a path, or a path and `/*` for everything below it.
+
+    `/public/*` covers `/public/` and `/public/a/b`, but neither `/public` nor `/publicity`.
+
+    Raises:
+        ConfigurationError: a pattern that could never match, or would match every path.
+
+    """
+    if isinstance(patterns, str):
+        raise ConfigurationError("exclude_paths is a string; write a list: ['/health']")
+    checked = [_checked(pattern) for pattern in patterns]
+    return ExcludedPaths(
+        exact=frozenset(pattern for pattern in checked if not pattern.endswith("*")),
+        prefixes=tuple(pattern[:-1] for pattern in checked if pattern.endswith("*")),
+    )
+
+
+def _checked(pattern: str) -> str:
+    plain = pattern.removesuffix("/*") if isinstance(pattern, str) else ""
+    if not plain.startswith("/") or any(mark in plain for mark in "*?#"):
+        raise ConfigurationError(
+            f"exclude_paths holds {pattern!r}; write a path that begins with '/', or one that "
+            "ends in '/*' for everything below it (to exclude all paths, leave the guard out)"
+        )
+    if _AMBIGUOUS.search(pattern):
+        raise ConfigurationError(
+            f"exclude_paths holds {pattern!r}; a path with '//', dot segments, ';', backslashes "
+            "or an encoded slash is never excluded: write the plain path"
+        )
+    return pattern
+
+
+def _below_root(path: str, root_path: str) -> str:
+    """The part of `path` that Starlette matches its routes on."""
+    if not path.startswith(root_path):
+        return path
+    below = path[len(root_path) :]
+    return below if below[:1] in ("", "/") else path

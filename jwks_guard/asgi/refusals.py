@@ -1,0 +1,34 @@
+"""Send a refusal over ASGI."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from starlette.types import Scope, Send
+
+    from jwks_guard.bearer import Refusal
+
+# RFC 6455 section 7.4.1, and 1013 from the registry it set up
+POLICY_VIOLATION = 1008
+INTERNAL_ERROR = 1011
+TRY_AGAIN_LATER = 1013
+
+
+async def send_refusal(refusal: Refusal, scope: Scope, send: Send) -> None:
+    """Answer an HTTP request, or a WebSocket that is not accepted yet, with `refusal`.
+
+    For a WebSocket that takes the server's `websocket.http.response` extension. Without it the
+    connection is closed, which ASGI servers answer with a plain 403.
+    """
+    prefix = ""
+    if scope["type"] == "websocket":
+        if "websocket.http.response" not in (scope.get("extensions") or {}):
+            code = TRY_AGAIN_LATER if refusal.status == 503 else POLICY_VIOLATION
+            await send({"type": "websocket.close", "code": code, "reason": ""})
+            return
+        prefix = "websocket."
+    start = {"status": refusal.status, "headers": list(refusal.headers)}
+    await send({"type": f"{prefix}http.response.start", **start})
+    body = b"" if scope.get("method") == "HEAD" else refusal.body
+    await send({"type": f"{prefix}http.response.body", "body": body})

@@ -1,0 +1,192 @@
+"""An open WebSocket that lasts no longer than the trust in its token."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import ExitStack, suppress
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from jwks_guard.asgi.refusals import INTERNAL_ERROR, POLICY_VIOLATION, TRY_AGAIN_LATER
+from jwks_guard.bearer import REFUSED
+from jwks_guard.errors import KeysUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from jwks_guard.asgi.protocol import RequestVerifier
+    from jwks_guard.bearer import Refused
+    from jwks_guard.verified_token import VerifiedToken
+
+T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+
+_LONGEST_WAIT = 60.0  # the loop's clock follows neither a wall clock that is set nor a suspend
+_SHORTEST_WAIT = 0.01  # timers fire a little early
+_CLOSE_GRACE = 1.0
+_REASONS = {
+    POLICY_VIOLATION: "the access token is no longer valid",
+    INTERNAL_ERROR: "internal error",
+    TRY_AGAIN_LATER: "access tokens can't be verified at the moment",
+}
+
+
+class SocketEndedError(OSError):
+    """The guard has closed this WebSocket; `send` raises an OSError then, as ASGI asks."""
+
+
+class GuardedSocket:
+    """One WebSocket connection and the token it was opened with.
+
+    It passes messages between server and app, and closes the connection once `verifier` refuses
+    `token`: with 1008 if that is the token's fault, with 1013 if no key may be trusted. From then
+    on the app's `receive` returns `websocket.disconnect` and its `send` raises OSError, also where
+    the app waits in one of them. Frames that were sent are not recalled.
+
+    The verifier is asked before the connection is accepted, at every frame, when it says that
+    trust may have changed, and when the time that it named is over. A connection that is not
+    accepted yet is answered by `refuse`.
+    """
+
+    def __init__(
+        self,
+        token: VerifiedToken,
+        verifier: RequestVerifier,
+        refuse: Callable[[Refused], Awaitable[None]],
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        self._token = token
+        self._verifier = verifier
+        self._refuse = refuse
+        self._receive = receive
+        self._send = send
+        self._loop = asyncio.get_running_loop()
+        self._open = False
+        self._code: int | None = None  # of the close that the guard decided on
+        self._timer: asyncio.TimerHandle | None = None
+        self._subscription = ExitStack()
+        self._interrupts: set[asyncio.Timeout] = set()
+        self._closing: asyncio.Task[None] | None = None
+
+    async def run(self, app: ASGIApp, scope: Scope) -> None:
+        """Run `app` on the connection; what it raises goes through."""
+        try:
+            await app(scope, self._app_receive, self._app_send)
+        except SocketEndedError:
+            _log.debug("the application ended with its WebSocket")
+        finally:
+            self._stop_watching()
+            if self._closing is not None:
+                with suppress(TimeoutError):  # a client that does not read can't be told
+                    async with asyncio.timeout(_CLOSE_GRACE):
+                        await self._closing
+
+    async def _app_receive(self) -> Message:
+        try:
+            message = await self._until_ended(self._receive)
+            if message["type"] == "websocket.disconnect":
+                self._stop_watching()
+            elif self._open:
+                self._look()
+            self._raise_if_ended()
+        except SocketEndedError:
+            return self._farewell("websocket.disconnect")
+        return message
+
+    async def _app_send(self, message: Message) -> None:
+        self._raise_if_ended()
+        if message["type"] == "websocket.accept":
+            await self._accept(message)
+            return
+        if message["type"] != "websocket.send":  # the app itself ends the connection
+            self._stop_watching()
+        elif self._open:
+            self._look()
+        await self._until_ended(partial(self._send, message))
+
+    async def _accept(self, message: Message) -> None:
+        try:
+            self._verifier.remaining(self._token)
+        except REFUSED as error:
+            self._code = _close_code(error)
+            await self._refuse(error)
+        self._raise_if_ended()
+        await self._send(message)
+        self._open = True
+        # Subscribed first, asked then: no change in between goes unseen.
+        self._subscription.callback(self._verifier.subscribe(self._trust_may_have_changed))
+        self._wake()
+
+    def _trust_may_have_changed(self) -> None:
+        with suppress(RuntimeError):  # the loop is closed, and its sockets with it
+            self._loop.call_soon_threadsafe(self._wake)
+
+    def _wake(self) -> None:
+        """Look at the token and set the time of the next look."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._open:
+            delay = max(_SHORTEST_WAIT, min(self._look(), _LONGEST_WAIT))
+            if self._open:
+                self._timer = self._loop.call_later(delay, self._wake)
+
+    def _look(self) -> float:
+        """Seconds for which the token is good; ends the connection if it is not."""
+        try:
+            return self._verifier.remaining(self._token)
+        except Exception as error:
+            self._end(_close_code(error))
+            if not isinstance(error, REFUSED):
+                raise
+            return 0.0
+
+    def _end(self, code: int) -> None:
+        self._code = code
+        self._stop_watching()
+        for interrupt in self._interrupts:
+            interrupt.reschedule(self._loop.time())
+        self._closing = self._loop.create_task(self._close())
+
+    def _stop_watching(self) -> None:
+        self._open = False
+        if self._timer is not None:
+            self._timer.cancel()
+        self._subscription.close()
+
+    async def _close(self) -> None:
+        # The client may be gone already; before ASGI 2.4 servers raise a RuntimeError for that.
+        with suppress(OSError, RuntimeError):
+            await self._send(self._farewell("websocket.close"))
+
+    async def _until_ended(self, operation: Callable[[], Awaitable[T]]) -> T:
+        """Await `operation`, but no longer than until the guard ends the connection."""
+        self._raise_if_ended()
+        interrupt = asyncio.timeout(None)
+        try:
+            async with interrupt:
+                self._interrupts.add(interrupt)
+                return await operation()
+        except TimeoutError:
+            self._raise_if_ended()
+            raise
+        finally:
+            self._interrupts.discard(interrupt)
+
+    def _raise_if_ended(self) -> None:
+        if self._code is not None:
+            raise SocketEndedError(_REASONS[self._code])
+
+    def _farewell(self, kind: str) -> Message:
+        code = INTERNAL_ERROR if self._code is None else self._code
+        return {"type": kind, "code": code, "reason": _REASONS[code]}
+
+
+def _close_code(error: Exception) -> int:
+    if isinstance(error, KeysUnavailableError):
+        return TRY_AGAIN_LATER
+    return POLICY_VIOLATION if isinstance(error, REFUSED) else INTERNAL_ERROR

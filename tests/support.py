@@ -1,0 +1,54 @@
+"""A clock turned by hand, and verifiers of local tenants that run in this process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from jwks_guard import TokenVerifier
+from jwks_guard.testing import LocalTenant
+
+JWKS = "/.well-known/jwks.json"
+DISCOVERY = "/.well-known/openid-configuration"
+
+
+@dataclass(slots=True)
+class HandClock:
+    """Stands still until it is told to move; the two hands can be moved apart."""
+
+    wall: float = 1_800_000_000.0
+    steady: float = 5_000.0
+
+    def time(self) -> float:
+        return self.wall
+
+    def monotonic(self) -> float:
+        return self.steady
+
+    def advance(self, seconds: float) -> None:
+        self.wall += seconds
+        self.steady += seconds
+
+    def suspend(self, seconds: float) -> None:
+        """The machine sleeps: Linux stops the monotonic clock."""
+        self.wall += seconds
+
+    def set_back(self, seconds: float) -> None:
+        self.wall -= seconds
+
+
+def tenant_of(clock: HandClock, **options: Any) -> LocalTenant:
+    """A tenant in this process that goes by `clock`; ES256, whose keys are made in no time."""
+    return LocalTenant(in_process=True, algorithm="ES256", clock=clock, **options)
+
+
+def verifier_of(tenant: LocalTenant, clock: HandClock, **options: Any) -> TokenVerifier:
+    """A verifier of that tenant, on the same clock; its background task is left out.
+
+    Tests that turn the clock call `keys.tick()` where the background task would.
+    """
+    options.setdefault("algorithms", ["ES256", "RS256"])
+    options.setdefault("http_client", lambda: httpx.AsyncClient(transport=tenant.transport))
+    return TokenVerifier(tenant.issuer, tenant.audience, clock=clock, **options)

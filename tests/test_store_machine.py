@@ -1,0 +1,326 @@
+"""The store under any sequence of what can happen to it, with the invariants asserted throughout.
+
+The issuer, the cache in front of it and the clock are driven by Hypothesis; the model beside the
+store knows what was published when, what is distrusted, and when each answer was made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+import jwt
+import msgspec
+from cryptography.hazmat.primitives.asymmetric import ed25519
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from jwks_guard import (
+    InvalidSignatureError,
+    InvalidTokenError,
+    KeysUnavailableError,
+    RevocationRefusedError,
+    RevokedKeyError,
+    TokenVerifier,
+)
+from jwks_guard.jose.jwk import thumbprint
+from tests.support import HandClock
+
+ISSUER = "https://issuer.test/"
+AUDIENCE = "https://api.test"
+KIDS = ["a", "b", "c", "d"]
+INTERVAL, MAX_STALE, BURST, REFILL = 60.0, 600.0, 5, 12.0
+MATERIAL = [ed25519.Ed25519PrivateKey.generate() for _ in range(6)]
+X = [jwt.utils.base64url_encode(key.public_key().public_bytes_raw()).decode() for key in MATERIAL]
+T = TypeVar("T")
+
+kids = st.sampled_from(KIDS)
+materials = st.integers(0, len(MATERIAL) - 1)
+
+
+@dataclass(frozen=True)
+class Published:
+    """One state of the issuer's set: material by kid, and since when it is so."""
+
+    keys: tuple[tuple[str, int], ...]
+    since: float
+
+
+@dataclass
+class Edge:
+    """What answers the fetches: the issuer, a cache that lags behind it, or a fault.
+
+    `now` is true time, whatever the store's clock says. A cache is honest: its Age is at least as
+    long as the state that it shows has been over.
+    """
+
+    now: float
+    history: list[Published]
+    answers: list[tuple[float, Published]] = field(default_factory=list)
+    lag: int = 0
+    age: int = 0
+    fault: str | None = None
+    fetches: int = 0
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.fetches += 1
+        if self.fault == "error":
+            return httpx.Response(503, headers={"Retry-After": "7"})
+        if self.fault == "garbage":
+            return httpx.Response(200, text="<html>")
+        if self.fault == "reset":
+            raise httpx.ReadError("reset", request=request)
+        index = max(0, len(self.history) - 1 - self.lag)
+        served, age = self.history[index], self.age
+        if index + 1 < len(self.history):
+            age = max(age, int(self.now - self.history[index + 1].since))
+        self.answers.append((self.now - age, served))
+        keys = [{"kty": "OKP", "crv": "Ed25519", "kid": kid, "x": X[m]} for kid, m in served.keys]
+        headers = {
+            "Date": formatdate(self.now, usegmt=True),
+            "Last-Modified": formatdate(served.since, usegmt=True),
+            "Age": str(age),
+        }
+        return httpx.Response(200, content=msgspec.json.encode({"keys": keys}), headers=headers)
+
+
+class StoreMachine(RuleBasedStateMachine):
+    """Rotations, withdrawals, distrust, rollbacks, faults, restarts, and the passing of time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.folder = Path(tempfile.mkdtemp())
+        self.clock = HandClock()
+        self.distrusted: dict[str, set[int]] = {}
+        now = self.clock.wall
+        self.edge = Edge(now, [Published((("a", 0), ("b", 1)), now - 3600)])
+        self.verifier = self.made()
+
+    # --- the issuer ---
+
+    @property
+    def published(self) -> dict[str, int]:
+        return dict(self.edge.history[-1].keys)
+
+    def publish(self, keys: dict[str, int]) -> None:
+        if keys and keys != self.published:
+            self.time_passes(1)  # Last-Modified has whole seconds
+            self.edge.history.append(Published(tuple(keys.items()), self.edge.now))
+
+    @rule(kid=kids, material=materials)
+    def add_or_swap(self, kid: str, material: int) -> None:
+        self.publish({**self.published, kid: material})
+
+    @rule(kid=kids)
+    def withdraw(self, kid: str) -> None:
+        self.publish({k: m for k, m in self.published.items() if k != kid})
+
+    @rule(lag=st.integers(1, 3), age=st.integers(0, 700))
+    def roll_back(self, lag: int, age: int) -> None:
+        self.edge.lag, self.edge.age = lag, age
+
+    @rule(fault=st.sampled_from(["error", "garbage", "reset"]))
+    def break_down(self, fault: str) -> None:
+        self.edge.fault = fault
+
+    @rule()
+    def mend(self) -> None:
+        self.edge.lag, self.edge.age, self.edge.fault = 0, 0, None
+
+    # --- time ---
+
+    @rule(seconds=st.sampled_from([1, 4, 11, 13, 59, 61, 119, 300, 599]))
+    def time_passes(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+        self.edge.now += seconds
+
+    @rule(seconds=st.sampled_from([30, 700]))
+    def machine_sleeps(self, seconds: float) -> None:
+        self.clock.suspend(seconds)
+        self.edge.now += seconds
+
+    @rule(seconds=st.sampled_from([50, 500]))
+    def clock_is_set_back(self, seconds: float) -> None:
+        self.clock.set_back(seconds)
+
+    @rule()
+    def tick(self) -> None:
+        self.run(self.verifier.keys.tick())
+
+    @rule()
+    def refresh(self) -> None:
+        try:
+            self.run(self.verifier.keys.refresh())
+        except KeysUnavailableError:
+            assert self.edge.fault or self.edge.lag or self.edge.age
+        else:
+            if not self.edge.lag:
+                assert self.held() == set(self.edge.history[-1].keys)
+
+    # --- the operator ---
+
+    @rule(kid=kids, force=st.booleans())
+    def distrust(self, kid: str, force: bool) -> None:
+        held = self.held()
+        before = self.verifier.keys.kids
+        try:
+            self.run(self.verifier.distrust(kid, reason="test", force=force))
+        except RevocationRefusedError:
+            assert not force
+            assert set(before) <= {kid} | self.same_material(held, kid)
+            return
+        material = {m for k, m in held if k == kid}
+        self.distrusted.setdefault(kid, set()).update(material)
+
+    @precondition(lambda self: self.distrusted)
+    @rule(data=st.data())
+    def reinstate(self, data: st.DataObject) -> None:
+        kid = data.draw(st.sampled_from(sorted(self.distrusted)))
+        self.run(self.verifier.reinstate(kid, reason="test"))
+        del self.distrusted[kid]
+
+    @rule()
+    def restart(self) -> None:
+        self.run(self.verifier.aclose())
+        if self.clock.wall < self.edge.now:  # a set clock can't be told from a later restart
+            (self.folder / "keys.json").unlink(missing_ok=True)
+        self.verifier = self.made()
+        self.run(self.verifier.keys.start())
+
+    # --- the requests ---
+
+    @rule(kid=kids, material=materials, user=st.integers(0, 2))
+    def verify(self, kid: str, material: int, user: int) -> None:
+        was_trusted, kids_before = self.trusted(kid, material), self.verifier.keys.kids
+        try:
+            self.run(self.verifier.verify(self.token(kid, material, user)))
+        except RevokedKeyError:
+            assert self.is_distrusted(kid, {m for k, m in self.held() if k == kid} | {material})
+        except InvalidSignatureError:
+            assert (kid, material) not in self.held()
+        except InvalidTokenError:
+            assert kid not in self.verifier.keys.kids
+            assert self.verifier.keys.kids, "a 401 needs a set that is trusted"
+        except KeysUnavailableError:
+            assert kid not in kids_before
+        else:
+            assert not self.is_distrusted(kid, {material})
+            assert (kid, material) in self.held()
+            assert any(
+                (kid, material) in state.keys and self.edge.now - at < MAX_STALE
+                for at, state in self.edge.answers
+            ), "the issuer showed this key within the trust bound"
+            return
+        still_listed = (kid, material) in self.held()
+        assert not (was_trusted and still_listed), "what is trusted is accepted, come what may"
+
+    @rule(number=st.integers(0, 10**6))
+    def flood(self, number: int) -> None:
+        self.run(self.verifier.keys.tick())
+        before = self.edge.fetches
+        for each in range(8):
+            token = self.token(f"bogus-{number}-{each}", 0, 0)
+            try:
+                self.run(self.verifier.verify(token))
+            except (InvalidTokenError, KeysUnavailableError):
+                continue
+            raise AssertionError("a key that nobody published was accepted")
+        assert self.edge.fetches - before <= BURST + 1
+
+    # --- the invariants ---
+
+    @initialize()
+    def start(self) -> None:
+        self.run(self.verifier.keys.start())
+
+    @invariant()
+    def nothing_distrusted_is_in_the_view(self) -> None:
+        for key in self.verifier.keys.trust.view.live:
+            assert key.kid not in self.distrusted
+            material = X.index(key.members["x"])
+            assert all(material not in covered for covered in self.distrusted.values())
+
+    @invariant()
+    def both_bounds_are_reported(self) -> None:
+        health = self.verifier.health()
+        if health.trusted_until is not None and health.confirmed_at is not None:
+            assert health.trusted_until == health.confirmed_at + MAX_STALE
+        assert INTERVAL < health.detection_bound <= MAX_STALE
+
+    @invariant()
+    def what_is_held_is_one_state_of_the_issuer(self) -> None:
+        held = self.held()
+        assert not held or any(held == set(state.keys) for _, state in self.edge.answers)
+
+    @invariant()
+    def tombstones_are_those_of_the_model(self) -> None:
+        assert set(self.verifier.distrusted) == set(self.distrusted)
+        for kid, stone in self.verifier.distrusted.items():
+            learned = {m for m in range(len(X)) if self.thumbprint(m) in stone.thumbprints}
+            assert self.distrusted[kid] <= learned
+            self.distrusted[kid] = learned
+
+    def teardown(self) -> None:
+        self.run(self.verifier.aclose())
+        self.loop.close()
+        shutil.rmtree(self.folder)
+
+    # --- the model's helpers ---
+
+    def made(self) -> TokenVerifier:
+        return TokenVerifier(
+            ISSUER,
+            AUDIENCE,
+            jwks_uri=f"{ISSUER}jwks",
+            algorithms=["EdDSA"],
+            refresh_interval=INTERVAL,
+            max_stale=MAX_STALE,
+            clock=self.clock,
+            http_client=httpx.AsyncClient(transport=httpx.MockTransport(self.edge)),
+            snapshot_path=self.folder / "keys.json",
+            background=False,
+        )
+
+    def run(self, step: Coroutine[Any, Any, T]) -> T:
+        return self.loop.run_until_complete(step)
+
+    def token(self, kid: str, material: int, user: int) -> str:
+        claims = {"iss": ISSUER, "aud": AUDIENCE, "exp": 4_000_000_000, "sub": str(user)}
+        return jwt.encode(claims, MATERIAL[material], algorithm="EdDSA", headers={"kid": kid})
+
+    def held(self) -> set[tuple[str, int]]:
+        keys = self.verifier.keys.trust.published.keys
+        return {(key.kid, X.index(key.members["x"])) for key in keys}
+
+    def same_material(self, held: set[tuple[str, int]], kid: str) -> set[str]:
+        material = {m for k, m in held if k == kid}
+        return {k for k, m in held if m in material}
+
+    def thumbprint(self, material: int) -> str:
+        return thumbprint({"kty": "OKP", "crv": "Ed25519", "x": X[material]})
+
+    def is_distrusted(self, kid: str, material: set[int]) -> bool:
+        return kid in self.distrusted or any(material & m for m in self.distrusted.values())
+
+    def trusted(self, kid: str, material: int) -> bool:
+        keys = self.verifier.keys
+        live = {(key.kid, X.index(key.members["x"])) for key in keys.trust.view.live}
+        return kid in keys.kids and (kid, material) in live
+
+
+StoreMachine.TestCase.settings = settings(
+    max_examples=80,
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+TestStoreMachine = StoreMachine.TestCase
