@@ -28,7 +28,9 @@ demo: $(STAMP) ## run the main job on a local tenant: rotate, revoke, outage
 
 test: $(STAMP) ## run the whole test suite with branch coverage
 	@rm -f .coverage .coverage.*
-	@$(BIN)/python -m pytest --cov --cov-report=term
+	@$(BIN)/coverage run -m pytest
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report
 
 lint: $(STAMP) ## ruff, mypy --strict and the import contracts
 	@$(BIN)/ruff check .

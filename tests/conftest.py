@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from jwks_guard.testing import LocalTenant
 from tests.support import HandClock, tenant_of
+
+# The first text that Hypothesis draws on a fresh checkout builds its table of Unicode: seconds.
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 
 @pytest.fixture

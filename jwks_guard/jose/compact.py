@@ -27,6 +27,8 @@ _DOT = ord(".")
 
 _bytes_decoder = msgspec.json.Decoder(bytes)
 _object_decoder = msgspec.json.Decoder(dict[str, Any])
+# ValueError: what is not UTF-8. RecursionError: deep nesting.
+_DECODE_ERRORS = (msgspec.MsgspecError, ValueError, RecursionError)
 
 
 def b64url_decode(segment: bytes) -> bytes:
@@ -36,10 +38,13 @@ def b64url_decode(segment: bytes) -> bytes:
     `+` and `/`, and unused bits that are not zero (RFC 4648 section 3.5).
     """
     remainder = len(segment) & 3
-    if segment[-1:] not in _ENDS[remainder] and segment:
+    if segment and segment[-1:] not in _ENDS[remainder]:
         raise ValueError("not canonical base64url")
-    # As a JSON string: msgspec decodes base64 in less than half the time of binascii.
-    return _bytes_decoder.decode(b'"' + segment.translate(_TO_STANDARD) + _CLOSING[remainder])
+    try:
+        # As a JSON string: msgspec decodes base64 in less than half the time of binascii.
+        return _bytes_decoder.decode(b'"' + segment.translate(_TO_STANDARD) + _CLOSING[remainder])
+    except _DECODE_ERRORS:
+        raise ValueError("not unpadded base64url") from None
 
 
 def b64url_encode(data: bytes) -> str:
@@ -57,7 +62,7 @@ def json_object(data: bytes) -> dict[str, Any]:
     """
     try:
         return _object_decoder.decode(data)
-    except (ValueError, RecursionError):
+    except _DECODE_ERRORS:
         raise ValueError("not a JSON object in UTF-8") from None
 
 
@@ -79,11 +84,12 @@ def split(token: bytes) -> tuple[bytes, bytes, bytes, bytes]:
     """Give the segments (header, payload, signature) and the signing input of a compact JWS.
 
     Raises UnsupportedTokenError for a JWE (RFC 7516 section 3.1) and for an opaque token,
-    MalformedTokenError for all else that is not three non-empty segments.
+    MalformedTokenError for all else that is not three segments. Only the payload may be empty: that
+    is a JWS, though never a claims set.
     """
     signing_input, _, signature = token.rpartition(b".")
-    header, _, payload = signing_input.partition(b".")
-    if not (header and payload and signature) or _DOT in payload:
+    header, separator, payload = signing_input.partition(b".")
+    if not (header and separator and signature) or _DOT in payload:
         raise _not_a_jws(token)
     return header, payload, signature, signing_input
 
@@ -116,5 +122,5 @@ def _not_a_jws(token: bytes) -> InvalidTokenError:
             "The token is opaque, not a JWT: request it with the audience of this API."
         )
     return MalformedTokenError(
-        "A compact JWS is three non-empty segments: header, payload, signature."
+        "The token is not a compact JWS: header, payload and signature with dots between them."
     )

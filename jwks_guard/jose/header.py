@@ -48,7 +48,8 @@ def parse_header(
     if not isinstance(alg, str):
         raise MalformedTokenError("The header has no `alg` that is a string.")
     if alg not in algorithms:
-        raise AlgorithmNotAllowedError(f"The header's `alg` is not {_one_of(algorithms)}.")
+        allowed = " or ".join(sorted(algorithms))
+        raise AlgorithmNotAllowedError(f"The header's `alg` is not {allowed}.")
     typ = parameters.get("typ")
     if isinstance(typ, str):
         typ = normalize_typ(typ)
@@ -72,7 +73,3 @@ def normalize_typ(value: str) -> str:
 def is_kid(value: object) -> TypeGuard[str]:
     """Tell whether `value` can name a key: a string of 1 to 512 characters."""
     return isinstance(value, str) and 0 < len(value) <= MAX_KID_CHARS
-
-
-def _one_of(algorithms: frozenset[str]) -> str:
-    return " or ".join(sorted(algorithms))

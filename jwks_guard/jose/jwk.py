@@ -19,7 +19,7 @@ from jwks_guard.jose.header import MAX_KID_CHARS, is_kid
 
 PublicKey = RSAPublicKey | ec.EllipticCurvePublicKey | Ed25519PublicKey | Ed448PublicKey
 _JSONObject = dict[str, object]
-_Members = dict[str, str]
+_Loaded = tuple[PublicKey, int, dict[str, str]]
 
 ALGORITHMS_BY_KEY_TYPE: Final[dict[tuple[str, str | None], frozenset[str]]] = {
     ("RSA", None): frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"}),
@@ -54,6 +54,7 @@ class VerificationKey:
     """A public key with all that binds it. Two loads of one JWK: two objects, one `identity`.
 
     thumbprint: RFC 7638 with SHA-256, in base64url. algorithms: what it may verify.
+    signature_octets: the exact length of its signatures.
     members: its public members in their one canonical spelling, those the thumbprint is made of.
     """
 
@@ -65,6 +66,7 @@ class VerificationKey:
     use: str | None
     key_ops: frozenset[str] | None
     algorithms: frozenset[str]
+    signature_octets: int
     members: Mapping[str, str] = field(repr=False)
     public_key: PublicKey = field(repr=False)
 
@@ -125,9 +127,19 @@ def load_jwk(jwk: object) -> VerificationKey:
             raise UnusableKeyError(f"published with its private member `{member}`")
     use, key_ops = _use(jwk), _key_ops(jwk)
     alg, algorithms = _algorithms(jwk, kty, crv)
-    public_key, members = _LOADERS[kty](jwk)
+    public_key, signature_octets, members = _LOADERS[kty](jwk)
     return VerificationKey(
-        kid, thumbprint(members), kty, crv, alg, use, key_ops, algorithms, members, public_key
+        kid=kid,
+        thumbprint=thumbprint(members),
+        kty=kty,
+        crv=crv,
+        alg=alg,
+        use=use,
+        key_ops=key_ops,
+        algorithms=algorithms,
+        signature_octets=signature_octets,
+        members=members,
+        public_key=public_key,
     )
 
 
@@ -175,7 +187,7 @@ def _algorithms(jwk: _JSONObject, kty: str, crv: str | None) -> tuple[str | None
     return alg, frozenset({alg})
 
 
-def _load_rsa(jwk: _JSONObject) -> tuple[RSAPublicKey, _Members]:
+def _load_rsa(jwk: _JSONObject) -> _Loaded:
     # RFC 7518 section 6.3.1 forbids leading zero octets, but issuers do publish them. They are
     # dropped, so that the spelling of a key makes no second thumbprint of it.
     n, e = (_octets(jwk, name).lstrip(b"\0") for name in ("n", "e"))
@@ -187,10 +199,10 @@ def _load_rsa(jwk: _JSONObject) -> tuple[RSAPublicKey, _Members]:
     if exponent not in _RSA_EXPONENTS:
         raise UnusableKeyError("RSA exponent is not odd and from 3 to under 2**32")
     members = {"kty": "RSA", "n": b64url_encode(n), "e": b64url_encode(e)}
-    return RSAPublicNumbers(exponent, modulus).public_key(), members
+    return RSAPublicNumbers(exponent, modulus).public_key(), len(n), members
 
 
-def _load_ec(jwk: _JSONObject) -> tuple[ec.EllipticCurvePublicKey, _Members]:
+def _load_ec(jwk: _JSONObject) -> _Loaded:
     crv = _string(jwk, "crv")
     curve = _EC_CURVES[crv]
     x, y = _octets(jwk, "x"), _octets(jwk, "y")
@@ -201,20 +213,21 @@ def _load_ec(jwk: _JSONObject) -> tuple[ec.EllipticCurvePublicKey, _Members]:
         public_key = ec.EllipticCurvePublicKey.from_encoded_point(curve, b"\x04" + x + y)
     except (ValueError, UnsupportedAlgorithm):
         raise UnusableKeyError(f"`x` and `y` are not a point of {crv}") from None
-    return public_key, {"kty": "EC", "crv": crv, "x": b64url_encode(x), "y": b64url_encode(y)}
+    members = {"kty": "EC", "crv": crv, "x": b64url_encode(x), "y": b64url_encode(y)}
+    return public_key, 2 * len(x), members
 
 
-def _load_okp(jwk: _JSONObject) -> tuple[Ed25519PublicKey | Ed448PublicKey, _Members]:
+def _load_okp(jwk: _JSONObject) -> _Loaded:
     crv = _string(jwk, "crv")
     x = _octets(jwk, "x")
     try:
         public_key = _OKP_CURVES[crv].from_public_bytes(x)
     except (ValueError, UnsupportedAlgorithm):
         raise UnusableKeyError(f"`x` is not an {crv} public key") from None
-    return public_key, {"kty": "OKP", "crv": crv, "x": b64url_encode(x)}
+    return public_key, 2 * len(x), {"kty": "OKP", "crv": crv, "x": b64url_encode(x)}
 
 
-_LOADERS: Final[dict[str, Callable[[_JSONObject], tuple[PublicKey, _Members]]]] = {
+_LOADERS: Final[dict[str, Callable[[_JSONObject], _Loaded]]] = {
     "RSA": _load_rsa,
     "EC": _load_ec,
     "OKP": _load_okp,

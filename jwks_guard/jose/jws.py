@@ -33,5 +33,7 @@ def verify_signature(
     """
     if alg not in key.algorithms:
         raise AlgorithmNotAllowedError("The header's `alg` is not one its key may verify.")
-    if not _VERIFY[alg](signing_input, key.public_key, signature):
+    # Against RFC 8017 section 8.1.2, OpenSSL takes a PSS signature without its leading zeros, too.
+    exact = len(signature) == key.signature_octets
+    if not (exact and _VERIFY[alg](signing_input, key.public_key, signature)):
         raise InvalidSignatureError("The signature does not verify under the key of its `kid`.")

@@ -1,0 +1,31 @@
+"""The commands of `jwks-guard`."""
+
+from __future__ import annotations
+
+import logging
+
+import typer
+
+from jwks_guard.cli.demo import demo
+from jwks_guard.cli.inspect import inspect
+from jwks_guard.cli.tenant import tenant
+
+app = typer.Typer(
+    help="Verify a tenant's access tokens, and watch what a key rotation does to them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,  # its tracebacks print local variables, tokens among them
+)
+
+_SILENT = logging.NullHandler()
+
+
+@app.callback()
+def _group() -> None:
+    """Each command says in its own words what the library would log."""
+    logging.getLogger("jwks_guard").addHandler(_SILENT)
+
+
+app.command()(demo)
+app.command()(inspect)
+app.command()(tenant)

@@ -1,0 +1,97 @@
+"""Compact JWS of any shape (RFC 7515 section 3.1), also shapes that no honest tenant makes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import jwt
+from jwt.utils import base64url_encode
+
+if TYPE_CHECKING:
+    from jwt.types import Options
+
+    from jwks_guard.testing.keyring import Keyring
+    from jwks_guard.testing.keys import PublicKey, SigningKey
+    from jwks_guard.testing.settings import Settings
+
+# The tenant's clock decides about time, not the one that PyJWT reads.
+_TIMELESS: Options = {"verify_exp": False, "verify_iat": False, "verify_nbf": False}
+
+
+def sign(key: SigningKey, *, header: Mapping[str, Any], claims: Mapping[str, Any]) -> str:
+    """A compact JWS by `key`; `header` and `claims` go in as they are, right or wrong."""
+    signing_input = _segment(header) + b"." + _segment(claims)
+    return (signing_input + b"." + base64url_encode(key.sign(signing_input))).decode()
+
+
+def edited(base: Mapping[str, Any], changes: Mapping[str, Any] | None) -> dict[str, Any]:
+    """`base` with `changes` laid over it; a change to None drops the member."""
+    merged = {**base, **(changes or {})}
+    return {name: value for name, value in merged.items() if value is not None}
+
+
+def access_token_header(key: SigningKey) -> dict[str, Any]:
+    """The JOSE header of an access token in Auth0's profile."""
+    return {"alg": key.algorithm, "typ": "JWT", "kid": key.kid}
+
+
+def access_token_claims(
+    settings: Settings,
+    *,
+    sub: str,
+    audience: str | Sequence[str],
+    scope: str | None,
+    lifetime: float | None = None,
+) -> dict[str, Any]:
+    """The claims of an access token in Auth0's profile; `lifetime` is in seconds."""
+    now = int(settings.clock.time())
+    return {
+        "iss": settings.issuer,
+        "sub": sub,
+        "aud": audience,
+        "iat": now,
+        "exp": now + int(settings.token_lifetime if lifetime is None else lifetime),
+        "scope": scope,
+        "azp": settings.client_id,
+    }
+
+
+def own_claims(compact: str, *, settings: Settings, keyring: Keyring) -> dict[str, Any]:
+    """The claims of a Management API token that this tenant signed, whether expired or not.
+
+    Raises `jwt.InvalidTokenError`; a token by a revoked key is invalid.
+    """
+    try:
+        key = keyring.key(jwt.get_unverified_header(compact).get("kid", ""))
+    except LookupError:
+        raise jwt.InvalidTokenError("unknown key") from None
+    if key.revoked:
+        raise jwt.InvalidTokenError("revoked key")
+    return signed_claims(
+        compact,
+        key.private_key.public_key(),
+        algorithms=[key.algorithm],
+        audience=settings.management_audience,
+        issuer=settings.issuer,
+    )
+
+
+def signed_claims(
+    compact: str, key: PublicKey | str, *, algorithms: list[str], audience: str, issuer: str
+) -> dict[str, Any]:
+    """The claims signed by `key` (PEM or the key itself); its `exp` is a number, past or not.
+
+    Raises `jwt.InvalidTokenError`.
+    """
+    claims: dict[str, Any] = jwt.decode(
+        compact, key, algorithms=algorithms, audience=audience, issuer=issuer, options=_TIMELESS
+    )
+    if not isinstance(claims.get("exp"), int | float):
+        raise jwt.InvalidTokenError("no expiry")
+    return claims
+
+
+def _segment(document: Mapping[str, Any]) -> bytes:
+    return base64url_encode(json.dumps(document, separators=(",", ":")).encode())

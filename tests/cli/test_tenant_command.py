@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import json
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO
+
+import httpx
+import pytest
+
+from jwks_guard import cli
+
+WAIT = 30.0  # s, at most
+
+
+@contextmanager
+def command(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], queue.Queue[str]]]:
+    """`jwks-guard tenant` in a process of its own, and the lines of its output as they come."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "jwks_guard", "tenant", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    lines: queue.Queue[str] = queue.Queue()
+    reader = threading.Thread(target=pump, args=(process.stdout, lines))
+    reader.start()
+    try:
+        yield process, lines
+    finally:
+        process.kill()
+        process.wait(WAIT)
+        reader.join(WAIT)
+        process.stdout.close()
+        assert process.stderr is not None
+        process.stderr.close()
+
+
+def pump(stream: IO[str], lines: queue.Queue[str]) -> None:
+    for line in stream:
+        lines.put(line)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_tenant_prints_one_line_of_json_and_serves_until_it_is_told_to_stop(
+    number: signal.Signals,
+) -> None:
+    with command("--json") as (process, lines):
+        facts = json.loads(lines.get(timeout=WAIT))
+        assert list(facts) == [
+            "issuer",
+            "jwks_uri",
+            "audience",
+            "management_audience",
+            "client_id",
+            "client_secret",
+        ]
+        keys = httpx.get(facts["jwks_uri"], trust_env=False).json()["keys"]
+        assert len(keys) == 2
+        grant = httpx.post(
+            facts["issuer"] + "oauth/token",
+            data={
+                "grant_type": "client_credentials",
+                "client_id": facts["client_id"],
+                "client_secret": facts["client_secret"],
+                "audience": facts["audience"],
+            },
+            trust_env=False,
+        )
+        assert grant.json()["token_type"] == "Bearer"
+        process.send_signal(number)
+        assert process.wait(WAIT) == 0
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+    assert lines.empty()
+
+
+def test_tenant_without_json_introduces_itself_to_a_person() -> None:
+    with command() as (process, lines):
+        shown = ""
+        while "Ctrl-C" not in shown:
+            shown += lines.get(timeout=WAIT)
+        assert "http://127.0.0.1:" in shown
+        assert "grant_type=client_credentials" in shown
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(WAIT) == 0
+
+
+def test_port_that_is_taken_is_a_usage_error() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with command("--port", str(port)) as (process, _):
+            assert process.wait(WAIT) == 2
+            assert process.stderr is not None
+            assert process.stderr.read().startswith(f"Can't listen on 127.0.0.1:{port}: ")
+
+
+@pytest.mark.parametrize("missing", ["typer", "rich", "uvicorn"])
+def test_command_without_its_extra_prints_the_install_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], missing: str
+) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)  # as if it were not installed
+    with pytest.raises(SystemExit) as exit_:
+        cli.main()
+    assert exit_.value.code == 2
+    assert "pip install 'jwks-guard[cli]'" in capsys.readouterr().err
+
+
+def test_command_without_arguments_lists_what_there_is() -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "jwks_guard"],
+        capture_output=True,
+        text=True,
+        timeout=WAIT,
+        check=False,
+    )
+    assert run.returncode == 2
+    assert "tenant" in run.stdout + run.stderr

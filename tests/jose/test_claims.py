@@ -1,0 +1,318 @@
+from __future__ import annotations
+
+import math
+from contextlib import suppress
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jwks_guard.errors import (
+    InvalidClaimError,
+    InvalidTokenError,
+    MalformedTokenError,
+    MissingClaimError,
+    TokenExpiredError,
+    TokenNotYetValidError,
+)
+from jwks_guard.jose.claims import MAX_DEPTH, ClaimsPolicy, freeze, permissions_of, scopes_of
+from jwks_guard.jose.compact import json_object
+
+NOW = 1_700_000_000
+ISSUER = "https://acme.eu.auth0.com/"
+API = "https://api.acme.com"
+POLICY = ClaimsPolicy(
+    issuer=ISSUER,
+    audiences=frozenset({API}),
+    leeway=5.0,
+    required_claims=("exp",),
+    max_token_age=None,
+)
+GOOD = {"iss": ISSUER, "aud": API, "sub": "auth0|1", "iat": NOW - 10, "exp": NOW + 60}
+NO_DATES = [
+    None, True, False, "1700000000", "", [], [NOW], {}, {"$date": NOW},
+    math.nan, math.inf, -math.inf, 1e308, -1e308, 10**400, -(10**400),
+    253_402_300_800, 253_402_300_799.5, -62_135_596_801, NOW * 1000,
+]  # fmt: skip
+
+
+def check(policy: ClaimsPolicy = POLICY, **claims: Any) -> float:
+    return policy.check({**GOOD, **claims}, NOW)
+
+
+def check_without(name: str, policy: ClaimsPolicy = POLICY) -> float:
+    return policy.check({k: v for k, v in GOOD.items() if k != name}, NOW)
+
+
+def test_good_claims_are_accepted_until_exp_and_leeway() -> None:
+    assert check() == NOW + 60 + 5
+
+
+@pytest.mark.parametrize(
+    "iss",
+    [
+        "https://acme.eu.auth0.com", "https://acme.eu.auth0.com/ ", "https://ACME.eu.auth0.com/",
+        "http://acme.eu.auth0.com/", "acme", "https://", "", f"{ISSUER}x", 1, True, {},
+        [ISSUER], {ISSUER: 1},
+    ],
+)  # fmt: skip
+def test_issuer_is_compared_exactly(iss: Any) -> None:
+    with pytest.raises(InvalidClaimError) as refusal:
+        check(iss=iss)
+    assert refusal.value.claim == "iss"
+
+
+@pytest.mark.parametrize("name", ["iss", "aud", "exp"])
+def test_required_claim_that_is_absent_is_missing(name: str) -> None:
+    with pytest.raises(MissingClaimError) as refusal:
+        check_without(name)
+    assert refusal.value.claim == name
+
+
+@pytest.mark.parametrize("name", ["iss", "aud"])
+def test_required_claim_that_is_null_is_missing(name: str) -> None:
+    with pytest.raises(MissingClaimError):
+        POLICY.check({**GOOD, name: None}, NOW)
+
+
+def test_issuer_and_audience_are_required_whatever_is_configured() -> None:
+    policy = replace(POLICY, required_claims=())
+    for name in ("iss", "aud"):
+        with pytest.raises(MissingClaimError):
+            check_without(name, policy)
+
+
+@pytest.mark.parametrize("aud", [API, [API], ["https://other", API], [API, API]])
+def test_audience_is_a_string_or_an_array_that_names_this_api(aud: Any) -> None:
+    assert check(aud=aud) == NOW + 65
+
+
+@pytest.mark.parametrize("aud", ["https://api.acme.com/a", "https://api.acme.com/b"])
+def test_any_of_several_configured_audiences_is_enough(aud: str) -> None:
+    policy = replace(POLICY, audiences=frozenset({f"{API}/a", f"{API}/b"}))
+    assert check(policy, aud=["x", aud]) == NOW + 65
+
+
+@pytest.mark.parametrize(
+    "aud",
+    [
+        "", f"{API}/", "https://api", f"{API} https://other", [], [""], ["https://other"],
+        [[API]], [API, 1], [API, None], [1, API], [API, [API]], [API, {}], {API: 1}, 1, True,
+    ],
+)  # fmt: skip
+def test_audience_of_another_api_or_of_another_type_is_invalid(aud: Any) -> None:
+    with pytest.raises(InvalidClaimError) as refusal:
+        check(aud=aud)
+    assert refusal.value.claim == "aud"
+
+
+@pytest.mark.parametrize("name", ["exp", "nbf", "iat"])
+@pytest.mark.parametrize("value", NO_DATES)
+def test_date_that_is_not_a_numeric_date_is_invalid(name: str, value: Any) -> None:
+    policy = replace(POLICY, required_claims=())
+    with pytest.raises(InvalidClaimError) as refusal:
+        check(policy, **{name: value})
+    assert refusal.value.claim == name
+    with pytest.raises(InvalidClaimError):
+        check(replace(POLICY, required_claims=(name,), max_token_age=60.0), **{name: value})
+
+
+@pytest.mark.parametrize("early", [0, -1, -62_135_596_800, 0.5, -0.5])
+def test_date_before_1970_is_a_date(early: float) -> None:
+    assert check(nbf=early, iat=early) == NOW + 65
+    with pytest.raises(TokenExpiredError):
+        check(exp=early)
+
+
+def test_last_second_of_year_9999_is_a_date() -> None:
+    assert check(exp=253_402_300_799) == 253_402_300_804
+
+
+@pytest.mark.parametrize("exp", [NOW - 5, NOW - 5.0, NOW - 6, NOW - 5.001])
+def test_token_is_expired_once_exp_and_leeway_have_passed(exp: float) -> None:
+    with pytest.raises(TokenExpiredError):
+        check(exp=exp)
+
+
+@pytest.mark.parametrize("exp", [NOW - 4, NOW - 4.999, NOW])
+def test_token_is_accepted_within_the_leeway_after_exp(exp: float) -> None:
+    assert check(exp=exp) == exp + 5
+
+
+@pytest.mark.parametrize(("nbf", "accepted"), [(NOW + 5, True), (NOW + 5.001, False)])
+def test_token_is_accepted_from_nbf_less_the_leeway(nbf: float, accepted: bool) -> None:
+    if accepted:
+        assert check(nbf=nbf) == NOW + 65
+    else:
+        with pytest.raises(TokenNotYetValidError, match="nbf"):
+            check(nbf=nbf)
+
+
+def test_token_without_exp_has_no_end_where_exp_is_not_required() -> None:
+    assert check_without("exp", replace(POLICY, required_claims=())) == math.inf
+
+
+def test_issue_date_is_no_condition_without_a_maximum_age() -> None:
+    assert check(iat=NOW + 1_000_000) == NOW + 65
+    assert check_without("iat") == NOW + 65
+
+
+def test_maximum_age_ends_acceptance_before_exp() -> None:
+    policy = replace(POLICY, max_token_age=30.0)
+    assert check(policy) == NOW - 10 + 30 + 5
+    assert check(policy, exp=NOW + 1) == NOW + 1 + 5
+    assert check(policy, iat=NOW - 34) == NOW + 1
+    with pytest.raises(TokenExpiredError):
+        check(policy, iat=NOW - 35)
+
+
+def test_maximum_age_holds_for_a_token_without_exp() -> None:
+    policy = replace(POLICY, max_token_age=30.0, required_claims=())
+    assert check_without("exp", policy) == NOW + 25
+
+
+def test_maximum_age_requires_iat() -> None:
+    with pytest.raises(MissingClaimError) as refusal:
+        check_without("iat", replace(POLICY, max_token_age=30.0))
+    assert refusal.value.claim == "iat"
+
+
+def test_maximum_age_refuses_an_issue_date_ahead_of_the_leeway() -> None:
+    policy = replace(POLICY, max_token_age=30.0)
+    assert check(policy, iat=NOW + 5) == NOW + 40
+    with pytest.raises(TokenNotYetValidError, match="iat"):
+        check(policy, iat=NOW + 6)
+
+
+@pytest.mark.parametrize("sub", [None, 1, True, ["auth0|1"], {}])
+def test_subject_that_is_not_a_string_is_invalid(sub: Any) -> None:
+    with pytest.raises(InvalidClaimError) as refusal:
+        check(sub=sub)
+    assert refusal.value.claim == "sub"
+
+
+def test_subject_may_be_absent() -> None:
+    assert check_without("sub") == NOW + 65
+
+
+@pytest.mark.parametrize("value", [0, False, "", [], {}])
+def test_required_claim_may_be_any_value_but_null(value: Any) -> None:
+    policy = replace(POLICY, required_claims=("exp", "org_id"))
+    assert check(policy, org_id=value) == NOW + 65
+    with pytest.raises(MissingClaimError) as refusal:
+        check(policy, org_id=None)
+    assert refusal.value.claim == "org_id"
+    with pytest.raises(MissingClaimError):
+        check(policy)
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"iss": "s3cret"},
+        {"aud": "s3cret"},
+        {"aud": [1, "s3cret"]},
+        {"sub": ["s3cret"]},
+        {"exp": "s3cret"},
+        {"nbf": "s3cret"},
+        {"iat": {"s3cret": 1}},
+    ],
+)
+def test_refusals_show_no_claim_values(claims: dict[str, Any]) -> None:
+    with pytest.raises(InvalidClaimError) as refusal:
+        check(**claims)
+    assert "s3cret" not in repr(refusal.value)
+    assert ISSUER not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("scope", "expected"),
+    [
+        ("read:things write:things", {"read:things", "write:things"}),
+        ("openid", {"openid"}),
+        ("  a   b a ", {"a", "b"}),
+        ("", set()),
+        (" ", set()),
+        ("a\tb", {"a\tb"}),
+        ("a\xa0b\nc", {"a\xa0b\nc"}),
+    ],
+)
+def test_scopes_are_what_stands_between_spaces(scope: str, expected: set[str]) -> None:
+    assert scopes_of({"scope": scope}) == expected
+
+
+@pytest.mark.parametrize("scope", [None, 1, True, ["admin"], {"admin": True}])
+def test_scope_of_a_wrong_type_is_no_scope(scope: Any) -> None:
+    assert scopes_of({"scope": scope}) == scopes_of({}) == frozenset()
+
+
+def test_permissions_are_the_strings_of_an_array() -> None:
+    assert permissions_of({"permissions": ["a", "b c", "a"]}) == {"a", "b c"}
+
+
+@pytest.mark.parametrize(
+    "permissions", [None, 1, True, "admin", {"admin": True}, ["admin", 1], ["admin", ["x"]], [None]]
+)
+def test_permissions_of_a_wrong_type_are_none(permissions: Any) -> None:
+    assert permissions_of({"permissions": permissions}) == permissions_of({}) == frozenset()
+
+
+def test_frozen_claims_share_nothing_with_what_was_parsed_and_cannot_be_changed() -> None:
+    parsed: dict[str, Any] = {"a": {"b": [1, {"c": ["d"]}]}, "e": "f", "g": []}
+    frozen = freeze(parsed)
+    parsed["e"] = "changed"
+    parsed["a"]["b"][1]["c"].append("changed")
+    parsed["g"].append("changed")
+    assert frozen == {"a": {"b": (1, {"c": ("d",)})}, "e": "f", "g": ()}
+    inner = frozen["a"]["b"][1]
+    assert (type(frozen), type(inner)) == (MappingProxyType, MappingProxyType)
+    with pytest.raises(TypeError):
+        inner["c"] = "changed"
+
+
+@pytest.mark.parametrize("scalar", ["a", 1, 1.5, True, None])
+def test_scalar_is_frozen_already(scalar: Any) -> None:
+    assert freeze(scalar) is scalar
+
+
+@pytest.mark.parametrize("opening", ["[", '{"a":'])
+def test_claims_nested_deeper_than_the_limit_are_malformed(opening: str) -> None:
+    closing = {"[": "]", '{"a":': "}"}[opening]
+
+    def nested(levels: int) -> dict[str, Any]:
+        inner = opening * (levels - 1) + closing * (levels - 1)
+        return json_object(f'{{"a":{inner}}}'.replace(":}", ":1}").encode())
+
+    assert freeze(nested(MAX_DEPTH)).keys() == {"a"}
+    for levels in (MAX_DEPTH + 1, 400):
+        with pytest.raises(MalformedTokenError, match="nested too deeply"):
+            freeze(nested(levels))
+
+
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.sampled_from([ISSUER, API, NOW, NOW + 60, 10**400, 1e308, math.nan]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+names = st.sampled_from(["iss", "aud", "sub", "exp", "nbf", "iat", "scope", "permissions", "x"])
+
+
+@given(st.dictionaries(names, json_values), st.booleans())
+def test_any_claims_are_accepted_for_a_time_to_come_or_refused_by_our_errors(
+    changes: dict[str, Any], from_good_claims: bool
+) -> None:
+    claims = {**GOOD, **changes} if from_good_claims else changes
+    for policy in (POLICY, replace(POLICY, max_token_age=60.0, required_claims=("x",))):
+        with suppress(InvalidTokenError):
+            assert policy.check(claims, NOW) > NOW
+    assert all(isinstance(each, str) for each in scopes_of(claims) | permissions_of(claims))
+    hash(scopes_of(claims))
+    assert freeze(claims).keys() == claims.keys()

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jwks_guard.errors import (
+    AlgorithmNotAllowedError,
+    InvalidTokenError,
+    MalformedTokenError,
+    TokenTypeError,
+    UnsupportedTokenError,
+)
+from jwks_guard.jose.compact import b64url_encode
+from jwks_guard.jose.header import Header, normalize_typ, parse_header
+
+ALGORITHMS = frozenset({"RS256", "ES256"})
+TOKEN_TYPES = frozenset({"jwt", "at+jwt", None})
+GOOD = {"alg": "RS256", "kid": "key-1", "typ": "JWT"}
+MISSING = object()
+
+
+def parse(parameters: Any, token_types: frozenset[str | None] = TOKEN_TYPES) -> Header:
+    segment = b64url_encode(json.dumps(parameters).encode()).encode()
+    return parse_header(segment, ALGORITHMS, token_types)
+
+
+def with_parameter(name: str, value: Any) -> dict[str, Any]:
+    return {k: v for k, v in {**GOOD, name: value}.items() if v is not MISSING}
+
+
+def test_header_is_parsed() -> None:
+    header = parse({**GOOD, "x": 1})
+    assert (header.alg, header.kid, header.typ) == ("RS256", "key-1", "jwt")
+    assert header.parameters == {**GOOD, "x": 1}
+
+
+@pytest.mark.parametrize("name", ["jku", "x5u", "x5c", "x5t", "jwk", "enc", "zip", "b64"])
+@pytest.mark.parametrize("value", ["https://attacker.example/jwks.json", {"kty": "oct"}, [], None])
+def test_parameters_that_would_choose_a_key_or_an_encoding_are_ignored(
+    name: str, value: Any
+) -> None:
+    assert parse(with_parameter(name, value)).kid == "key-1"
+
+
+@pytest.mark.parametrize("crit", [["exp"], ["b64"], [], {}, "exp", None, False, 0])
+def test_crit_is_refused_in_any_form(crit: Any) -> None:
+    with pytest.raises(UnsupportedTokenError):
+        parse(with_parameter("crit", crit))
+
+
+@pytest.mark.parametrize("alg", ["none", "None", "HS256", "RS384", "rs256", "RS256 ", "", "ES256K"])
+def test_algorithm_outside_the_allow_list_is_refused(alg: str) -> None:
+    with pytest.raises(AlgorithmNotAllowedError, match="not ES256 or RS256"):
+        parse(with_parameter("alg", alg))
+
+
+@pytest.mark.parametrize("alg", [MISSING, None, 256, True, ["RS256"], {"RS256": 1}])
+def test_algorithm_that_is_not_a_string_is_malformed(alg: Any) -> None:
+    with pytest.raises(MalformedTokenError, match="alg"):
+        parse(with_parameter("alg", alg))
+
+
+@pytest.mark.parametrize("kid", [MISSING, None, "", 1, 1.5, True, ["key-1"], {}, "k" * 513])
+def test_kid_is_required_and_a_string_of_at_most_512_characters(kid: Any) -> None:
+    with pytest.raises(MalformedTokenError, match="kid"):
+        parse(with_parameter("kid", kid))
+
+
+@pytest.mark.parametrize("kid", ["k", "k" * 512, "../../dev/null", "' OR 1=1 --", "\x00", "é"])
+def test_kid_is_any_other_string_and_only_ever_compared(kid: str) -> None:
+    assert parse(with_parameter("kid", kid)).kid == kid
+
+
+@pytest.mark.parametrize(
+    ("typ", "expected"),
+    [
+        ("JWT", "jwt"),
+        ("jwt", "jwt"),
+        ("at+jwt", "at+jwt"),
+        ("AT+JWT", "at+jwt"),
+        ("application/at+jwt", "at+jwt"),
+        ("Application/JWT", "jwt"),
+        (MISSING, None),
+    ],
+)
+def test_typ_is_compared_without_case_and_media_type_prefix(typ: Any, expected: str | None) -> None:
+    assert parse(with_parameter("typ", typ)).typ == expected
+
+
+@pytest.mark.parametrize(
+    "typ",
+    [
+        "", "dpop+jwt", "logout+jwt", "JOSE", "text/jwt", "application/", "jwt ",
+        "application/x/jwt", None, 1, True, ["JWT"], {},
+    ],
+)  # fmt: skip
+def test_typ_outside_the_accepted_token_types_is_refused(typ: Any) -> None:
+    with pytest.raises(TokenTypeError):
+        parse(with_parameter("typ", typ))
+
+
+def test_token_without_typ_passes_only_where_that_is_configured() -> None:
+    assert parse(with_parameter("typ", MISSING)).typ is None
+    with pytest.raises(TokenTypeError):
+        parse(with_parameter("typ", MISSING), token_types=frozenset({"at+jwt"}))
+
+
+def test_configured_and_received_typ_are_normalised_alike() -> None:
+    types = frozenset({normalize_typ("application/AT+JWT")})
+    assert parse(with_parameter("typ", "at+jwt"), types).typ == "at+jwt"
+
+
+@pytest.mark.parametrize("parameters", [[], "x", None, 1, [GOOD]])
+def test_header_that_is_not_an_object_is_malformed(parameters: Any) -> None:
+    with pytest.raises(MalformedTokenError, match="header is not a JSON object"):
+        parse(parameters)
+
+
+def test_last_of_duplicate_parameters_wins_as_everywhere() -> None:
+    segment = b64url_encode(b'{"alg":"none","kid":"key-1","alg":"RS256"}').encode()
+    assert parse_header(segment, ALGORITHMS, TOKEN_TYPES).alg == "RS256"
+    segment = b64url_encode(b'{"alg":"RS256","kid":"key-1","alg":"none"}').encode()
+    with pytest.raises(AlgorithmNotAllowedError):
+        parse_header(segment, ALGORITHMS, TOKEN_TYPES)
+
+
+def test_header_shows_no_foreign_parameters_in_its_repr() -> None:
+    assert "secret" not in repr(parse({**GOOD, "x": "secret"}))
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text() | st.sampled_from(["RS256", "JWT", "key-1"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)  # fmt: skip
+
+
+@given(st.dictionaries(st.sampled_from(["alg", "kid", "typ", "crit", "jwk"]), json_values))
+def test_any_header_object_gives_a_header_or_one_of_our_errors(parameters: dict[str, Any]) -> None:
+    with suppress(InvalidTokenError):
+        header = parse(parameters)
+        assert header.alg in ALGORITHMS
+        assert header.typ in TOKEN_TYPES
+        assert header.kid == parameters["kid"]
+
+
+@given(st.binary())
+def test_any_bytes_give_a_header_or_one_of_our_errors(data: bytes) -> None:
+    for segment in (data, b64url_encode(data).encode()):
+        with pytest.raises(InvalidTokenError):
+            parse_header(segment, ALGORITHMS, TOKEN_TYPES)

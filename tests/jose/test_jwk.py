@@ -1,0 +1,372 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from hashlib import sha256
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jwks_guard.jose.compact import b64url_decode, b64url_encode
+from jwks_guard.jose.jwk import (
+    SkippedKey,
+    UnusableKeyError,
+    load_jwk,
+    load_jwk_set,
+    thumbprint,
+)
+
+MakeJWK = Callable[..., dict[str, Any]]
+KINDS = ["RSA", "P-256", "P-384", "P-521", "Ed25519", "Ed448"]
+RSA_ALGORITHMS = {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"}
+
+
+def rsa_jwk(modulus: int, exponent: int = 65537) -> dict[str, Any]:
+    def octets(number: int) -> str:
+        return b64url_encode(number.to_bytes((number.bit_length() + 7) // 8, "big"))
+
+    return {"kty": "RSA", "kid": "key-1", "n": octets(modulus), "e": octets(exponent)}
+
+
+@pytest.mark.parametrize(
+    ("kind", "algorithms"),
+    [
+        ("RSA", RSA_ALGORITHMS),
+        ("P-256", {"ES256"}),
+        ("P-384", {"ES384"}),
+        ("P-521", {"ES512"}),
+        ("Ed25519", {"EdDSA", "Ed25519"}),
+        ("Ed448", {"EdDSA", "Ed448"}),
+    ],
+)
+def test_key_without_alg_verifies_what_fits_its_type_and_curve(
+    kind: str, algorithms: set[str], public_jwk: MakeJWK, private_keys: dict[str, Any]
+) -> None:
+    key = load_jwk(public_jwk(kind))
+    assert key.algorithms == algorithms
+    assert (key.kid, key.alg, key.use, key.key_ops) == ("key-1", None, None, None)
+    assert (key.kty, key.crv) == (public_jwk(kind)["kty"], public_jwk(kind).get("crv"))
+    assert key.public_key == private_keys[kind].public_key()
+
+
+def test_key_with_alg_verifies_that_one_only(public_jwk: MakeJWK) -> None:
+    key = load_jwk(public_jwk(alg="PS384", use="sig", key_ops=["verify", "sign"]))
+    assert key.algorithms == {"PS384"}
+    assert (key.alg, key.use) == ("PS384", "sig")
+    assert key.key_ops == frozenset({"verify", "sign"})
+
+
+@pytest.mark.parametrize(
+    ("members", "reason"),
+    [
+        ({"kid": None}, "`kid` is not a string of 1 to 512 characters"),
+        ({"kid": ""}, "`kid`"),
+        ({"kid": 7}, "`kid`"),
+        ({"kid": ["key-1"]}, "`kid`"),
+        ({"kid": "k" * 513}, "`kid`"),
+        ({"kty": None}, "`kty` is not a string"),
+        ({"kty": 1}, "`kty` is not a string"),
+        ({"kty": {}}, "`kty` is not a string"),
+        ({"kty": "rsa"}, "`kty` is not RSA, EC or OKP"),
+        ({"kty": "oct", "k": "c2VjcmV0"}, "`kty` is not RSA, EC or OKP"),
+        ({"kty": "AKP"}, "`kty` is not RSA, EC or OKP"),
+        ({"kty": "EC"}, "`crv` is not a string"),
+        ({"kty": "EC", "crv": "secp256k1"}, "`crv` is not a curve that EC signatures"),
+        ({"kty": "EC", "crv": "Ed25519"}, "`crv` is not a curve that EC signatures"),
+        ({"kty": "OKP", "crv": "X25519"}, "`crv` is not a curve that OKP signatures"),
+        ({"kty": "OKP", "crv": "P-256"}, "`crv` is not a curve that OKP signatures"),
+        ({"kty": "OKP", "crv": ["Ed25519"]}, "`crv` is not a string"),
+        ({"use": "enc"}, "`use` is not sig"),
+        ({"use": "SIG"}, "`use` is not sig"),
+        ({"use": ""}, "`use` is not sig"),
+        ({"use": ["sig"]}, "`use` is not a string"),
+        ({"key_ops": []}, "`key_ops` is without verify"),
+        ({"key_ops": ["sign", "encrypt"]}, "`key_ops` is without verify"),
+        ({"key_ops": "verify"}, "`key_ops` is not an array of strings"),
+        ({"key_ops": ["verify", 1]}, "`key_ops` is not an array of strings"),
+        ({"key_ops": [["verify"]]}, "`key_ops` is not an array of strings"),
+        ({"key_ops": {"verify": True}}, "`key_ops` is not an array of strings"),
+        ({"alg": "ES256"}, "`alg` is not a signature algorithm of RSA keys"),
+        ({"alg": "EdDSA"}, "`alg` is not a signature algorithm of RSA keys"),
+        ({"alg": "RSA-OAEP"}, "`alg` is not a signature algorithm of RSA keys"),
+        ({"alg": "HS256"}, "`alg` is not a signature algorithm of RSA keys"),
+        ({"alg": "none"}, "`alg` is not a signature algorithm of RSA keys"),
+        ({"alg": ""}, "`alg` is not a signature algorithm of RSA keys"),
+        ({"alg": 256}, "`alg` is not a string"),
+        ({"alg": ["RS256"]}, "`alg` is not a string"),
+        ({"n": None}, "`n` is not a string"),
+        ({"n": 2**2047 + 1}, "`n` is not a string"),
+        ({"n": ""}, "RSA modulus of 0 bits"),
+        ({"n": "AQAB=="}, "`n` is not unpadded base64url"),
+        ({"n": "a+b/"}, "`n` is not unpadded base64url"),
+        ({"n": "é"}, "`n` is not unpadded base64url"),
+        ({"n": "\ud800"}, "`n` is not unpadded base64url"),
+        ({"e": None}, "`e` is not a string"),
+        ({"e": 65537}, "`e` is not a string"),
+        ({"e": ""}, "RSA exponent"),
+    ],
+)
+def test_unusable_rsa_or_foreign_key_is_refused_with_a_reason(
+    members: dict[str, Any], reason: str, public_jwk: MakeJWK
+) -> None:
+    with pytest.raises(UnusableKeyError) as refusal:
+        load_jwk(public_jwk(**members))
+    assert str(refusal.value).startswith(reason)
+
+
+@pytest.mark.parametrize("name", ["kid", "kty", "use", "key_ops", "alg", "n", "e"])
+def test_null_is_not_taken_for_an_absent_member(name: str, public_jwk: MakeJWK) -> None:
+    with pytest.raises(UnusableKeyError, match=f"`{name}`"):
+        load_jwk({**public_jwk(), name: None})
+
+
+@pytest.mark.parametrize("member", ["d", "p", "q", "dp", "dq", "qi", "oth", "k"])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("value", ["c2VjcmV0", "", None, []])
+def test_key_published_with_a_private_member_is_never_trusted(
+    member: str, kind: str, value: object, public_jwk: MakeJWK
+) -> None:
+    with pytest.raises(UnusableKeyError, match=f"private member `{member}`") as refusal:
+        load_jwk({**public_jwk(kind), member: value})
+    assert "c2VjcmV0" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("jwk", [None, True, 1, 1.5, "RSA", [], [{"kty": "RSA"}]])
+def test_jwk_that_is_no_object_is_refused(jwk: object) -> None:
+    with pytest.raises(UnusableKeyError, match="not a JSON object"):
+        load_jwk(jwk)
+
+
+@pytest.mark.parametrize("bits", [2048, 3072, 8192])
+def test_rsa_modulus_of_2048_to_8192_bits_is_accepted(bits: int) -> None:
+    assert load_jwk(rsa_jwk(2 ** (bits - 1) + 1)).kty == "RSA"
+
+
+@pytest.mark.parametrize("bits", [1, 512, 1024, 2047, 8193, 1_000_000])
+def test_rsa_modulus_of_another_size_is_refused(bits: int) -> None:
+    with pytest.raises(UnusableKeyError, match=f"RSA modulus of {bits} bits"):
+        load_jwk(rsa_jwk(2 ** (bits - 1) | 1))
+
+
+def test_rsa_modulus_that_is_even_is_refused() -> None:
+    with pytest.raises(UnusableKeyError, match="RSA modulus is even"):
+        load_jwk(rsa_jwk(2**2047))
+
+
+@pytest.mark.parametrize("exponent", [3, 5, 65537, 2**32 - 1])
+def test_odd_rsa_exponent_from_3_to_32_bits_is_accepted(exponent: int) -> None:
+    assert load_jwk(rsa_jwk(2**2047 + 1, exponent)).algorithms == RSA_ALGORITHMS
+
+
+@pytest.mark.parametrize("exponent", [0, 1, 2, 4, 65536, 2**32, 2**32 + 1, 2**4000 + 1])
+def test_other_rsa_exponent_is_refused(exponent: int) -> None:
+    with pytest.raises(UnusableKeyError, match="RSA exponent"):
+        load_jwk(rsa_jwk(2**2047 + 1, exponent))
+
+
+def test_leading_zero_octets_give_the_same_rsa_key_and_thumbprint(public_jwk: MakeJWK) -> None:
+    plain = public_jwk()
+    padded = {
+        **plain,
+        "n": b64url_encode(b"\0\0" + b64url_decode(plain["n"].encode())),
+        "e": b64url_encode(b"\0" + b64url_decode(plain["e"].encode())),
+    }
+    assert load_jwk(padded).identity == load_jwk(plain).identity
+    assert load_jwk(padded).to_jwk() == plain
+
+
+@pytest.mark.parametrize("kind", ["P-256", "P-384", "P-521"])
+@pytest.mark.parametrize("name", ["x", "y"])
+def test_ec_coordinate_is_of_exact_length_and_on_the_curve(
+    kind: str, name: str, public_jwk: MakeJWK
+) -> None:
+    jwk = public_jwk(kind)
+    octets = b64url_decode(jwk[name].encode())
+    for wrong in (octets[1:], octets[:-1], b"\0" + octets, octets + b"\0", b""):
+        with pytest.raises(UnusableKeyError, match=f"length of a {kind} coordinate"):
+            load_jwk({**jwk, name: b64url_encode(wrong)})
+    for wrong in (bytes(len(octets)), octets[:-1] + bytes([octets[-1] ^ 1])):
+        with pytest.raises(UnusableKeyError, match=f"not a point of {kind}"):
+            load_jwk({**jwk, name: b64url_encode(wrong)})
+    with pytest.raises(UnusableKeyError, match=f"`{name}` is not unpadded base64url"):
+        load_jwk({**jwk, name: jwk[name] + "="})
+
+
+def test_ec_coordinates_that_only_together_have_the_right_length_are_refused(
+    public_jwk: MakeJWK,
+) -> None:
+    jwk = public_jwk("P-256")
+    x, y = b64url_decode(jwk["x"].encode()), b64url_decode(jwk["y"].encode())
+    with pytest.raises(UnusableKeyError, match="length"):
+        load_jwk({**jwk, "x": b64url_encode(x + y[:1]), "y": b64url_encode(y[1:])})
+
+
+def test_ec_point_of_another_curve_is_refused(public_jwk: MakeJWK) -> None:
+    with pytest.raises(UnusableKeyError):
+        load_jwk(public_jwk("P-384", crv="P-256"))
+
+
+def test_ec_point_at_infinity_is_refused(public_jwk: MakeJWK) -> None:
+    zero = b64url_encode(bytes(32))
+    with pytest.raises(UnusableKeyError, match="not a point of P-256"):
+        load_jwk(public_jwk("P-256", x=zero, y=zero))
+
+
+@pytest.mark.parametrize(("kind", "length"), [("Ed25519", 32), ("Ed448", 57)])
+def test_okp_key_is_of_exact_length(kind: str, length: int, public_jwk: MakeJWK) -> None:
+    for wrong in (0, length - 1, length + 1, 32 + 57 - length):
+        with pytest.raises(UnusableKeyError, match=f"`x` is not an {kind} public key"):
+            load_jwk(public_jwk(kind, x=b64url_encode(b"\x01" * wrong)))
+    with pytest.raises(UnusableKeyError, match="`x` is not a string"):
+        load_jwk(public_jwk(kind, x=1))
+
+
+def test_unknown_members_and_certificates_are_ignored(public_jwk: MakeJWK) -> None:
+    jwk = public_jwk(x5c=["not a certificate"], x5t="x" * 40, x5u=None, issuer={"a": [1]}, nbf=1)
+    assert load_jwk(jwk).identity == load_jwk(public_jwk()).identity
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_key_written_as_a_jwk_loads_to_the_same_identity(kind: str, public_jwk: MakeJWK) -> None:
+    algorithm = min(load_jwk(public_jwk(kind)).algorithms)
+    for members in ({}, {"alg": algorithm, "use": "sig", "key_ops": ["verify"]}):
+        key = load_jwk(public_jwk(kind, **members))
+        again = load_jwk(json.loads(json.dumps(key.to_jwk())))
+        assert again.identity == key.identity
+        assert again.algorithms == key.algorithms
+        assert again.public_key == key.public_key
+
+
+def test_each_member_of_the_identity_makes_another_key(public_jwk: MakeJWK) -> None:
+    other_modulus = rsa_jwk(generate_private_key(65537, 2048).public_key().public_numbers().n)["n"]
+    identities = {
+        load_jwk(public_jwk(**members)).identity
+        for members in (
+            {},
+            {"kid": "key-2"},
+            {"n": other_modulus},
+            {"alg": "RS256"},
+            {"alg": "PS256"},
+            {"use": "sig"},
+            {"key_ops": ["verify"]},
+            {"key_ops": ["verify", "sign"]},
+        )
+    }
+    assert len(identities) == 8
+
+
+def test_two_loads_of_one_jwk_are_two_objects_with_one_identity(public_jwk: MakeJWK) -> None:
+    one, other = load_jwk(public_jwk()), load_jwk(public_jwk())
+    assert one != other
+    assert one.identity == other.identity
+
+
+def test_thumbprint_is_the_one_of_rfc_7638_section_3_1() -> None:
+    members = {
+        "n": (
+            "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_B"
+            "JECPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_F"
+            "DW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4"
+            "vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw"
+        ),
+        "e": "AQAB",
+        "kty": "RSA",
+    }
+    assert thumbprint(members) == "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs"
+    key = load_jwk({**members, "alg": "RS256", "kid": "2011-04-29"})
+    assert key.thumbprint == thumbprint(members)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_thumbprint_is_over_the_required_members_only(kind: str, public_jwk: MakeJWK) -> None:
+    jwk = public_jwk(kind)
+    required = {name: jwk[name] for name in ("crv", "e", "kty", "n", "x", "y") if name in jwk}
+    canonical = json.dumps(required, sort_keys=True, separators=(",", ":")).encode()
+    expected = b64url_encode(sha256(canonical).digest())
+    bound = {"kid": "other", "use": "sig", "key_ops": ["verify"]}
+    assert load_jwk(jwk).thumbprint == load_jwk({**jwk, **bound}).thumbprint == expected
+
+
+def test_key_set_keeps_its_usable_keys_and_says_why_the_others_are_skipped(
+    public_jwk: MakeJWK,
+) -> None:
+    keys, skipped = load_jwk_set(
+        {
+            "keys": [
+                public_jwk(kid="first"),
+                public_jwk(kid="for-encryption", use="enc"),
+                None,
+                public_jwk(kid=None),
+                public_jwk("P-256", kid="second", alg="ES256"),
+                {"kty": "oct", "kid": "shared", "k": "c2VjcmV0"},
+            ],
+            "unknown": 1,
+        }
+    )
+    assert [key.kid for key in keys] == ["first", "second"]
+    assert skipped == (
+        SkippedKey("for-encryption", "`use` is not sig"),
+        SkippedKey(None, "not a JSON object"),
+        SkippedKey(None, "`kid` is not a string of 1 to 512 characters"),
+        SkippedKey("shared", "`kty` is not RSA, EC or OKP"),
+    )
+
+
+def test_key_set_without_keys_is_empty() -> None:
+    assert load_jwk_set({"keys": []}) == ((), ())
+
+
+@pytest.mark.parametrize(
+    "document", [{}, {"keys": None}, {"keys": {}}, {"keys": "x"}, {"Keys": []}]
+)
+def test_document_without_an_array_of_keys_is_no_key_set(document: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="no array `keys`"):
+        load_jwk_set(document)
+
+
+def test_key_shows_no_numbers_in_its_repr(public_jwk: MakeJWK) -> None:
+    jwk = public_jwk()
+    assert jwk["n"] not in repr(load_jwk(jwk))
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+likely_values = st.sampled_from(
+    [
+        "RSA", "EC", "OKP", "oct", "P-256", "P-521", "Ed25519", "Ed448", "sig", "RS256", "EdDSA",
+        "AQAB", "key-1", ["verify"], "A" * 43, "_" * 43, "A" * 76, "_" * 342, "_" * 88,
+    ]
+)  # fmt: skip
+members_of_jwks = ["kty", "crv", "n", "e", "x", "y", "kid", "use", "alg", "key_ops"]
+any_jwk = st.dictionaries(st.sampled_from(members_of_jwks), likely_values | json_values)
+
+
+@given(any_jwk | json_values)
+def test_any_json_gives_a_key_or_the_reason_why_not(jwk: Any) -> None:
+    with suppress(UnusableKeyError):
+        key = load_jwk(jwk)
+        assert key.kid == jwk["kid"]
+        assert load_jwk(key.to_jwk()).identity == key.identity
+
+
+@given(st.sampled_from(KINDS), st.sampled_from(members_of_jwks), likely_values | json_values)
+def test_a_good_jwk_with_any_one_member_changed_gives_a_key_or_a_reason(
+    public_jwk: MakeJWK, kind: str, name: str, value: Any
+) -> None:
+    with suppress(UnusableKeyError):
+        key = load_jwk({**public_jwk(kind), name: value})
+        assert load_jwk(key.to_jwk()).identity == key.identity
+
+
+@given(st.lists(any_jwk | json_values, max_size=4) | json_values)
+def test_any_json_for_keys_gives_keys_and_skipped_ones_or_value_error(keys_member: Any) -> None:
+    with suppress(ValueError):
+        keys, skipped = load_jwk_set({"keys": keys_member})
+        assert len(keys) + len(skipped) == len(keys_member)
