@@ -10,7 +10,6 @@ from typing import Any, TypeGuard
 from jwks_guard.errors import (
     InvalidClaimError,
     InvalidTokenError,
-    MalformedTokenError,
     MissingClaimError,
     TokenExpiredError,
     TokenNotYetValidError,
@@ -22,9 +21,6 @@ _FIRST_DATE = -62_135_596_800
 _LAST_DATE = 253_402_300_799
 _CONTAINERS = frozenset({dict, list})
 _STRING = frozenset({str})
-
-MAX_DEPTH = 64
-"""Levels of nesting in a token's JSON, far beyond what claims have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,23 +98,17 @@ def permissions_of(claims: dict[str, Any]) -> frozenset[str]:
     return frozenset(permissions) if _is_array_of_strings(permissions) else frozenset()
 
 
-def freeze(value: Any, depth: int = MAX_DEPTH) -> Any:
-    """Give a deeply immutable copy of parsed JSON: read-only mappings and tuples.
-
-    Raises MalformedTokenError for more than `depth` levels: without a limit, deep nesting would end
-    the recursion here or in whatever walks the copy.
-    """
+def freeze(value: Any) -> Any:
+    """Give a deeply immutable copy of parsed JSON: read-only mappings and tuples."""
     if type(value) not in _CONTAINERS:
         return value
-    if not depth:
-        raise MalformedTokenError("The token's JSON is nested too deeply.")
     # Most values are scalars, and a call for each would cost more than all the rest.
     if isinstance(value, list):
-        return tuple([freeze(v, depth - 1) if type(v) in _CONTAINERS else v for v in value])
+        return tuple([freeze(v) if type(v) in _CONTAINERS else v for v in value])
     copy = value.copy()
     for name, v in value.items():
         if type(v) in _CONTAINERS:
-            copy[name] = freeze(v, depth - 1)
+            copy[name] = freeze(v)
     return MappingProxyType(copy)
 
 

@@ -28,6 +28,8 @@ _DOT = ord(".")
 _bytes_decoder = msgspec.json.Decoder(bytes)
 _object_decoder = msgspec.json.Decoder(dict[str, Any])
 # ValueError: what is not UTF-8. RecursionError: deep nesting.
+MAX_DEPTH = 64
+"""Levels of nesting that a JSON object may have, far beyond what claims and key sets have."""
 _DECODE_ERRORS = (msgspec.MsgspecError, ValueError, RecursionError)
 
 
@@ -56,14 +58,30 @@ def json_object(data: bytes) -> dict[str, Any]:
     """Give the JSON object that `data` holds in UTF-8; of duplicate members the last one.
 
     Raises ValueError, never with the data in it, for everything else: other JSON values, text
-    around the object, a byte order mark, lone surrogates, numbers beyond a float, too deep nesting.
-    How deep is the interpreter's affair: walk what comes back with `claims.freeze`, which has a
-    limit of its own.
+    around the object, a byte order mark, lone surrogates, numbers beyond a float, more than
+    MAX_DEPTH levels of nesting.
     """
     try:
-        return _object_decoder.decode(data)
+        decoded = _object_decoder.decode(data)
     except _DECODE_ERRORS:
         raise ValueError("not a JSON object in UTF-8") from None
+    # Without a limit, deep nesting would end the recursion of whatever walks the object later.
+    # Counting brackets is cheap, and few documents have enough of them to be looked at again.
+    if data.count(b"[") + data.count(b"{") > MAX_DEPTH and _deeper_than(decoded, MAX_DEPTH):
+        raise ValueError("nested too deeply")
+    return decoded
+
+
+def _deeper_than(value: Any, levels: int) -> bool:
+    level = [value]
+    for _ in range(levels):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, dict | list)
+        ]
+    return bool(level)
 
 
 def to_bytes(compact: str | bytes, max_bytes: int) -> bytes:

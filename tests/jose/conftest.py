@@ -10,12 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PrivateKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
-from hypothesis import HealthCheck, settings
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
-
-# The first text that Hypothesis draws on a fresh checkout builds its table of Unicode: seconds.
-settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("unhurried")
 
 PrivateKeys = dict[str, Any]
 MakeJWK = Callable[..., dict[str, Any]]

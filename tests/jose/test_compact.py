@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from jwks_guard.errors import InvalidTokenError, MalformedTokenError, UnsupportedTokenError
 from jwks_guard.jose.compact import (
+    MAX_DEPTH,
     b64url_decode,
     b64url_encode,
     decode_object,
@@ -215,3 +216,18 @@ def test_a_segment_that_does_not_decode_is_malformed_and_named() -> None:
 def test_a_segment_raises_only_malformed_token(segment: bytes) -> None:
     with suppress(MalformedTokenError):
         assert isinstance(decode_object(segment, "header"), dict)
+
+
+@pytest.mark.parametrize("opening", ["[", '{"a":'])
+def test_nesting_is_limited(opening: str) -> None:
+    closing = {"[": "]", '{"a":': "}"}[opening]
+
+    def nested(levels: int) -> bytes:
+        inner = opening * (levels - 1) + closing * (levels - 1)
+        return f'{{"a":{inner}}}'.replace(":}", ":1}").encode()
+
+    assert json_object(nested(MAX_DEPTH)).keys() == {"a"}
+    assert len(json_object(b'{"keys":[' + b"{}," * 500 + b"{}]}")["keys"]) == 501
+    for levels in (MAX_DEPTH + 1, 400):
+        with pytest.raises(ValueError, match="nested too deeply"):
+            json_object(nested(levels))
