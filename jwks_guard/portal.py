@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import atexit
-import contextlib
 import os
 import threading
+from concurrent.futures import Future
 
-from anyio.from_thread import BlockingPortal, start_blocking_portal
+import anyio
+from anyio.from_thread import BlockingPortal
 
 
 class _ProcessPortal:
     """Starts on first use, ends with the process, and starts anew in a forked child."""
 
     _lock: threading.Lock
-    _portal: BlockingPortal | None
-    _exits: contextlib.ExitStack
+    _running: tuple[BlockingPortal, threading.Thread] | None
 
     def __init__(self) -> None:
         self._forget()
@@ -26,20 +26,46 @@ class _ProcessPortal:
     def get(self) -> BlockingPortal:
         """The running portal."""
         with self._lock:
-            if self._portal is None:
-                self._portal = self._exits.enter_context(start_blocking_portal(name="jwks-guard"))
-            return self._portal
+            if self._running is None:
+                self._running = _start()
+            return self._running[0]
 
     def stop(self) -> None:
         """End the loop and its thread."""
         with self._lock:
-            self._portal = None
-            self._exits.close()
+            running, self._running = self._running, None
+        if running is not None:
+            portal, thread = running
+            portal.call(portal.stop)
+            thread.join()
 
     def _forget(self) -> None:
         self._lock = threading.Lock()
-        self._portal = None
-        self._exits = contextlib.ExitStack()
+        self._running = None
+
+
+def _start() -> tuple[BlockingPortal, threading.Thread]:
+    """A portal and the thread that it runs in.
+
+    Not by anyio's start_blocking_portal: that cleans up when it is let go of, and in a forked child
+    waits for ever for the thread, which was not forked.
+    """
+    started: Future[BlockingPortal] = Future()
+
+    async def serve() -> None:
+        async with BlockingPortal() as portal:
+            started.set_result(portal)
+            await portal.sleep_until_stopped()
+
+    def run() -> None:
+        try:
+            anyio.run(serve)
+        except BaseException as error:  # noqa: BLE001 - raised to whoever waits for the portal
+            started.set_exception(error)
+
+    thread = threading.Thread(target=run, name="jwks-guard", daemon=True)
+    thread.start()
+    return started.result(), thread
 
 
 process_portal = _ProcessPortal()

@@ -35,7 +35,8 @@ class SyncTokenVerifier:
     ) -> Self:
         """A verifier for an Auth0 domain, as TokenVerifier.for_auth0 makes it."""
         issuer = auth0_issuer(domain)
-        options.setdefault("jwks_uri", f"{issuer}.well-known/jwks.json")
+        if options.get("keys") is None:
+            options.setdefault("jwks_uri", f"{issuer}.well-known/jwks.json")
         return cls(issuer, audience, **options)
 
     def start(self, *, require_keys: bool = False) -> None:
@@ -59,7 +60,8 @@ class SyncTokenVerifier:
         keys, verification = self.keys, self._verifier.verification
         try:
             token, name = verification.admit(compact)
-            if keys.loop is None or keys.loop.is_closed():
+            loop = keys.loop
+            if loop is None or loop.is_closed():
                 process_portal.get().call(keys.adopt)
             if keys.lazy:
                 process_portal.get().call(keys.refresh_for_request)

@@ -138,8 +138,9 @@ class Verification:
     def _remember(
         self, view: TrustedKeys, segment: bytes, header: Header, key: VerificationKey
     ) -> None:
-        if self._memo[0] is not view:
-            self._memo = (view, {})
-        memo = self._memo[1]
+        memo_view, memo = self._memo  # once: another thread may exchange it for another view's
+        if memo_view is not view:
+            memo = {}
+            self._memo = (view, memo)
         if len(memo) < MEMO_ENTRIES and len(segment) <= MEMO_SEGMENT_BYTES:
             memo[segment] = (header, key)

@@ -137,7 +137,8 @@ class TokenVerifier:
         The issuer is https://{domain}/ and the keys are at its /.well-known/jwks.json.
         """
         issuer = auth0_issuer(domain)
-        options.setdefault("jwks_uri", f"{issuer}.well-known/jwks.json")
+        if options.get("keys") is None:
+            options.setdefault("jwks_uri", f"{issuer}.well-known/jwks.json")
         return cls(issuer, audience, **options)
 
     async def start(self, *, require_keys: bool = False) -> None:
@@ -242,7 +243,7 @@ def _require_fitting(keys: KeyStore, issuer: str, options: StoreOptions) -> None
         raise ConfigurationError("keys holds another issuer's keys; make a KeyStore for this one.")
     defaults = KeyStore.__init__.__kwdefaults__ or {}
     for name, value in options.items():
-        if value is not defaults[name]:
+        if value != defaults[name]:
             raise ConfigurationError(f"{name} must be given to the KeyStore, not beside keys.")
 
 

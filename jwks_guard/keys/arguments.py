@@ -29,6 +29,12 @@ def require_count(name: str, value: object, *, minimum: int) -> None:
         raise ConfigurationError(f"{name} must be an integer of at least {minimum}.")
 
 
+def require_text(name: str, value: object) -> None:
+    """Raise ConfigurationError unless `value` is a non-empty string that UTF-8 can encode."""
+    if not isinstance(value, str) or not value or not _is_encodable(value):
+        raise ConfigurationError(f"{name} must be a non-empty string.")
+
+
 def require_issuer(value: object) -> None:
     """Raise ConfigurationError unless `value` can be an issuer (OpenID Connect Discovery 1.0)."""
     why = _url_refusal(value)
@@ -63,6 +69,14 @@ def require_strings(name: str, value: Any, *, allowed: frozenset[str] | None = N
             f"{name} has {', '.join(sorted(foreign))}; "
             f"write one or more of {', '.join(sorted(allowed or ()))}."
         )
+
+
+def _is_encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _url_refusal(value: object) -> str | None:

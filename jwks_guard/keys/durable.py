@@ -83,7 +83,7 @@ class Durable:
 
     def save_later(self, learned: list[Tombstone], jwks_uri: str) -> None:
         """Write the confirmed set without keeping anybody waiting."""
-        previous, published = self._saving, self._trust.published
+        previous, published = self._on_its_way(), self._trust.published
 
         def write() -> None:
             self.save_tombstones(learned)
@@ -101,8 +101,14 @@ class Durable:
 
     async def saved(self) -> None:
         """Wait for the write on its way."""
-        if self._saving is not None:
-            await asyncio.wait({self._saving})
+        if (saving := self._on_its_way()) is not None:
+            await asyncio.wait({saving})
+
+    def _on_its_way(self) -> asyncio.Task[None] | None:
+        """The write that the running loop will end; of a loop that was closed none ever does."""
+        saving = self._saving
+        here = saving is not None and saving.get_loop() is asyncio.get_running_loop()
+        return saving if here else None
 
     def _flush(self) -> None:
         if not self._pending:

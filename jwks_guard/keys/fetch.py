@@ -18,7 +18,7 @@ from jwks_guard.jose.compact import json_object
 from jwks_guard.jose.jwk import SkippedKey, VerificationKey, load_jwk_set
 from jwks_guard.keys import urls
 from jwks_guard.keys.freshness import EPOCH, Instant
-from jwks_guard.keys.http_caching import Dating, Validator, dating, retry_after, validator
+from jwks_guard.keys.http_caching import Dating, dating, entity_tag, retry_after
 
 DEADLINE_SECONDS = 5.0
 """For everything that one fetch does, discovery included, from connecting to the last byte."""
@@ -48,14 +48,14 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What to ask with next time: the validator, good only for the address that sent it."""
+    """What to ask with next time: the entity tag, good only for the address that sent it."""
 
     jwks_uri: str
-    validator: Validator | None
+    etag: str | None
 
-    def fits(self, uri: str) -> bool:
-        """Whether a request to `uri` can be conditional, and its 304 be meant for us."""
-        return self.validator is not None and self.jwks_uri == uri
+    def tag_for(self, uri: str) -> str | None:
+        """The tag that makes a request to `uri` conditional, and its 304 meant for us."""
+        return self.etag if self.jwks_uri == uri else None
 
 
 @dataclass(slots=True)
@@ -82,16 +82,14 @@ class HTTPKeyFetcher:
         self._made = None
 
     async def fetch(self, held: Held | None, now: Instant) -> Answer:
-        """Ask for the key set, conditionally when `held` has a validator; raises FetchError."""
+        """Ask for the key set, conditionally when `held` has a tag for it; raises FetchError."""
         try:
             async with asyncio.timeout(self.deadline), self._opened() as client:
                 return await self._fetch(client, held, now)
-        except TimeoutError:
-            raise FetchError(f"no complete answer within {self.deadline:g} s") from None
         except FetchError:
             raise
         except Exception as error:
-            raise FetchError(f"{type(error).__name__}: {error}") from error
+            raise _failure(error, self.deadline) from error
 
     async def _fetch(self, client: httpx.AsyncClient, held: Held | None, now: Instant) -> Answer:
         uri = self.jwks_uri or await self._discover(client, now)
@@ -107,13 +105,15 @@ class HTTPKeyFetcher:
         self, response: httpx.Response, body: bytes, uri: str, held: Held | None, now: Instant
     ) -> Answer:
         dates = dating(response.headers)
+        if response.status_code == httpx.codes.NOT_MODIFIED and held and held.tag_for(uri):
+            answer = Answer(None, (), dates, held)
+        else:
+            _require_ok(response, now)
+            keys, skipped = _key_set(body)
+            answer = Answer(keys, skipped, dates, Held(uri, entity_tag(response.headers)))
         if dates.age >= self.max_stale:
             raise FetchError(f"the answer's Age of {dates.age:g} s is past max_stale")
-        if response.status_code == httpx.codes.NOT_MODIFIED and held and held.fits(uri):
-            return Answer(None, (), dates, held)
-        _require_ok(response, now)
-        keys, skipped = _key_set(body)
-        return Answer(keys, skipped, dates, Held(uri, validator(response.headers)))
+        return answer
 
     async def _discover(
         self, client: httpx.AsyncClient, now: Instant, *, again: bool = False
@@ -128,27 +128,27 @@ class HTTPKeyFetcher:
             async with asyncio.timeout(self.deadline / 2):  # the rest is for the key set
                 self.discovered = await self._discovery_document(client, now)
             self._discover_again = now.shifted(REDISCOVERY_SECONDS)
-        except (FetchError, httpx.HTTPError, TimeoutError):
+        except Exception as error:
             if self.discovered is None:
-                raise
+                raise _failure(error, self.deadline / 2, "discovery: ") from error
             self._discover_again = now.shifted(REDISCOVERY_RETRY_SECONDS)
         return self.discovered
 
     async def _discovery_document(self, client: httpx.AsyncClient, now: Instant) -> str:
         url = self.issuer.removesuffix("/") + "/.well-known/openid-configuration"
         response, body = await self._get(client, url, None)
-        _require_ok(response, now, "discovery: ")
+        _require_ok(response, now)
         try:
             document = json_object(body)
         except ValueError as error:
-            raise FetchError(f"discovery: the document is not a JSON object ({error})") from None
+            raise FetchError(f"the document is {error}") from None
         if document.get("issuer") != self.issuer:
-            raise FetchError("discovery: the document names another issuer than the configured one")
+            raise FetchError("the document names another issuer than the configured one")
         uri = document.get("jwks_uri")
         if not isinstance(uri, str):
-            raise FetchError("discovery: the document has no jwks_uri")
+            raise FetchError("the document has no jwks_uri")
         if why := urls.refusal(uri, http_on_loopback=urls.is_loopback(self.issuer)):
-            raise FetchError(f"discovery: the jwks_uri can't be used: {why}")
+            raise FetchError(f"the jwks_uri can't be used: {why}")
         return uri
 
     async def _get(
@@ -160,14 +160,16 @@ class HTTPKeyFetcher:
             "Cache-Control": "no-cache",
             "User-Agent": USER_AGENT,
         }
-        if held is not None and held.validator is not None and held.fits(url):
-            headers |= held.validator.request_headers()
+        if held is not None and (etag := held.tag_for(url)) is not None:
+            headers["If-None-Match"] = etag
         timeout = httpx.Timeout(self.deadline).as_dict()
         # Built here and not by the client, whose own headers, cookies and parameters stay out.
         request = httpx.Request("GET", url, headers=headers, extensions={"timeout": timeout})
         response = await client.send(request, stream=True, auth=None, follow_redirects=False)
         try:
-            return response, await _body(response, self.max_bytes)
+            # Of an error only the head counts: its page may be as long and as broken as it likes.
+            good = response.status_code == httpx.codes.OK
+            return response, await _body(response, self.max_bytes) if good else b""
         finally:
             await response.aclose()
 
@@ -198,11 +200,18 @@ def _tls_context() -> ssl.SSLContext:
     return httpx.create_ssl_context()
 
 
-def _require_ok(response: httpx.Response, now: Instant, prefix: str = "") -> None:
+def _failure(error: Exception, deadline: float, prefix: str = "") -> FetchError:
+    if isinstance(error, FetchError):
+        return FetchError(f"{prefix}{error}", error.retry_after)
+    if isinstance(error, TimeoutError | httpx.TimeoutException):
+        return FetchError(f"{prefix}no complete answer within {deadline:g} s")
+    return FetchError(f"{prefix}{type(error).__name__}: {error}".removesuffix(": "))
+
+
+def _require_ok(response: httpx.Response, now: Instant) -> None:
     if response.status_code != httpx.codes.OK:
         raise FetchError(
-            f"{prefix}the server answered {response.status_code}",
-            retry_after(response.headers, now.wall),
+            f"the server answered {response.status_code}", retry_after(response.headers, now.wall)
         )
 
 
@@ -245,7 +254,10 @@ def _decoded(raw: bytes, encoding: str, limit: int) -> bytes:
     if encoding not in ("gzip", "x-gzip", "deflate"):
         raise FetchError("the answer has a content encoding that was not asked for")
     decoder = zlib.decompressobj(wbits=47)  # 32 + 15: gzip or zlib, by their headers
-    body = decoder.decompress(raw, limit + 1)
+    try:
+        body = decoder.decompress(raw, limit + 1)
+    except zlib.error:
+        raise FetchError("the compressed answer is damaged") from None
     if not decoder.eof and len(body) <= limit:
         raise FetchError("the compressed answer is truncated")
     return body

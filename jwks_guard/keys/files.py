@@ -58,9 +58,12 @@ def read_private(path: Path) -> bytes | None:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
-    with os.fdopen(descriptor, "rb") as file:
-        require_ours(file.fileno())
-        return file.read(MAX_BYTES)
+    try:
+        require_ours(descriptor)
+        with _flocked(descriptor, fcntl.LOCK_SH):  # nothing is half written while we read
+            return os.fdopen(descriptor, "rb", closefd=False).read(MAX_BYTES)
+    finally:
+        os.close(descriptor)
 
 
 def require_ours(descriptor: int) -> None:
@@ -83,7 +86,17 @@ def locked_for_append(path: Path) -> Iterator[int]:
     descriptor = os.open(path, flags, 0o600)
     try:
         require_ours(descriptor)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield descriptor
+        with _flocked(descriptor, fcntl.LOCK_EX):
+            yield descriptor
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def _flocked(descriptor: int, kind: int) -> Iterator[None]:
+    fcntl.flock(descriptor, kind)
+    try:
+        yield
+    finally:
+        # Closing alone keeps the lock as long as a child forked meanwhile has a copy open.
+        fcntl.flock(descriptor, fcntl.LOCK_UN)

@@ -54,10 +54,6 @@ class SingleFlight:
             if flight.number > before:
                 return confirmed
 
-    def forget(self) -> None:
-        """Drop a flight whose loop or process is gone."""
-        self._last = None
-
     async def cancel(self) -> None:
         """Stop the flight on its way and wait until it has ended."""
         if (flight := self.current) is not None:

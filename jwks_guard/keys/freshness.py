@@ -153,6 +153,11 @@ class Freshness:
         self._blocked_until = EPOCH
         self._due = started.shifted(self.refresh_interval * (1.0 - 0.2 * self.random()))
 
+    def forget(self) -> None:
+        """Hold nothing as confirmed any more, so that a refresh is due at once."""
+        self.last_success = None
+        self._due = EPOCH
+
     def failed(
         self, now: Instant, retry_after: float | None = None, *, lookup: bool = False
     ) -> None:

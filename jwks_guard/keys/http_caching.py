@@ -4,20 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC
 from email.utils import parsedate_to_datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Validator:
-    """The headers with which this very answer can be asked for again (RFC 9110 section 8.8)."""
-
-    etag: str | None
-    last_modified: str | None
-
-    def request_headers(self) -> dict[str, str]:
-        """The conditional request's headers."""
-        headers = {"If-None-Match": self.etag, "If-Modified-Since": self.last_modified}
-        return {name: value for name, value in headers.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,27 +44,29 @@ class Dating:
 
 
 def dating(headers: Mapping[str, str]) -> Dating:
-    """Read the dates of an answer; what is malformed counts as absent (RFC 9111 section 5.1)."""
+    """Read the dates of an answer; what is malformed counts as absent.
+
+    Of several Age values the first one counts (RFC 9111 section 5.1), and a Last-Modified after
+    Date is taken for Date (RFC 9110 section 8.8.2.1), or no later change could ever look newer.
+    """
     date = _http_date(headers.get("date"))
-    age = _delta_seconds(headers.get("age")) or 0.0
+    age = _delta_seconds(headers.get("age", "").partition(",")[0]) or 0.0
     return Dating(
         age=age,
         generated=None if date is None else date - age,
-        last_modified=_http_date(headers.get("last-modified")),
+        last_modified=_http_date(headers.get("last-modified"), date),
         cacheable=_cacheable(headers, date),
     )
 
 
-def validator(headers: Mapping[str, str]) -> Validator | None:
-    """The validator of an answer, or None.
+def entity_tag(headers: Mapping[str, str]) -> str | None:
+    """The ETag to ask for this very answer again with (RFC 9110 section 8.8.3), or None.
 
-    A Last-Modified less than a second before Date can't tell two changes of one second apart
-    (RFC 9110 section 8.8.2.2) and is not used.
+    Last-Modified is no substitute: a cache that lags behind has not been modified since either, and
+    its 304 would confirm a key set that it does not hold.
     """
-    modified, date = _http_date(headers.get("last-modified")), _http_date(headers.get("date"))
-    settled = modified is not None and date is not None and date - modified >= 1.0
-    etag, last_modified = headers.get("etag"), headers["last-modified"] if settled else None
-    return Validator(etag, last_modified) if etag or last_modified else None
+    tag = headers.get("etag", "")
+    return tag if tag.isascii() and tag.isprintable() and tag else None
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:
@@ -104,7 +94,8 @@ def _cacheable(headers: Mapping[str, str], date: float | None) -> float:
 
 
 def _cache_control(value: str) -> dict[str, str]:
-    pairs = (part.partition("=") for part in value.split(","))
+    # Reversed, so that of a directive's values the first one counts (RFC 9111 section 4.2.1).
+    pairs = (part.partition("=") for part in reversed(value.split(",")))
     return {name.strip().lower(): argument.strip().strip('"') for name, _, argument in pairs}
 
 
@@ -112,13 +103,14 @@ def _delta_seconds(value: str | None) -> float | None:
     value = value.strip() if value is not None else ""
     if not (value.isascii() and value.isdigit()):
         return None
-    return float(value[:18])  # 18 digits are beyond any age; more would only grow the number
+    return float(value)  # of whatever length: beyond a float it is infinite
 
 
-def _http_date(value: str | None) -> float | None:
-    if value is None:
-        return None
+def _http_date(value: str | None, latest: float | None = None) -> float | None:
     try:
-        return parsedate_to_datetime(value).timestamp()
+        date = parsedate_to_datetime(value or "")
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
+    # Without a zone it is GMT too (RFC 9110 section 5.6.7, asctime-date).
+    instant = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
+    return instant if latest is None else min(instant, latest)

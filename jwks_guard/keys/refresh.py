@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import functools
 from collections.abc import Callable
+from dataclasses import replace
 
 from cachetools import TTLCache
 
@@ -32,8 +33,9 @@ SHORTEST_NAP_SECONDS = 0.05
 
 class _Outcome(enum.Enum):
     CONFIRMED = enum.auto()
-    FAILED = enum.auto()
+    AGED = enum.auto()
     OLDER = enum.auto()
+    FAILED = enum.auto()
 
 
 class Refresher:
@@ -71,15 +73,20 @@ class Refresher:
         self._flight = SingleFlight()
         self._fetcher.forget_client()
 
-    async def aclose(self) -> None:
-        """Stop a fetch on its way, and forget what the next answer would be compared with."""
+    async def cancel(self) -> None:
+        """Stop a fetch on its way."""
         await self._flight.cancel()
+
+    def forget(self) -> None:
+        """Begin anew: a fetch is due, and there is nothing to compare its answer with."""
+        self._freshness.forget()
         self._held = self.dating = None
 
     async def refresh(self) -> None:
         """Fetch now, by a request that begins after this call; raises KeysUnavailableError."""
         if not await self._flight.next(self._fly):
-            raise self.unavailable()
+            wait = max(1.0, self._freshness.next_due(self._now()))
+            raise KeysUnavailableError(f"The key set was not refreshed: {self.error}.", wait)
 
     async def refresh_if_due(self) -> None:
         """Do what is due at this moment, which is mostly nothing."""
@@ -113,8 +120,8 @@ class Refresher:
         while not self._answers(kid):
             if self._flight.current is None and not self._may_fetch(kid):
                 raise self._refusal(kid, confirmed=False)
-            lookup = not self._expired()
-            flight = self._flight.join(functools.partial(self._fly, lookup=lookup))
+            looked_up = None if self._expired() else kid
+            flight = self._flight.join(functools.partial(self._fly, looked_up))
             confirmed = await flight.landed()
             if flight.number > before and not self._answers(kid):
                 self._not_found[kid] = None
@@ -148,17 +155,22 @@ class Refresher:
     def _expired(self) -> bool:
         return self._trust.view.trusted_until.reached(self._now())
 
-    async def _fly(self, *, lookup: bool = False) -> bool:
-        """One fetch, and one more when a cache answered with an older set; True if confirmed."""
-        outcome = await self._attempt(lookup=lookup)
-        if outcome is _Outcome.OLDER and (not lookup or self._freshness.may_look_up(self._now())):
-            outcome = await self._attempt(lookup=lookup)
-        return outcome is _Outcome.CONFIRMED
+    async def _fly(self, kid: str | None = None) -> bool:
+        """One fetch, on behalf of an unknown `kid` or of all known ones; True if confirmed.
 
-    async def _attempt(self, *, lookup: bool) -> _Outcome:
-        started = self._now()
+        One more follows when a cache on the way answered for the issuer: with an older set than
+        the one held, or with one that was made before somebody asked for `kid`.
+        """
+        outcome = await self._attempt(kid)
+        doubtful = outcome is _Outcome.OLDER or (outcome is _Outcome.AGED and not self._knows(kid))
+        if doubtful and (kid is None or self._freshness.may_look_up(self._now())):
+            outcome = await self._attempt(kid)
+        return outcome in (_Outcome.CONFIRMED, _Outcome.AGED)
+
+    async def _attempt(self, kid: str | None) -> _Outcome:
+        started, lookup = self._now(), kid is not None
         try:
-            answer = await self._fetcher.fetch(self._held, started)
+            answer = await self._fetcher.fetch(self._held_now(), started)
         except FetchError as error:
             self._failed(str(error), error.retry_after, lookup=lookup)
             return _Outcome.FAILED
@@ -166,18 +178,33 @@ class Refresher:
             self._failed("the answer is older than the key set held", None, lookup=lookup)
             return _Outcome.OLDER
         self._take(answer, started)
-        return _Outcome.CONFIRMED
+        return _Outcome.AGED if answer.dating.age else _Outcome.CONFIRMED
+
+    def _knows(self, kid: str | None) -> bool:
+        return kid is None or self._answers(kid)
+
+    def _held_now(self) -> Held | None:
+        """What to ask with: conditionally only for keys we have, and after a success.
+
+        A server, a proxy or a client's event hook may fail on conditional requests alone.
+        """
+        if self._held is None or (self.error is None and self._trust.published.keys):
+            return self._held
+        return replace(self._held, etag=None)
 
     def _is_older(self, answer: Answer) -> bool:
         """Whether a cache showed a state that the issuer has left behind.
 
-        An older answer with the very keys held contradicts nothing. Once trust has run out there
-        is nothing left that could be rolled back.
+        An older answer with the very keys held contradicts nothing, and another address has dates
+        of its own. Once trust has run out there is nothing left that could be rolled back.
         """
-        if answer.keys is None or self.dating is None or self._expired():
+        if answer.keys is None or self.dating is None or self._expired() or self._moved(answer):
             return False
         different = not self._trust.published.same_keys(answer.keys)
         return different and answer.dating.older_than(self.dating)
+
+    def _moved(self, answer: Answer) -> bool:
+        return self._held is not None and self._held.jwks_uri != answer.held.jwks_uri
 
     def _take(self, answer: Answer, started: Instant) -> None:
         held = self._trust.published
@@ -185,7 +212,7 @@ class Refresher:
         skipped = held.skipped if answer.keys is None else answer.skipped
         if not held.same_keys(keys):
             self._not_found.clear()
-        self.dating = answer.dating.after(self.dating)
+        self.dating = answer.dating.after(None if self._moved(answer) else self.dating)
         self._held = answer.held
         self._freshness.succeeded(started)
         if self.error is not None and held.keys:

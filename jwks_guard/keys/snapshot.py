@@ -42,8 +42,11 @@ class Snapshot:
 
     def __init__(self, path: str | os.PathLike[str], issuer: str) -> None:
         files.require_support()
-        self.path = Path(path)
-        self.journal = self.path.with_name(self.path.name + ".tombstones")
+        try:
+            self.path = Path(path)
+            self.journal = self.path.with_name(self.path.name + ".tombstones")
+        except (TypeError, ValueError):
+            raise ConfigurationError("snapshot_path must be the path of a file.") from None
         self.issuer = issuer
 
     def save_keys(self, published: PublishedSet, jwks_uri: str) -> None:
@@ -101,11 +104,14 @@ class Snapshot:
             size = os.fstat(descriptor).st_size
             if size and os.pread(descriptor, 1, size - 1) != b"\n":
                 raise ValueError("its last line is unfinished")
-            if os.write(descriptor, lines) != len(lines):
+            try:
+                if os.write(descriptor, lines) != len(lines):
+                    raise OSError("the disk is full")
+                os.fsync(descriptor)
+                files.sync_directory(self.journal.parent)
+            except OSError:
                 os.ftruncate(descriptor, size)
-                raise OSError("the disk is full")
-            os.fsync(descriptor)
-        files.sync_directory(self.journal.parent)
+                raise
 
 
 def _age(confirmed_at: object, now: Instant) -> float:
@@ -113,7 +119,7 @@ def _age(confirmed_at: object, now: Instant) -> float:
         raise SnapshotError("it has no date")
     if confirmed_at > now.wall:
         raise SnapshotError("it is dated in the future")
-    return now.wall - confirmed_at
+    return now.wall - max(confirmed_at, 0.0)  # an integer of 400 digits is no float
 
 
 def distrust_record(stone: Tombstone) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from jwks_guard.keys.arguments import (
     require_issuer,
     require_jwks_uri,
     require_seconds,
+    require_text,
 )
 from jwks_guard.keys.distrust import Tombstone
 from jwks_guard.keys.durable import Durable
@@ -130,10 +131,11 @@ class KeyStore:
             if self._background is not None:
                 self._background.cancel()
                 await asyncio.wait({self._background})
-            await self._refresher.aclose()
+            await self._refresher.cancel()
             if self._durable is not None:
                 await self._durable.saved()
         self.loop = self._background = None
+        self._refresher.forget()
         self.trust.close()
 
     async def __aenter__(self) -> Self:
@@ -155,7 +157,8 @@ class KeyStore:
             raise KeysUnavailableError("This verifier is closed; start it to use it again.")
         self._load()
         with self._lock:
-            if self.loop is not None and not self.loop.is_closed():
+            bound = self.loop
+            if bound is not None and not bound.is_closed():
                 raise ConfigurationError(
                     "This verifier runs on another event loop. Use one verifier per loop, or a "
                     "SyncTokenVerifier, which may be called from any thread."
@@ -167,8 +170,9 @@ class KeyStore:
 
     def adopt(self) -> bool:
         """Bind to the running loop unless another open loop has that part; whether it is ours."""
-        if self.loop is not None and not self.loop.is_closed():
-            return self.loop is asyncio.get_running_loop()
+        loop = self.loop
+        if loop is not None and not loop.is_closed():
+            return loop is asyncio.get_running_loop()
         self.bind()
         return True
 
@@ -212,11 +216,14 @@ class KeyStore:
         be stored.
         """
         stone = self._distrust_here(kid, reason, force)
-        await asyncio.to_thread(self._store_distrust, stone)
+        if self._durable is not None:
+            await asyncio.to_thread(self._durable.distrust, stone)
 
     def distrust_blocking(self, kid: str, *, reason: str, force: bool = False) -> None:
         """As `distrust`, wholly in the calling thread."""
-        self._store_distrust(self._distrust_here(kid, reason, force))
+        stone = self._distrust_here(kid, reason, force)
+        if self._durable is not None:
+            self._durable.distrust(stone)
 
     async def reinstate(self, kid: str, *, reason: str) -> None:
         """Lift the distrust of `kid` once that is stored; raises DistrustNotSharedError if not."""
@@ -224,6 +231,8 @@ class KeyStore:
 
     def reinstate_blocking(self, kid: str, *, reason: str) -> None:
         """As `reinstate`, wholly in the calling thread."""
+        require_text("kid", kid)
+        require_text("reason", reason)
         self._load()
         if self._durable is not None:
             self._durable.reinstate(self.issuer, kid, reason)
@@ -265,10 +274,6 @@ class KeyStore:
         stone = self.trust.distrust(kid, reason, force=force)
         self._tell_peers([stone])
         return stone
-
-    def _store_distrust(self, stone: Tombstone) -> None:
-        if self._durable is not None:
-            self._durable.distrust(stone)
 
     def _load(self) -> None:
         if self._durable is not None:

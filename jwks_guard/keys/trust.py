@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 
-from jwks_guard.errors import ConfigurationError, RevocationRefusedError
+from jwks_guard.errors import RevocationRefusedError
 from jwks_guard.jose.jwk import SkippedKey, VerificationKey
+from jwks_guard.keys.arguments import require_text
 from jwks_guard.keys.distrust import Tombstone, Tombstones
 from jwks_guard.keys.events import Events, logger
 from jwks_guard.keys.freshness import Clock, Instant
@@ -62,8 +63,8 @@ class Trust:
 
     def distrust(self, kid: str, reason: str, *, force: bool) -> Tombstone:
         """Stop trusting `kid` and the keys seen under it; in effect when this returns."""
-        if not isinstance(kid, str) or not kid:
-            raise ConfigurationError("kid must be the key's non-empty kid, a string.")
+        require_text("kid", kid)
+        require_text("reason", reason)
         with self._lock:
             prints = frozenset(key.thumbprint for key in self.published.keys if key.kid == kid)
             stone = Tombstone(self.issuer, kid, reason, self._clock.time(), prints)

@@ -40,7 +40,8 @@ class PublishedSet:
     ) -> PublishedSet:
         """The set after `keys` were confirmed: unchanged keys stay the same objects.
 
-        A confirmation that an aged answer dates before the present one changes no date.
+        A confirmation that an aged answer dates before the present one, on both clocks (one of them
+        may have stood still or been set), changes no date.
         """
         known = {key.identity: key for key in self.keys}
         kept = {key.identity: known.get(key.identity, key) for key in keys}
@@ -50,7 +51,7 @@ class PublishedSet:
         return PublishedSet(
             keys=tuple(kept.values()),
             skipped=skipped,
-            confirmed=max(confirmed, self.confirmed, key=lambda at: at.monotonic),
+            confirmed=confirmed if self.confirmed.reached(confirmed) else self.confirmed,
             removed=frozenset(removed if len(removed) <= REMEMBERED_KIDS else gone),
         )
 

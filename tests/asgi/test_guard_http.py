@@ -375,7 +375,7 @@ async def test_state_that_others_set_is_kept() -> None:
 
 async def test_a_connection_of_an_unknown_type_is_not_let_through() -> None:
     guard = JWKSGuardMiddleware(Starlette(), verifier=StubVerifier(), optional=True)
-    with pytest.raises(NotImplementedError):
+    with pytest.raises(RuntimeError, match="unknown type"):
         await guard({"type": "webtransport", "headers": []}, silent, mute)
 
 

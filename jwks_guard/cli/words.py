@@ -1,0 +1,57 @@
+"""Statements about a token: values and dates in words, safe to print whoever wrote them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal, TypeAlias
+
+_LONGEST = 200  # characters
+Mark: TypeAlias = Literal["ok", "NO", "??", "  "]
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_UNITS = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One statement: "ok", "NO", "??" where it can't be told, or "  " where no rule applies."""
+
+    mark: Mark
+    name: str
+    text: str
+    note: str = ""
+
+
+def printable(text: str) -> str:
+    r"""`text` in printable ASCII, everything else escaped as in \x1b or \u202e.
+
+    Escape sequences in a claim would steer the terminal, and bidirectional marks and look-alike
+    letters would show another text than the one that is compared.
+    """
+    return "".join(c if " " <= c <= "~" else c.encode("unicode_escape").decode() for c in text)
+
+
+def shown(value: Any) -> str:
+    """Parsed JSON as JSON, cut where it gets long."""
+    text = json.dumps(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}... ({len(text)} characters)"
+
+
+def date(timestamp: float, now: float) -> str:
+    """A NumericDate in UTC and relative to `now`; both in seconds since the epoch, to year 9999."""
+    moment = _EPOCH + timedelta(seconds=int(timestamp))
+    span = _span(abs(timestamp - now))
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC, " + (
+        f"in {span}" if timestamp > now else f"{span} ago"
+    )
+
+
+def _span(seconds: float) -> str:
+    """A duration in its two largest units."""
+    left, parts = int(seconds), []
+    for name, size in _UNITS:
+        count, left = divmod(left, size)
+        if count:
+            parts.append(f"{count} {name}")
+    return " ".join(parts[:2]) or "0 s"

@@ -1,0 +1,749 @@
+"""What a server, a cache, a proxy or the caller's own client may do to a fetch."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import zlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import pytest
+
+from jwks_guard import ConfigurationError
+from jwks_guard.keys.fetch import (
+    Answer,
+    FetchError,
+    Held,
+    HTTPClient,
+    HTTPKeyFetcher,
+    require_http_client,
+)
+from jwks_guard.keys.freshness import Instant
+from jwks_guard.testing import LocalTenant
+from jwks_guard.testing.keys import generate_signing_key
+from tests.support import HandClock
+
+ISSUER = "https://issuer.test/"
+URI = "https://issuer.test/jwks"
+DISCOVERY = "https://issuer.test/.well-known/openid-configuration"
+LIMIT = 20_000
+NOW = Instant(1_800_000_000.0, 5_000.0)
+KEYS = [generate_signing_key("ES256", now=0, common_name="issuer.test") for _ in range(2)]
+JWKS = json.dumps({"keys": [key.jwk for key in KEYS]}).encode()
+KIDS = [key.kid for key in KEYS]
+
+Reply = httpx.Response | Exception | Callable[[httpx.Request], Awaitable[httpx.Response]]
+
+
+class Stream(httpx.AsyncByteStream):
+    """A body that arrives in chunks and notes how many were read."""
+
+    def __init__(self, *chunks: bytes, repeat: int = 1) -> None:
+        self._chunks = chunks * repeat
+        self.read = 0
+        self.closed = False
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for chunk in self._chunks:
+            self.read += 1
+            yield chunk
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+@dataclass
+class Server:
+    """Replies by address; of several replies to one address each is given once, the last on."""
+
+    replies: dict[str, list[Reply]] = field(default_factory=dict)
+    requests: list[httpx.Request] = field(default_factory=list)
+
+    def on(self, url: str, *replies: Reply) -> None:
+        self.replies[url] = list(replies)
+
+    def discovers(self, uri: object = URI, **changes: object) -> None:
+        self.on(DISCOVERY, lambda _: ok(document(jwks_uri=uri, **changes)))
+
+    async def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append(request)
+        replies = self.replies[str(request.url)]
+        reply = replies.pop(0) if len(replies) > 1 else replies[0]
+        if isinstance(reply, Exception):
+            raise reply
+        return reply if isinstance(reply, httpx.Response) else await reply(request)
+
+    @property
+    def asked(self) -> list[str]:
+        return [str(request.url) for request in self.requests]
+
+
+def document(**members: object) -> bytes:
+    return json.dumps({"issuer": ISSUER, "jwks_uri": URI, **members}).encode()
+
+
+async def ok(body: bytes = JWKS, **headers: str) -> httpx.Response:
+    return httpx.Response(200, stream=Stream(body), headers=named(headers))
+
+
+def answer(body: bytes = JWKS, status: int = 200, **headers: str) -> httpx.Response:
+    return httpx.Response(status, stream=Stream(body), headers=named(headers))
+
+
+def named(headers: dict[str, str]) -> dict[str, str]:
+    return {name.replace("_", "-"): value for name, value in headers.items()}
+
+
+@pytest.fixture
+def server() -> Server:
+    return Server({URI: [lambda _: ok()]})
+
+
+def fetcher_of(server: Server, uri: str | None = URI, **options: Any) -> HTTPKeyFetcher:
+    options.setdefault("client", httpx.AsyncClient(transport=httpx.MockTransport(server)))
+    return HTTPKeyFetcher(ISSUER, uri, LIMIT, 3600.0, **options)
+
+
+async def fetched(server: Server, held: Held | None = None, **options: Any) -> Answer:
+    return await fetcher_of(server, **options).fetch(held, NOW)
+
+
+async def failure(server: Server, **options: Any) -> FetchError:
+    with pytest.raises(FetchError) as error:
+        await fetched(server, **options)
+    return error.value
+
+
+def kids(of: Answer) -> list[str] | None:
+    return None if of.keys is None else [key.kid for key in of.keys]
+
+
+# --- one good answer ---
+
+
+async def test_keys_come_with_their_dates_and_what_to_ask_with_next_time(server: Server) -> None:
+    server.on(URI, answer(age="7", etag='"v1"', cache_control="max-age=15"))
+    got = await fetched(server)
+    assert kids(got) == KIDS
+    assert got.skipped == ()
+    assert (got.dating.age, got.dating.cacheable) == (7.0, 15.0)
+    assert got.held == Held(URI, '"v1"')
+
+
+async def test_request_has_our_own_headers_and_asks_caches_to_revalidate(server: Server) -> None:
+    await fetched(server)
+    (request,) = server.requests
+    assert request.method == "GET"
+    assert dict(request.headers) == {
+        "host": "issuer.test",
+        "accept": "application/json, application/jwk-set+json",
+        "accept-encoding": "gzip, deflate",
+        "cache-control": "no-cache",
+        "user-agent": "jwks-guard",
+    }
+
+
+async def test_nothing_of_the_callers_client_is_sent_and_its_settings_do_not_count(
+    server: Server,
+) -> None:
+    server.on(URI, httpx.Response(302, headers={"Location": "https://elsewhere.test/"}))
+    client = httpx.AsyncClient(
+        transport=httpx.MockTransport(server),
+        base_url="https://elsewhere.test/api",
+        headers={"Authorization": "Bearer secret", "User-Agent": "theirs", "X-Key": "secret"},
+        cookies={"session": "secret"},
+        params={"token": "secret"},
+        auth=("user", "secret"),
+        timeout=None,
+        follow_redirects=True,
+    )
+    assert str(await failure(server, client=client, deadline=2.0)) == "the server answered 302"
+    (request,) = server.requests
+    assert str(request.url) == URI
+    assert {"authorization", "cookie", "x-key"}.isdisjoint(request.headers)
+    assert "secret" not in repr(request.headers.raw)
+    assert request.extensions["timeout"] == dict.fromkeys(["connect", "read", "write", "pool"], 2.0)
+    assert not client.is_closed
+
+
+async def test_response_is_closed_whatever_it_was(server: Server) -> None:
+    for status in (200, 304, 404, 503):
+        stream = Stream(JWKS)
+        server.on(URI, httpx.Response(status, stream=stream))
+        await asyncio.gather(fetched(server), return_exceptions=True)
+        assert stream.closed
+
+
+async def test_unusable_keys_are_skipped_with_their_reason(server: Server) -> None:
+    keys = [KEYS[0].jwk, {"kid": "secret", "kty": "oct", "k": "c2VjcmV0"}, 5]
+    server.on(URI, answer(json.dumps({"keys": keys}).encode()))
+    got = await fetched(server)
+    assert kids(got) == KIDS[:1]
+    assert [(key.kid, key.reason) for key in got.skipped] == [
+        ("secret", "`kty` is not RSA, EC or OKP"),
+        (None, "not a JSON object"),
+    ]
+
+
+# --- conditional requests ---
+
+
+async def test_entity_tag_makes_the_request_conditional_and_304_confirms_what_is_held(
+    server: Server,
+) -> None:
+    server.on(URI, httpx.Response(304, headers={"Age": "5", "ETag": '"v2"'}))
+    held = Held(URI, '"v1"')
+    got = await fetched(server, held)
+    assert server.requests[0].headers["If-None-Match"] == '"v1"'
+    assert got.keys is None
+    assert got.held is held
+    assert got.dating.age == 5.0
+
+
+async def test_changed_set_replaces_the_tag_or_leaves_none(server: Server) -> None:
+    server.on(URI, answer(etag='"v2"'), answer())
+    assert (await fetched(server, Held(URI, '"v1"'))).held == Held(URI, '"v2"')
+    assert (await fetched(server, Held(URI, '"v2"'))).held == Held(URI, None)
+
+
+@pytest.mark.parametrize("held", [None, Held(URI, None), Held("https://old.test/jwks", '"v1"')])
+async def test_304_that_was_not_asked_for_is_no_answer(server: Server, held: Held | None) -> None:
+    server.on(URI, httpx.Response(304))
+    with pytest.raises(FetchError, match=r"^the server answered 304$"):
+        await fetched(server, held)
+    assert "If-None-Match" not in server.requests[0].headers
+
+
+async def test_tag_of_one_address_is_not_sent_to_another(server: Server) -> None:
+    server.discovers()
+    got = await fetched(server, Held("https://old.test/jwks", '"v1"'), uri=None)
+    assert kids(got) == KIDS
+    assert server.asked == [DISCOVERY, URI]
+    assert all("If-None-Match" not in request.headers for request in server.requests)
+
+
+async def test_last_modified_is_never_asked_with(server: Server) -> None:
+    """A cache that lags behind would answer 304 to it, too, and confirm what it does not hold."""
+    date, modified = "Sun, 06 Nov 1994 08:49:37 GMT", "Sun, 06 Nov 1994 07:00:00 GMT"
+    server.on(URI, lambda _: ok(date=date, last_modified=modified))
+    got = await fetched(server)
+    await fetched(server, got.held)
+    assert got.held == Held(URI, None)
+    assert all("If-Modified-Since" not in request.headers for request in server.requests)
+
+
+# --- answers that can't be used ---
+
+
+@pytest.mark.parametrize("status", [201, 204, 206, 301, 302, 307, 400, 401, 403, 404, 429, 500])
+async def test_every_status_but_200_is_a_failure(server: Server, status: int) -> None:
+    server.on(URI, answer(status=status, location="https://elsewhere.test/jwks"))
+    assert str(await failure(server)) == f"the server answered {status}"
+    assert server.asked == [URI]
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (b"", "not a JSON object"),
+        (b"<!doctype html>", "not a JSON object"),
+        (b"[]", "not a JSON object"),
+        (b"\xef\xbb\xbf{}", "not a JSON object"),
+        (b"\xff\xfe", "not a JSON object"),
+        (JWKS[:-20], "not a JSON object"),
+        (b"{}", "no array `keys`"),
+        (b'{"keys": {}}', "no array `keys`"),
+        (b'{"keys": null}', "no array `keys`"),
+        (b'{"keys": []}', "no usable key"),
+        (b'{"keys": [{"kid": "a"}]}', "no usable key: `kty` is not a string"),
+        (b'{"keys": ' + b"[" * 9_000 + b"]" * 9_000 + b"}", "not a"),
+        (b'{"keys": [], "n": 1' + b"0" * 400 + b"}", "no"),
+    ],
+)
+async def test_body_without_a_usable_key_is_a_failure(
+    server: Server, body: bytes, why: str
+) -> None:
+    server.on(URI, answer(body))
+    assert why in str(await failure(server))
+
+
+@pytest.mark.parametrize("age", ["3600", "86400", "9" * 500, "3600, 0"])
+@pytest.mark.parametrize("status", [200, 304])
+async def test_answer_older_than_max_stale_is_a_failure(
+    server: Server, age: str, status: int
+) -> None:
+    server.on(URI, answer(status=status, age=age))
+    with pytest.raises(FetchError, match=r"Age of .* s is past max_stale"):
+        await fetched(server, Held(URI, '"v1"'))
+
+
+async def test_answer_just_inside_max_stale_is_none(server: Server) -> None:
+    server.on(URI, answer(age="3599"))
+    assert (await fetched(server)).dating.age == 3599.0
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "seconds"),
+    [
+        ("7", 7.0),
+        ("Fri, 15 Jan 2027 08:00:30 GMT", 30.0),
+        ("soon", None),
+        ("-1", None),
+    ],
+)
+@pytest.mark.parametrize("status", [429, 503])
+async def test_retry_after_comes_with_the_failure(
+    server: Server, status: int, retry_after: str, seconds: float | None
+) -> None:
+    server.on(URI, answer(b"", status, retry_after=retry_after))
+    assert (await failure(server)).retry_after == seconds
+
+
+async def test_old_error_page_still_says_when_to_come_back(server: Server) -> None:
+    server.on(URI, answer(b"", 503, retry_after="7", age="86400"))
+    error = await failure(server)
+    assert (str(error), error.retry_after) == ("the server answered 503", 7.0)
+
+
+async def test_error_page_is_not_read_however_long_or_broken(server: Server) -> None:
+    page = Stream(b"x" * 1000, repeat=1000)
+    headers = {"Content-Encoding": "br", "Retry-After": "7"}
+    server.on(URI, httpx.Response(503, stream=page, headers=headers))
+    error = await failure(server)
+    assert (str(error), error.retry_after) == ("the server answered 503", 7.0)
+    assert page.read == 0
+
+
+# --- the size and the encoding of the body ---
+
+
+async def test_body_of_exactly_the_limit_is_read(server: Server) -> None:
+    server.on(URI, answer(JWKS.ljust(LIMIT)))
+    assert kids(await fetched(server)) == KIDS
+
+
+async def test_reading_stops_at_the_limit(server: Server) -> None:
+    stream = Stream(b" " * 1000, repeat=1000)
+    server.on(URI, httpx.Response(200, stream=stream))
+    assert str(await failure(server)) == f"the answer is larger than {LIMIT} bytes"
+    assert stream.read == LIMIT // 1000 + 1
+    assert stream.closed
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, zlib.compress])
+async def test_compressed_bomb_is_decoded_no_further_than_the_limit(
+    server: Server, compress: Callable[[bytes], bytes]
+) -> None:
+    bomb = compress(JWKS.ljust(15_000_000))
+    assert len(bomb) < LIMIT
+    encoding = "gzip" if compress is gzip.compress else "deflate"
+    server.on(URI, answer(bomb, content_encoding=encoding))
+    assert str(await failure(server)) == f"the answer is larger than {LIMIT} bytes"
+
+
+@pytest.mark.parametrize("length", [len(JWKS), LIMIT])
+@pytest.mark.parametrize(
+    ("encoding", "encode"),
+    [
+        ("gzip", gzip.compress),
+        (" X-GZip ", gzip.compress),
+        ("deflate", zlib.compress),
+        ("identity", bytes),
+        ("", bytes),
+    ],
+)
+async def test_encoded_body_is_decoded(
+    server: Server, encoding: str, encode: Callable[[bytes], bytes], length: int
+) -> None:
+    server.on(URI, answer(encode(JWKS.ljust(length)), content_encoding=encoding))
+    assert kids(await fetched(server)) == KIDS
+
+
+@pytest.mark.parametrize("encoding", ["br", "zstd", "gzip, gzip", "compress", "\xe9"])
+async def test_encoding_that_was_not_asked_for_is_refused(server: Server, encoding: str) -> None:
+    headers = httpx.Headers([(b"Content-Encoding", encoding.encode("latin-1"))])
+    server.on(URI, httpx.Response(200, stream=Stream(JWKS), headers=headers))
+    why = "the answer has a content encoding that was not asked for"
+    assert str(await failure(server)) == why
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (gzip.compress(JWKS)[:-1], "truncated"),
+        (gzip.compress(JWKS)[:40], "truncated"),
+        (b"", "truncated"),
+        (JWKS, "damaged"),
+        (gzip.compress(JWKS)[:-8] + bytes(8), "damaged"),
+        (zlib.compress(JWKS)[2:-4], "damaged"),
+    ],
+)
+async def test_damaged_encoding_is_a_failure(server: Server, body: bytes, why: str) -> None:
+    server.on(URI, answer(body, content_encoding="gzip"))
+    assert str(await failure(server)) == f"the compressed answer is {why}"
+
+
+async def test_transport_may_answer_with_the_whole_body_at_once(server: Server) -> None:
+    gzipped = httpx.Response(200, content=gzip.compress(JWKS), headers={"Content-Encoding": "gzip"})
+    server.on(URI, httpx.Response(200, content=JWKS), gzipped)
+    assert kids(await fetched(server)) == KIDS
+    assert kids(await fetched(server)) == KIDS
+    server.on(URI, httpx.Response(200, content=JWKS.ljust(LIMIT + 1)))
+    assert str(await failure(server)) == f"the answer is larger than {LIMIT} bytes"
+
+
+# --- failing transports and clients ---
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (httpx.ConnectError("refused"), "ConnectError: refused"),
+        (httpx.ReadError(""), "ReadError"),
+        (httpx.InvalidURL("bad"), "InvalidURL: bad"),
+        (OSError(24, "Too many open files"), "OSError: [Errno 24] Too many open files"),
+        (RuntimeError("a defect"), "RuntimeError: a defect"),
+        (UnicodeError("idna"), "UnicodeError: idna"),
+        (RecursionError("deep"), "RecursionError: deep"),
+        (httpx.ReadTimeout(""), "no complete answer within 5 s"),
+        (TimeoutError(), "no complete answer within 5 s"),
+    ],
+)
+async def test_whatever_a_transport_raises_is_a_failure(
+    server: Server, error: Exception, why: str
+) -> None:
+    server.on(URI, error)
+    failed = await failure(server)
+    assert str(failed) == why
+    assert failed.__cause__ is error
+
+
+async def test_connection_lost_within_the_body_is_a_failure(server: Server) -> None:
+    class Cut(Stream):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            yield JWKS[:100]
+            raise httpx.RemoteProtocolError("cut off")
+
+    server.on(URI, httpx.Response(200, stream=Cut()))
+    assert str(await failure(server)) == "RemoteProtocolError: cut off"
+
+
+@pytest.mark.parametrize("event", ["request", "response"])
+async def test_event_hook_that_raises_fails_the_fetch_and_nothing_else(
+    server: Server, event: str
+) -> None:
+    async def hook(_: object) -> None:
+        raise LookupError("a defect of the caller's")
+
+    transport = httpx.MockTransport(server)
+    client = httpx.AsyncClient(transport=transport, event_hooks={event: [hook]})
+    assert str(await failure(server, client=client)) == "LookupError: a defect of the caller's"
+
+
+async def test_event_hook_may_have_read_the_body(server: Server) -> None:
+    async def hook(response: httpx.Response) -> None:
+        await response.aread()
+
+    transport = httpx.MockTransport(server)
+    client = httpx.AsyncClient(transport=transport, event_hooks={"response": [hook]})
+    assert kids(await fetched(server, client=client)) == KIDS
+
+
+async def test_closed_client_is_a_failure(server: Server) -> None:
+    client = httpx.AsyncClient(transport=httpx.MockTransport(server))
+    await client.aclose()
+    assert "has been closed" in str(await failure(server, client=client))
+
+
+# --- where the client comes from ---
+
+
+async def test_factory_is_called_once_per_loop(server: Server) -> None:
+    made: list[httpx.AsyncClient] = []
+
+    def factory() -> httpx.AsyncClient:
+        made.append(httpx.AsyncClient(transport=httpx.MockTransport(server)))
+        return made[-1]
+
+    fetcher = fetcher_of(server, client=factory)
+    await fetcher.fetch(None, NOW)
+    await fetcher.fetch(None, NOW)
+    assert len(made) == 1
+    fetcher.forget_client()
+    await fetcher.fetch(None, NOW)
+    assert len(made) == 2
+    assert not any(client.is_closed for client in made)
+
+
+async def test_factory_that_raises_fails_the_fetch(server: Server) -> None:
+    def factory() -> httpx.AsyncClient:
+        raise FileNotFoundError("ca.pem")
+
+    assert str(await failure(server, client=factory)) == "FileNotFoundError: ca.pem"
+
+
+async def test_without_a_client_one_is_opened_for_each_fetch() -> None:
+    with LocalTenant(algorithm="ES256") as tenant:
+        fetcher = HTTPKeyFetcher(tenant.issuer, None, LIMIT, 3600.0)
+        for _ in range(2):
+            assert kids(await fetcher.fetch(None, NOW)) == [
+                tenant.key("current").kid,
+                tenant.key("next").kid,
+            ]
+    with pytest.raises(FetchError, match=r"^ConnectError"):
+        await fetcher.fetch(None, NOW)
+
+
+@pytest.mark.parametrize(
+    "client", [httpx.Client(), "https://proxy.test", 5, {"verify": False}, object()]
+)
+def test_what_is_no_async_client_is_refused(client: object) -> None:
+    with pytest.raises(ConfigurationError, match=r"^http_client must be an httpx\.AsyncClient"):
+        require_http_client(client)
+
+
+@pytest.mark.parametrize("client", [None, httpx.AsyncClient(), httpx.AsyncClient])
+def test_async_client_or_what_makes_one_is_taken(client: HTTPClient | None) -> None:
+    require_http_client(client)
+
+
+# --- the deadline ---
+
+
+@pytest.fixture
+def dripping() -> Iterator[LocalTenant]:
+    with LocalTenant(algorithm="ES256") as tenant:
+        tenant.faults.drip(size=8, interval=0.05)
+        yield tenant
+
+
+@pytest.mark.parametrize("in_process", [True, False])
+async def test_dripping_answer_is_cut_at_the_deadline(
+    dripping: LocalTenant, in_process: bool
+) -> None:
+    client = httpx.AsyncClient(transport=dripping.transport) if in_process else None
+    fetcher = HTTPKeyFetcher(
+        dripping.issuer, dripping.jwks_uri, LIMIT, 3600.0, client, deadline=0.3
+    )
+    with pytest.raises(FetchError, match=r"^no complete answer within 0\.3 s$"):
+        await fetcher.fetch(None, NOW)
+
+
+async def test_deadline_covers_a_client_that_never_answers(server: Server) -> None:
+    async def never(_: httpx.Request) -> httpx.Response:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    server.on(URI, never)
+    assert str(await failure(server, deadline=0.05)) == "no complete answer within 0.05 s"
+
+
+async def test_slow_discovery_leaves_half_of_the_deadline_to_the_key_set(server: Server) -> None:
+    async def never(_: httpx.Request) -> httpx.Response:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    server.discovers()
+    fetcher = fetcher_of(server, None, deadline=0.2)
+    await fetcher.fetch(None, NOW)
+    server.on(DISCOVERY, never)
+    assert kids(await fetcher.fetch(None, NOW.shifted(3600))) == KIDS
+    cold = fetcher_of(server, None, deadline=0.2)
+    with pytest.raises(FetchError, match=r"^discovery: no complete answer within 0\.1 s$"):
+        await cold.fetch(None, NOW)
+
+
+async def test_fetch_that_is_cancelled_stays_cancelled(server: Server) -> None:
+    arrived = asyncio.Event()
+
+    async def never(_: httpx.Request) -> httpx.Response:
+        arrived.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    server.on(URI, never)
+    task = asyncio.create_task(fetched(server))
+    await arrived.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+# --- discovery ---
+
+
+async def test_configured_address_is_never_discovered(server: Server) -> None:
+    server.on(URI, answer(status=404))
+    await failure(server)
+    assert server.asked == [URI]
+
+
+async def test_discovered_address_is_asked_for_again_after_an_hour(server: Server) -> None:
+    server.discovers()
+    fetcher = fetcher_of(server, None)
+    for seconds in (0, 60, 3599):
+        await fetcher.fetch(None, NOW.shifted(seconds))
+    assert server.asked == [DISCOVERY, URI, URI, URI]
+    server.discovers("https://keys.test/new")
+    server.on("https://keys.test/new", lambda _: ok())
+    got = await fetcher.fetch(None, NOW.shifted(3600))
+    assert got.held.jwks_uri == "https://keys.test/new"
+    assert server.asked[4:] == [DISCOVERY, "https://keys.test/new"]
+
+
+@pytest.mark.parametrize("issuer", ["https://issuer.test/", "https://issuer.test"])
+async def test_discovery_address_follows_from_the_issuer_with_and_without_slash(
+    server: Server, issuer: str
+) -> None:
+    server.discovers(issuer=issuer)
+    client = httpx.AsyncClient(transport=httpx.MockTransport(server))
+    await HTTPKeyFetcher(issuer, None, LIMIT, 3600.0, client).fetch(None, NOW)
+    assert server.asked == [DISCOVERY, URI]
+
+
+@pytest.mark.parametrize("issuer", ["https://issuer.test", "https://ISSUER.test/", None, 5])
+async def test_document_of_another_issuer_is_refused(server: Server, issuer: object) -> None:
+    server.discovers(issuer=issuer)
+    why = "discovery: the document names another issuer than the configured one"
+    assert str(await failure(server, uri=None)) == why
+    assert server.asked == [DISCOVERY]
+
+
+@pytest.mark.parametrize(
+    ("uri", "why"),
+    [
+        (None, "the document has no jwks_uri"),
+        ([URI], "the document has no jwks_uri"),
+        ("http://issuer.test/jwks", "the jwks_uri can't be used: it is not https"),
+        ("http://127.0.0.1/jwks", "the jwks_uri can't be used: it is not https"),
+        ("file:///etc/passwd", "the jwks_uri can't be used: it has no host"),
+        (
+            "https://u:p@issuer.test/jwks",
+            "the jwks_uri can't be used: it carries a user name or password",
+        ),
+        ("https://issuer.test/jwks#x", "the jwks_uri can't be used: it has a fragment"),
+        ("/jwks", "the jwks_uri can't be used: it has no host"),
+    ],
+)
+async def test_discovered_address_must_be_one_that_keys_may_come_from(
+    server: Server, uri: object, why: str
+) -> None:
+    server.discovers(uri)
+    assert str(await failure(server, uri=None)) == f"discovery: {why}"
+    assert server.asked == [DISCOVERY]
+
+
+async def test_loopback_issuer_may_point_to_plain_http_on_loopback_and_no_further() -> None:
+    issuer, here = "http://localhost:1234/", "http://127.0.0.1:1234/jwks"
+    found = "http://localhost:1234/.well-known/openid-configuration"
+    server = Server({here: [lambda _: ok()]})
+    client = httpx.AsyncClient(transport=httpx.MockTransport(server))
+    server.on(found, lambda _: ok(document(issuer=issuer, jwks_uri=here)))
+    await HTTPKeyFetcher(issuer, None, LIMIT, 3600.0, client).fetch(None, NOW)
+    server.on(found, lambda _: ok(document(issuer=issuer, jwks_uri="http://keys.test/")))
+    with pytest.raises(FetchError, match=r"it is not https$"):
+        await HTTPKeyFetcher(issuer, None, LIMIT, 3600.0, client).fetch(None, NOW)
+
+
+def broken_discoveries() -> list[Reply]:
+    return [
+        httpx.ConnectError("refused"),
+        OSError("a transport of the caller's"),
+        answer(status=503, retry_after="9"),
+        answer(status=302, location=URI),
+        answer(b"<html>"),
+        answer(b" " * (LIMIT + 1)),
+        answer(document(), content_encoding="gzip"),
+        answer(document(issuer="https://other.test/")),
+        answer(document(jwks_uri="http://other.test/")),
+    ]
+
+
+@pytest.mark.parametrize("reply", broken_discoveries())
+async def test_while_discovery_fails_the_address_found_before_stays_in_use(
+    server: Server, reply: Reply
+) -> None:
+    server.discovers()
+    fetcher = fetcher_of(server, None)
+    await fetcher.fetch(None, NOW)
+    server.on(DISCOVERY, reply)
+    assert kids(await fetcher.fetch(None, NOW.shifted(3600))) == KIDS
+    assert kids(await fetcher.fetch(None, NOW.shifted(3899))) == KIDS
+    assert server.asked[2:] == [DISCOVERY, URI, URI], "it is tried again after five minutes"
+    server.discovers()
+    await fetcher.fetch(None, NOW.shifted(3900))
+    assert server.asked[5:] == [DISCOVERY, URI]
+
+
+@pytest.mark.parametrize("reply", broken_discoveries())
+async def test_first_discovery_that_fails_is_said_to_be_the_cause(
+    server: Server, reply: Reply
+) -> None:
+    server.on(DISCOVERY, reply)
+    error = await failure(server, uri=None)
+    assert str(error).startswith("discovery: ")
+    unavailable = isinstance(reply, httpx.Response) and reply.status_code == 503
+    assert error.retry_after == (9.0 if unavailable else None)
+    assert server.asked == [DISCOVERY]
+
+
+@pytest.mark.parametrize("status", [404, 410])
+async def test_address_that_is_gone_is_discovered_anew_within_the_same_fetch(
+    server: Server, status: int
+) -> None:
+    moved = "https://keys.test/moved"
+    server.discovers()
+    fetcher = fetcher_of(server, None)
+    held = (await fetcher.fetch(None, NOW)).held
+    server.on(URI, answer(b"<html>", status, content_encoding="br"))
+    server.on(moved, lambda _: ok(etag='"m"'))
+    server.discovers(moved)
+    got = await fetcher.fetch(held, NOW.shifted(60))
+    assert kids(got) == KIDS
+    assert got.held == Held(moved, '"m"')
+    assert server.asked[2:] == [URI, DISCOVERY, moved]
+    await fetcher.fetch(got.held, NOW.shifted(120))
+    assert server.asked[5:] == [moved]
+
+
+async def test_address_that_is_gone_and_was_not_moved_is_asked_once(server: Server) -> None:
+    server.discovers()
+    server.on(URI, answer(status=404))
+    assert str(await failure(server, uri=None)) == "the server answered 404"
+    assert server.asked == [DISCOVERY, URI, DISCOVERY]
+
+
+async def test_address_that_is_gone_while_discovery_fails_is_asked_once(server: Server) -> None:
+    server.discovers()
+    fetcher = fetcher_of(server, None)
+    await fetcher.fetch(None, NOW)
+    server.on(URI, answer(status=410))
+    server.on(DISCOVERY, httpx.ConnectError("refused"))
+    with pytest.raises(FetchError, match=r"^the server answered 410$"):
+        await fetcher.fetch(None, NOW.shifted(60))
+    assert server.asked[2:] == [URI, DISCOVERY]
+
+
+async def test_faults_of_a_whole_tenant_end_in_failures_with_reasons(clock: HandClock) -> None:
+    with LocalTenant(in_process=True, algorithm="ES256", clock=clock) as tenant:
+        client = httpx.AsyncClient(transport=tenant.transport)
+        fetcher = HTTPKeyFetcher(tenant.issuer, None, LIMIT, 3600.0, client)
+        for switch_on in (
+            tenant.faults.truncated,
+            tenant.faults.reset,
+            tenant.faults.oversized,
+            tenant.faults.gzip_bomb,
+            tenant.faults.redirect,
+            tenant.faults.garbage,
+            tenant.faults.empty,
+        ):
+            switch_on()
+            with pytest.raises(FetchError) as error:
+                await fetcher.fetch(None, NOW)
+            assert str(error.value)
+            tenant.faults.clear()
+        assert kids(await fetcher.fetch(None, NOW)) == [key.kid for key in tenant.signing_keys]

@@ -1,0 +1,180 @@
+"""What a forked child can do with a verifier that its parent used; a program of its own.
+
+Python warns of a fork in a process with threads, and a child that hangs must not hang the tests.
+It prints one JSON object.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import select
+import signal
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from jwks_guard import JWKSGuardError, SyncTokenVerifier, TokenVerifier
+from jwks_guard.portal import process_portal
+from jwks_guard.testing import LocalTenant
+from tests.process.stepping import PATIENCE, at_every_place
+
+
+class Child:
+    """A forked process that does `work`, tells what that returned, and is gone."""
+
+    def __init__(self, work: Callable[[], object]) -> None:
+        self._ear, mouth = os.pipe()
+        self._pid = os.fork()
+        if self._pid == 0:
+            _do(work, mouth)
+        os.close(mouth)
+
+    def report(self) -> Any:
+        """What `work` returned, or the traceback of what it raised, or "stuck"."""
+        ready, _, _ = select.select([self._ear], [], [], PATIENCE)
+        if not ready:
+            os.kill(self._pid, signal.SIGKILL)
+        with os.fdopen(self._ear) as ear:
+            said = ear.read()
+        os.waitpid(self._pid, 0)
+        return json.loads(said) if said else "stuck"
+
+
+def _do(work: Callable[[], object], mouth: int) -> None:
+    try:
+        outcome = work()
+    except BaseException:  # noqa: BLE001 - the parent is told; nothing else may run in this process
+        outcome = traceback.format_exc()
+    os.write(mouth, json.dumps(outcome).encode())
+    os._exit(0)
+
+
+def outcome(verify: Callable[[str], object], token: str) -> str:
+    """ "accepted", or the code of the refusal."""
+    try:
+        verify(token)
+    except JWKSGuardError as error:
+        return error.code
+    return "accepted"
+
+
+async def outcome_async(verifier: TokenVerifier, token: str) -> str:
+    try:
+        await verifier.verify(token)
+    except JWKSGuardError as error:
+        return error.code
+    return "accepted"
+
+
+def after_asyncio(tenant: LocalTenant) -> dict[str, Any]:
+    """The parent used the verifier in an event loop that has ended."""
+    clients: list[int] = []
+
+    def client() -> httpx.AsyncClient:
+        clients.append(os.getpid())
+        return httpx.AsyncClient()
+
+    verifier = TokenVerifier(
+        tenant.issuer, tenant.audience, refresh_interval=0.5, http_client=client
+    )
+    old, doomed = tenant.key().kid, tenant.token()
+    tenant.rotate()
+    known = tenant.token()
+
+    async def use() -> list[str]:
+        return [await outcome_async(verifier, token) for token in (doomed, known)]
+
+    async def use_and_distrust() -> list[str]:
+        before = await use()
+        await verifier.distrust(old, reason="leaked")
+        return before
+
+    async def use_in_child() -> dict[str, Any]:
+        refreshed = asyncio.Event()
+        verifier.subscribe(refreshed.set)
+        report = {"known": await use(), "new": await outcome_async(verifier, new)}
+        refreshed.clear()
+        await asyncio.wait_for(refreshed.wait(), PATIENCE)
+        return report | {"own client": os.getpid() in clients}
+
+    before = asyncio.run(use_and_distrust())
+    tenant.rotate()
+    tenant.rotate()
+    new = tenant.token()
+    child = Child(lambda: asyncio.run(use_in_child()))
+    return {"before": before, "child": child.report(), "after": asyncio.run(use())}
+
+
+def after_threads(tenant: LocalTenant) -> dict[str, Any]:
+    """The portal of the parent runs and refreshes when it forks."""
+    verifier = SyncTokenVerifier(tenant.issuer, tenant.audience)
+    old, doomed = tenant.key().kid, tenant.token()
+    tenant.rotate()
+    known = tenant.token()
+
+    def use() -> list[str]:
+        return [outcome(verifier.verify, token) for token in (doomed, known)]
+
+    before = use()
+    verifier.distrust(old, reason="leaked")
+    tenant.rotate()
+    tenant.rotate()
+    new = tenant.token()
+    tenant.requests.clear()
+    child = Child(lambda: {"known": use(), "new": outcome(verifier.verify, new)})
+    told = child.report()
+    return {"before": before, "child": told, "fetches": tenant.requests.count(), "after": use()}
+
+
+def at_any_moment(tenant: LocalTenant) -> dict[str, Any]:
+    """Another thread of the parent is at any line of the library when it forks."""
+    with tempfile.TemporaryDirectory() as directory:
+        verifier = SyncTokenVerifier(
+            tenant.issuer,
+            tenant.audience,
+            algorithms=["ES256"],
+            snapshot_path=Path(directory, "keys.json"),
+        )
+        verifier.start()
+        old = tenant.key().kid
+        tenant.rotate()
+
+        def verify(key: str = "current") -> str:
+            return outcome(verifier.verify, tenant.token(key=key, sub=os.urandom(8).hex()))
+
+        def distrust_and_reinstate() -> list[str]:
+            verifier.distrust(old, reason="rehearsal")
+            refused = verify(old)
+            verifier.reinstate(old, reason="rehearsal")
+            return [refused, verify(old)]
+
+        def start_portal() -> None:
+            process_portal.stop()
+            verify()
+
+        def use() -> list[str]:
+            bogus = outcome(verifier.verify, tenant.token(kid="bogus"))
+            return [verify(), *distrust_and_reinstate(), bogus]
+
+        reports = {}
+        passed: set[str] = set()
+        for work in (verify, distrust_and_reinstate, start_portal):
+            for thread in at_every_place(work, passed):
+                child = Child(use)
+                thread.go_on()
+                reports[thread.where] = child.report()
+        return reports
+
+
+SCENARIOS = {each.__name__: each for each in (after_asyncio, after_threads, at_any_moment)}
+
+if __name__ == "__main__":
+    with LocalTenant(algorithm="ES256" if sys.argv[1] == "at_any_moment" else "RS256") as local:
+        sys.stdout.write(json.dumps(SCENARIOS[sys.argv[1]](local)))

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from tests.process.programs import program
+
+
+def forking(scenario: str) -> Any:
+    """What the program of that name says; see there."""
+    with program("-m", "tests.process.apps.forking", scenario) as process:
+        printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    return json.loads(printed)
+
+
+def test_a_forked_child_uses_the_verifier_that_its_parent_used_in_an_event_loop() -> None:
+    report = forking("after_asyncio")
+    assert report["before"] == ["accepted", "accepted"]
+    assert report["child"] == {
+        "known": ["revoked_key", "accepted"],
+        "new": "accepted",
+        "own client": True,
+    }
+    assert report["after"] == ["revoked_key", "accepted"]
+
+
+def test_a_forked_child_uses_the_verifier_that_its_parents_portal_refreshes() -> None:
+    report = forking("after_threads")
+    assert report["before"] == ["accepted", "accepted"]
+    assert report["child"] == {"known": ["revoked_key", "accepted"], "new": "accepted"}
+    assert report["fetches"] == 1  # for the new key: what the parent knew, the child knows
+    assert report["after"] == ["revoked_key", "accepted"]
+
+
+def test_a_fork_while_another_thread_is_at_any_line_leaves_no_lock_and_no_work_behind() -> None:
+    report = forking("at_any_moment")
+    works = ["accepted", "revoked_key", "accepted", "unknown_key"]
+    assert {where: said for where, said in report.items() if said != works} == {}
+    assert len(report) > 100

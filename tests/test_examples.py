@@ -1,0 +1,69 @@
+"""Every example runs, as it stands in the README or in examples/."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from jwks_guard.testing import LocalTenant
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.mark.parametrize("name", ["revoke_a_key", "threads"])
+def test_script_runs_by_itself(name: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", f"examples.{name}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+    assert "Traceback" not in done.stderr
+
+
+async def test_starlette_example_guards_its_routes(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with LocalTenant() as tenant:
+        monkeypatch.setenv("ISSUER", tenant.issuer)
+        monkeypatch.setenv("AUDIENCE", tenant.audience)
+        example = importlib.import_module("examples.starlette_api")
+        transport = httpx.ASGITransport(example.app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://api.test") as client:
+            granted = {"Authorization": f"Bearer {tenant.token(scope='read:things')}"}
+            other = {"Authorization": f"Bearer {tenant.token(scope='other')}"}
+            assert (await client.get("/things")).status_code == 401
+            assert (await client.get("/things", headers=other)).status_code == 403
+            assert (await client.get("/things", headers=granted)).json()["owner"] == "auth0|alice"
+            assert (await client.get("/health")).json()["status"] == "ok"
+        await example.verifier.aclose()
+
+
+async def test_readme_quick_start_runs() -> None:
+    readme = (ROOT / "README.md").read_text()
+    (code,) = re.findall(r"<!-- quick start -->\s*```python\n(.*?)```", readme, re.DOTALL)
+    async with LocalTenant() as tenant:
+        made = {
+            "https://acme.eu.auth0.com/": tenant.issuer,
+            "https://api.acme.com": tenant.audience,
+        }
+        for placeholder, value in made.items():
+            assert placeholder in code
+            code = code.replace(placeholder, value)
+        names: dict[str, object] = {}
+        exec(compile(code, "README.md", "exec"), names)
+        app, verifier = names["app"], names["verifier"]
+        transport = httpx.ASGITransport(app)  # type: ignore[arg-type]  # made by the README
+        async with httpx.AsyncClient(transport=transport, base_url="http://api.test") as client:
+            headers = {"Authorization": f"Bearer {tenant.token(sub='auth0|bob')}"}
+            assert (await client.get("/me")).status_code == 401
+            assert (await client.get("/me", headers=headers)).json() == {"sub": "auth0|bob"}
+        await verifier.aclose()  # type: ignore[attr-defined]  # made by the README
