@@ -94,7 +94,7 @@ class TokenVerifier:
         audiences = [audience] if isinstance(audience, str) else audience
         require_strings("audience", audiences)
         require_strings("algorithms", algorithms, allowed=SUPPORTED_ALGORITHMS)
-        if required_claims != () and required_claims != []:
+        if required_claims not in ((), [], frozenset()):
             require_strings("required_claims", required_claims)
         require_seconds("leeway", leeway, positive=False)
         if max_token_age is not None:
@@ -248,7 +248,7 @@ def _require_fitting(keys: KeyStore, issuer: str, options: StoreOptions) -> None
 
 
 def _normalized(token_types: Collection[str | None]) -> frozenset[str | None]:
-    if isinstance(token_types, str) or not token_types:
+    if not isinstance(token_types, list | tuple | set | frozenset) or not token_types:
         raise ConfigurationError("token_types must be a list of `typ` values; None lets none pass.")
     if not all(each is None or isinstance(each, str) for each in token_types):
         raise ConfigurationError("token_types must hold strings, or None for tokens without `typ`.")

@@ -174,7 +174,7 @@ class Refresher:
         except FetchError as error:
             self._failed(str(error), error.retry_after, lookup=lookup)
             return _Outcome.FAILED
-        if self._is_older(answer):
+        if self._is_older(answer, started):
             self._failed("the answer is older than the key set held", None, lookup=lookup)
             return _Outcome.OLDER
         self._take(answer, started)
@@ -192,16 +192,22 @@ class Refresher:
             return self._held
         return replace(self._held, etag=None)
 
-    def _is_older(self, answer: Answer) -> bool:
+    def _is_older(self, answer: Answer, started: Instant) -> bool:
         """Whether a cache showed a state that the issuer has left behind.
 
-        An older answer with the very keys held contradicts nothing, and another address has dates
-        of its own. Once trust has run out there is nothing left that could be rolled back.
+        An older answer with the very keys held contradicts nothing. Once trust has run out there
+        is nothing left that could be rolled back. By its Age an answer can be told to be older
+        than a set that came from the snapshot, or without any date; other dates compare only
+        within one address.
         """
-        if answer.keys is None or self.dating is None or self._expired() or self._moved(answer):
+        held = self._trust.published
+        if answer.keys is None or self._expired() or held.same_keys(answer.keys):
             return False
-        different = not self._trust.published.same_keys(answer.keys)
-        return different and answer.dating.older_than(self.dating)
+        if not held.confirmed.reached(started.shifted(-answer.dating.age)):
+            return True
+        if self.dating is None or self._moved(answer):
+            return False
+        return answer.dating.older_than(self.dating)
 
     def _moved(self, answer: Answer) -> bool:
         return self._held is not None and self._held.jwks_uri != answer.held.jwks_uri

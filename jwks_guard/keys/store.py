@@ -273,7 +273,7 @@ class KeyStore:
     def _distrust_here(self, kid: str, reason: str, force: bool) -> Tombstone:
         stone = self.trust.distrust(kid, reason, force=force)
         self._tell_peers([stone])
-        return stone
+        return self.trust.tombstones.of(self.issuer).get(kid, stone)  # peers may know the key
 
     def _load(self) -> None:
         if self._durable is not None:
@@ -287,7 +287,7 @@ class KeyStore:
 
     def _tell_peers(self, stones: Collection[Tombstone]) -> None:
         for store in open_stores.besides(self) if stones else ():
-            store.trust.absorb(stones)
+            store._tell_peers(store.trust.absorb(stones))
 
 
 async def _keep_fresh(reference: weakref.ref[KeyStore]) -> None:

@@ -79,11 +79,14 @@ class Trust:
         self.notify()
         return changed.entries[self.issuer, kid]
 
-    def absorb(self, stones: Iterable[Tombstone]) -> None:
-        """Take over decisions to distrust that were made elsewhere."""
+    def absorb(self, stones: Iterable[Tombstone]) -> list[Tombstone]:
+        """Take over decisions made elsewhere; returns those that our published keys complete."""
         with self._lock:
-            self._swap(self.tombstones.merged(stones))
+            merged = self.tombstones.merged(stones)
+            learned = merged.learned(self.issuer, self.published.keys)
+            self._swap(merged.merged(learned))
         self.notify()
+        return learned
 
     def reinstate(self, issuer: str, kid: str) -> None:
         """Lift one tombstone; a key that is still published is trusted again at once."""

@@ -40,18 +40,20 @@ class PublishedSet:
     ) -> PublishedSet:
         """The set after `keys` were confirmed: unchanged keys stay the same objects.
 
-        A confirmation that an aged answer dates before the present one, on both clocks (one of them
-        may have stood still or been set), changes no date.
+        An aged answer with the same keys that dates before the present confirmation, on both clocks
+        (one of them may have stood still or been set), changes no date. Other keys are as old as
+        the answer that lists them.
         """
         known = {key.identity: key for key in self.keys}
         kept = {key.identity: known.get(key.identity, key) for key in keys}
         listed = {key.kid for key in keys}
         gone = {key.kid for key in self.keys} - listed
         removed = (self.removed | gone) - listed
+        confirmed_before = self.same_keys(keys) and not self.confirmed.reached(confirmed)
         return PublishedSet(
             keys=tuple(kept.values()),
             skipped=skipped,
-            confirmed=confirmed if self.confirmed.reached(confirmed) else self.confirmed,
+            confirmed=self.confirmed if confirmed_before else confirmed,
             removed=frozenset(removed if len(removed) <= REMEMBERED_KIDS else gone),
         )
 
