@@ -210,6 +210,22 @@ async def test_thousand_bogus_kids_cost_the_burst_and_delay_nobody(
         assert verifier.health().confirmed_at == clock.time()
 
 
+async def test_failed_lookup_does_not_put_the_next_refresh_off(
+    tenant: LocalTenant, clock: HandClock
+) -> None:
+    async with verifier_of(tenant, clock) as verifier:
+        tenant.faults.status(503)
+        clock.advance(60)
+        await verifier.keys.tick()  # fails; the next one is due within a second
+        for number in range(4):
+            clock.advance(0.1)
+            await outcomes(verifier, bogus(tenant, 1, f"number {number}"))
+        before = tenant.requests.count(JWKS)
+        clock.advance(0.6)
+        await verifier.keys.tick()
+        assert tenant.requests.count(JWKS) == before + 1
+
+
 async def test_flood_during_an_outage_does_not_put_off_the_refresh(
     tenant: LocalTenant, clock: HandClock
 ) -> None:
@@ -595,9 +611,12 @@ async def test_closed_verifier_trusts_nothing_until_it_is_started(
     verifier = verifier_of(tenant, clock)
     token = tenant.token()
     async with verifier:
-        await verifier.verify(token)
+        accepted = await verifier.verify(token)
     with pytest.raises(KeysUnavailableError, match="closed"):
         await verifier.verify(token)
+    with pytest.raises(KeysUnavailableError):
+        verifier.remaining(accepted)
+    assert verifier.health().status == "unavailable"
     await verifier.start()
     await verifier.verify(token)
     await verifier.aclose()

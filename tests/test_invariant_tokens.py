@@ -22,6 +22,7 @@ from jwks_guard import (
     InvalidTokenError,
     JWKSGuardError,
     MalformedTokenError,
+    TokenExpiredError,
     TokenVerifier,
     UnsupportedTokenError,
     VerifiedToken,
@@ -67,6 +68,29 @@ async def test_signature_of_another_accepted_token_does_not_fit(
         await verifier.verify(bob)
         with pytest.raises(InvalidSignatureError):
             await verifier.verify(alice.rpartition(".")[0] + "." + bob.rpartition(".")[2])
+
+
+async def test_cached_token_expires_to_the_second(tenant: LocalTenant, clock: HandClock) -> None:
+    async with verifier_of(tenant, clock, leeway=5) as verifier:
+        token = tenant.token(lifetime=100)
+        await verifier.verify(token)
+        clock.advance(104)
+        await verifier.verify(token)
+        clock.advance(1)
+        with pytest.raises(TokenExpiredError):
+            await verifier.verify(token)
+
+
+async def test_cached_token_grows_too_old_to_the_second(
+    tenant: LocalTenant, clock: HandClock
+) -> None:
+    async with verifier_of(tenant, clock, leeway=5, max_token_age=30) as verifier:
+        token = tenant.token()
+        clock.advance(34)
+        await verifier.verify(token)
+        clock.advance(1)
+        with pytest.raises(TokenExpiredError):
+            await verifier.verify(token)
 
 
 @pytest.mark.parametrize("member", ["jku", "x5u", "x5c", "jwk"])

@@ -108,10 +108,10 @@ def test_distrust_holds_at_once_and_until_it_is_lifted(
     with pytest.raises(RevokedKeyError):
         verifier.verify(token)
     assert verifier.distrusted[old].reason == "leaked"
-    assert verifier.health().distrusted.keys() == {old}
+    assert old in verifier.health().distrusted
     verifier.reinstate(old, reason="a mistake")
     assert verifier.verify(token).kid == old
-    assert not verifier.distrusted
+    assert old not in verifier.distrusted
 
 
 def test_the_only_key_is_given_up_only_by_force(

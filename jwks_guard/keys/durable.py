@@ -74,12 +74,12 @@ class Durable:
 
     def save_tombstones(self, stones: Iterable[Tombstone]) -> None:
         """Write down what tombstones have learned; a failure is told and tried again later."""
-        with self._lock:
-            self._pending.extend(distrust_record(stone) for stone in stones)
-            try:
+        try:
+            with self._lock:
+                self._pending.extend(distrust_record(stone) for stone in stones)
                 self._flush()
-            except DistrustNotSharedError as error:
-                self._events.tell("snapshot_failed", detail=str(error))
+        except DistrustNotSharedError as error:
+            self._events.tell("snapshot_failed", detail=str(error))
 
     def save_later(self, learned: list[Tombstone], jwks_uri: str) -> None:
         """Write the confirmed set without keeping anybody waiting."""

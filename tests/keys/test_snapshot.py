@@ -450,6 +450,24 @@ def test_failure_to_store_what_was_learned_is_told(restart: Restart) -> None:
     assert restart.kinds == ["snapshot_failed"]
 
 
+def test_whoever_hears_of_a_failed_write_may_decide_at_once(snapshot: Snapshot) -> None:
+    """Events are told outside the lock: a callback that distrusts does not deadlock."""
+    clock, failures = HandClock(), list[str]()
+
+    def on_event(event: Event) -> None:
+        with pytest.raises(DistrustNotSharedError):
+            durable.distrust(stone("k2"))
+        failures.append(event.kind)
+
+    events = Events(ISSUER, clock, on_event)
+    durable = Durable(snapshot, Trust(ISSUER, 600.0, clock, events), clock, events)
+    snapshot.journal.mkdir()
+    thread = threading.Thread(target=durable.save_tombstones, args=([stone("k1")],), daemon=True)
+    thread.start()
+    thread.join(5)
+    assert failures == ["snapshot_failed"]
+
+
 def test_threads_that_decide_at_once_lose_no_line(restart: Restart) -> None:
     barrier = threading.Barrier(8)
 

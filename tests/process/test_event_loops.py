@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
 import pytest
 
+from jwks_guard import TokenVerifier
 from jwks_guard.errors import ConfigurationError, KeysUnavailableError, RevokedKeyError
 from jwks_guard.testing import LocalTenant
 from tests.support import HandClock, tenant_of, verifier_of
@@ -28,10 +29,16 @@ async def meanwhile(work: Coroutine[Any, Any, T]) -> T:
     return await asyncio.to_thread(another_loop, work)
 
 
-def test_a_verifier_moves_to_the_next_loop_and_keeps_its_keys(
-    tenant: LocalTenant, clock: HandClock
-) -> None:
+@pytest.fixture
+def verifier(tenant: LocalTenant, clock: HandClock) -> Iterator[TokenVerifier]:
     verifier = verifier_of(tenant, clock)
+    yield verifier
+    another_loop(verifier.aclose())
+
+
+def test_a_verifier_moves_to_the_next_loop_and_keeps_its_keys(
+    tenant: LocalTenant, verifier: TokenVerifier
+) -> None:
     seen = tenant.token()
     another_loop(verifier.verify(seen))
     another_loop(verifier.verify(seen))
@@ -40,10 +47,8 @@ def test_a_verifier_moves_to_the_next_loop_and_keeps_its_keys(
 
 
 def test_a_verifier_refreshes_in_the_background_of_each_loop(
-    tenant: LocalTenant, clock: HandClock
+    tenant: LocalTenant, clock: HandClock, verifier: TokenVerifier
 ) -> None:
-    verifier = verifier_of(tenant, clock)
-
     async def verify_and_await_refresh() -> None:
         hold = tenant.faults.hold(times=1)
         await verifier.verify(token)
@@ -60,10 +65,8 @@ def test_a_verifier_refreshes_in_the_background_of_each_loop(
 
 
 def test_a_loop_that_ends_in_the_middle_of_a_fetch_does_not_stop_the_next_one(
-    tenant: LocalTenant, clock: HandClock
+    tenant: LocalTenant, verifier: TokenVerifier
 ) -> None:
-    verifier = verifier_of(tenant, clock)
-
     async def leave_a_fetch_behind() -> None:
         hold = tenant.faults.hold()
         fetching = asyncio.create_task(verifier.verify(tenant.token()))
@@ -82,13 +85,15 @@ def test_a_client_is_made_for_each_loop(tenant: LocalTenant, clock: HandClock) -
         loops.append(asyncio.get_running_loop())
         return httpx.AsyncClient(transport=tenant.transport)
 
+    verifier = verifier_of(tenant, clock, http_client=client)
+
     async def fetch_twice() -> asyncio.AbstractEventLoop:
         await verifier.keys.refresh()
         await verifier.keys.refresh()
         return asyncio.get_running_loop()
 
-    verifier = verifier_of(tenant, clock, http_client=client)
     assert loops == [another_loop(fetch_twice()), another_loop(fetch_twice())]
+    another_loop(verifier.aclose())
 
 
 def test_each_loop_saves_its_keys_to_the_snapshot(
@@ -116,6 +121,7 @@ def test_a_verifier_closed_in_a_later_loop_starts_anew(clock: HandClock) -> None
             another_loop(verifier.verify(tenant.token()))
         another_loop(verifier.start())
         assert another_loop(verifier.verify(tenant.token())).kid == tenant.key().kid
+        another_loop(verifier.aclose())
 
 
 async def test_a_second_loop_is_told_to_use_a_sync_verifier(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -40,7 +41,9 @@ class Workers:
 
 
 @pytest.fixture(params=["asgi", "uvicorn.workers.UvicornWorker"])
-def workers(request: pytest.FixtureRequest, local_tenant: LocalTenant) -> Iterator[Workers]:
+def workers(
+    request: pytest.FixtureRequest, local_tenant: LocalTenant, tmp_path: Path
+) -> Iterator[Workers]:
     """Workers of gunicorn's own class, and of uvicorn's; each request goes to either of them."""
     leaked = local_tenant.token()
     local_tenant.rotate()
@@ -53,6 +56,7 @@ def workers(request: pytest.FixtureRequest, local_tenant: LocalTenant) -> Iterat
         AUDIENCE=local_tenant.audience,
         LEAKED=leaked,
         GOOD=local_tenant.token(),
+        SNAPSHOT=str(tmp_path / "keys.json"),
     ) as client:
         yield Workers(client)
 

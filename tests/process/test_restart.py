@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import select
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from queue import Queue
 from typing import Any
 
 import pytest
@@ -21,16 +22,22 @@ class Service:
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         assert process.stdin is not None
-        assert process.stdout is not None
-        self._process, self._mouth, self._ear = process, process.stdin, process.stdout
+        self._process, self._mouth = process, process.stdin
+        self._said: Queue[str] = Queue()
+        self._listening = threading.Thread(target=self._listen)
+        self._listening.start()
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._said.put(line)
 
     def tell(self, *order: str) -> None:
         self._mouth.write(json.dumps(order) + "\n")
         self._mouth.flush()
 
     def hear(self) -> Any:
-        assert select.select([self._ear], [], [], PATIENCE)[0], "it does not answer"
-        return json.loads(self._ear.readline())
+        return json.loads(self._said.get(timeout=PATIENCE))
 
     def ask(self, *order: str) -> Any:
         self.tell(*order)
@@ -39,7 +46,7 @@ class Service:
     def kill(self) -> None:
         """End it as `kill -9` does: nothing is tidied up."""
         self._process.kill()
-        self._process.wait(PATIENCE)
+        self._listening.join(PATIENCE)
 
 
 @contextmanager
@@ -52,7 +59,9 @@ def serving(tenant: LocalTenant, snapshot: Path, **options: Any) -> Iterator[Ser
         "snapshot_path": str(snapshot),
     }
     with program("-m", "tests.process.apps.verifying", json.dumps(arguments | options)) as process:
-        yield Service(process)
+        service = Service(process)
+        yield service
+        service.kill()
 
 
 @pytest.fixture

@@ -224,6 +224,7 @@ def test_distrust_holds_wherever_a_refresh_stands_that_still_lists_the_key(
             assert tenant.key().kid in keys.kids
             keys.reinstate_blocking(old, reason="rehearsal")
             assert old in keys.kids
+    asyncio.run(keys.aclose())
 
 
 def test_a_verifier_closed_wherever_another_thread_stands_raises_nothing_foreign(

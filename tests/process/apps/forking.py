@@ -15,6 +15,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +50,10 @@ class Child:
 
 def _do(work: Callable[[], object], mouth: int) -> None:
     try:
-        outcome = work()
+        result = work()
     except BaseException:  # noqa: BLE001 - the parent is told; nothing else may run in this process
-        outcome = traceback.format_exc()
-    os.write(mouth, json.dumps(outcome).encode())
+        result = traceback.format_exc()
+    os.write(mouth, json.dumps(result).encode())
     os._exit(0)
 
 
@@ -133,6 +134,22 @@ def after_threads(tenant: LocalTenant) -> dict[str, Any]:
     return {"before": before, "child": told, "fetches": tenant.requests.count(), "after": use()}
 
 
+def during_a_fetch(tenant: LocalTenant) -> dict[str, Any]:
+    """The portal of the parent waits for the tenant's answer when it forks."""
+    verifier = SyncTokenVerifier(tenant.issuer, tenant.audience)
+    verifier.verify(tenant.token())
+    tenant.rotate()
+    tenant.rotate()
+    new = tenant.token()
+    hold = tenant.faults.hold(times=1)
+    with ThreadPoolExecutor(1) as threads:
+        fetching = threads.submit(outcome, verifier.verify, new)
+        hold.arrived.wait_blocking()
+        child = Child(lambda: outcome(verifier.verify, new)).report()
+        hold.release()
+        return {"child": child, "parent": fetching.result(PATIENCE)}
+
+
 def at_any_moment(tenant: LocalTenant) -> dict[str, Any]:
     """Another thread of the parent is at any line of the library when it forks."""
     with tempfile.TemporaryDirectory() as directory:
@@ -143,6 +160,7 @@ def at_any_moment(tenant: LocalTenant) -> dict[str, Any]:
             snapshot_path=Path(directory, "keys.json"),
         )
         verifier.start()
+        looping = TokenVerifier(tenant.issuer, tenant.audience, algorithms=["ES256"])
         old = tenant.key().kid
         tenant.rotate()
 
@@ -159,21 +177,29 @@ def at_any_moment(tenant: LocalTenant) -> dict[str, Any]:
             process_portal.stop()
             verify()
 
+        def run_loop() -> str:
+            return asyncio.run(outcome_async(looping, tenant.token(sub=os.urandom(8).hex())))
+
         def use() -> list[str]:
             bogus = outcome(verifier.verify, tenant.token(kid="bogus"))
-            return [verify(), *distrust_and_reinstate(), bogus]
+            return [verify(), *distrust_and_reinstate(), bogus, run_loop()]
 
+        run_loop()
         reports = {}
         passed: set[str] = set()
-        for work in (verify, distrust_and_reinstate, start_portal):
+        for work in (verify, distrust_and_reinstate, start_portal, run_loop):
             for thread in at_every_place(work, passed):
                 child = Child(use)
                 thread.go_on()
-                reports[thread.where] = child.report()
+                reports[thread.where] = said = child.report()
+                if said == "stuck":
+                    return reports
         return reports
 
 
-SCENARIOS = {each.__name__: each for each in (after_asyncio, after_threads, at_any_moment)}
+SCENARIOS = {
+    each.__name__: each for each in (after_asyncio, after_threads, during_a_fetch, at_any_moment)
+}
 
 if __name__ == "__main__":
     with LocalTenant(algorithm="ES256" if sys.argv[1] == "at_any_moment" else "RS256") as local:

@@ -1,6 +1,7 @@
 """An API whose verifiers are used, and told to distrust a key, before `gunicorn --preload` forks.
 
-The environment says whose tokens it accepts, and has one of the key that leaked and one of another.
+The environment says whose tokens it accepts and where it keeps its snapshot, and has a token of the
+key that leaked and one of another.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from jwks_guard.asgi import JWKSGuardMiddleware
 ISSUER, AUDIENCE = os.environ["ISSUER"], os.environ["AUDIENCE"]
 LEAKED, GOOD = os.environ["LEAKED"], os.environ["GOOD"]
 
-verifier = TokenVerifier(ISSUER, AUDIENCE, refresh_interval=1.0)
+verifier = TokenVerifier(
+    ISSUER, AUDIENCE, refresh_interval=1.0, snapshot_path=os.environ["SNAPSHOT"]
+)
 sync_verifier = SyncTokenVerifier(ISSUER, AUDIENCE, refresh_interval=1.0)
 
 

@@ -1,0 +1,189 @@
+"""What the next request asks with, and what its answer is compared with."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from jwks_guard import KeyStore, KeysUnavailableError
+from jwks_guard.testing.keys import SigningKey, generate_signing_key
+from tests.support import HandClock
+
+ISSUER = "https://issuer.test/"
+OLD_URI, NEW_URI = "https://issuer.test/jwks", "https://keys.test/jwks"
+A, B, C = (
+    generate_signing_key("ES256", now=0, common_name="issuer.test", kid=kid) for kid in "abc"
+)
+
+
+@dataclass
+class Issuer:
+    """Publishes `keys` at `uri` with an ETag, and answers 304 where that is due."""
+
+    keys: tuple[SigningKey, ...] = (A, B)
+    uri: str = OLD_URI
+    headers: dict[str, str] = field(default_factory=dict)
+    fault: Callable[[httpx.Request], httpx.Response | None] = lambda _: None
+    tags: list[str | None] = field(default_factory=list)
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/.well-known/openid-configuration":
+            return httpx.Response(200, json={"issuer": ISSUER, "jwks_uri": self.uri})
+        if request.url != self.uri:
+            return httpx.Response(404)
+        self.tags.append(request.headers.get("If-None-Match"))
+        if (failed := self.fault(request)) is not None:
+            return failed
+        tag = '"' + "-".join(key.kid for key in self.keys) + '"'
+        headers = {"ETag": tag, **self.headers}
+        if self.tags[-1] == tag:
+            return httpx.Response(304, headers=headers)
+        body = json.dumps({"keys": [key.jwk for key in self.keys]})
+        return httpx.Response(200, content=body, headers=headers)
+
+
+@pytest.fixture
+def issuer() -> Issuer:
+    return Issuer()
+
+
+def store_of(issuer: Issuer, clock: HandClock, **options: Any) -> KeyStore:
+    client = httpx.AsyncClient(transport=httpx.MockTransport(issuer), **options)
+    return KeyStore(ISSUER, http_client=client, clock=clock, background=False)
+
+
+def kids(store: KeyStore) -> list[str]:
+    return list(store.kids)
+
+
+async def test_next_request_asks_with_the_tag_of_the_last_answer(
+    issuer: Issuer, clock: HandClock
+) -> None:
+    store = store_of(issuer, clock)
+    for _ in range(3):
+        await store.refresh()
+    issuer.keys = (A, B, C)
+    await store.refresh()
+    await store.refresh()
+    assert issuer.tags == [None, '"a-b"', '"a-b"', '"a-b"', '"a-b-c"']
+    assert kids(store) == ["a", "b", "c"]
+
+
+async def test_after_a_failure_the_next_request_is_unconditional(
+    issuer: Issuer, clock: HandClock
+) -> None:
+    store = store_of(issuer, clock)
+    await store.refresh()
+    issuer.fault = lambda _: httpx.Response(503)
+    with pytest.raises(KeysUnavailableError):
+        await store.refresh()
+    issuer.fault = lambda _: None
+    await store.refresh()
+    await store.refresh()
+    assert issuer.tags == [None, '"a-b"', None, '"a-b"']
+
+
+async def raising_for_status(response: httpx.Response) -> None:
+    response.raise_for_status()  # which a 304 does not pass
+
+
+def refusing_conditional_requests(request: httpx.Request) -> httpx.Response | None:
+    return httpx.Response(400) if "If-None-Match" in request.headers else None
+
+
+@pytest.mark.parametrize(
+    ("fault", "hooks"),
+    [(refusing_conditional_requests, []), (lambda _: None, [raising_for_status])],
+)
+async def test_what_fails_on_conditional_requests_alone_never_ends_trust(
+    issuer: Issuer,
+    clock: HandClock,
+    fault: Callable[[httpx.Request], httpx.Response | None],
+    hooks: list[Callable[[httpx.Response], Awaitable[None]]],
+) -> None:
+    issuer.fault = fault
+    store = store_of(issuer, clock, event_hooks={"response": hooks})
+    for _ in range(100):
+        await store.tick()
+        clock.advance(60)
+        assert kids(store) == ["a", "b"]
+
+
+async def test_new_address_has_dates_of_its_own(issuer: Issuer, clock: HandClock) -> None:
+    """A key set that was put on a new server earlier than the old one changed is no rollback."""
+    store = store_of(issuer, clock)
+    issuer.headers = {"Last-Modified": formatdate(clock.wall - 60, usegmt=True)}
+    await store.refresh()
+    issuer.headers = {"Last-Modified": formatdate(clock.wall - 3600, usegmt=True)}
+    issuer.uri, issuer.keys = NEW_URI, (B, C)
+    await store.refresh()
+    assert kids(store) == ["b", "c"]
+    issuer.headers, issuer.keys = {"Last-Modified": formatdate(clock.wall, usegmt=True)}, (C,)
+    await store.refresh()
+    assert kids(store) == ["c"]
+    issuer.headers = {"Last-Modified": formatdate(clock.wall - 3600, usegmt=True)}
+    issuer.keys = (B, C)
+    with pytest.raises(KeysUnavailableError, match="older than the key set held"):
+        await store.refresh()
+    assert kids(store) == ["c"], "at one address the older set stays a rollback"
+
+
+async def test_answer_is_told_to_be_older_by_its_age_alone(
+    issuer: Issuer, clock: HandClock
+) -> None:
+    store = store_of(issuer, clock)
+    await store.refresh()
+    clock.advance(10)
+    issuer.keys, issuer.headers = (A, C), {"Age": "11"}
+    with pytest.raises(KeysUnavailableError, match="older than the key set held"):
+        await store.refresh()
+    assert kids(store) == ["a", "b"]
+    issuer.headers = {"Age": "10"}
+    await store.refresh()
+    assert kids(store) == ["a", "c"]
+
+
+async def test_restart_does_not_make_an_older_set_look_new(
+    issuer: Issuer, clock: HandClock, tmp_path: Path
+) -> None:
+    """What the issuer withdrew does not come back by an edge that still has it."""
+
+    def made() -> KeyStore:
+        client = httpx.AsyncClient(transport=httpx.MockTransport(issuer))
+        path = tmp_path / "keys.json"
+        return KeyStore(
+            ISSUER, http_client=client, clock=clock, background=False, snapshot_path=path
+        )
+
+    issuer.keys = (B,)
+    async with made() as store:
+        assert kids(store) == ["b"]
+    clock.advance(10)
+    issuer.keys, issuer.headers = (A, B), {"Age": "30"}
+    async with made() as store:
+        assert kids(store) == ["b"]
+        assert store.health().last_error == "the answer is older than the key set held"
+
+
+def test_store_closed_on_another_loop_begins_anew(issuer: Issuer, clock: HandClock) -> None:
+    """Nothing is held then that a 304 could confirm, and a fetch is due at once."""
+    store = store_of(issuer, clock)
+    asyncio.run(store.start())  # this loop ends without closing the store
+
+    async def close_and_start() -> None:
+        await store.aclose()
+        assert kids(store) == []
+        await store.start(require_keys=True)
+        assert kids(store) == ["a", "b"]
+        await store.aclose()
+
+    asyncio.run(close_and_start())
+    assert issuer.tags == [None, None]

@@ -1,0 +1,209 @@
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError, replace
+
+import pytest
+
+from jwks_guard import AlgorithmNotAllowedError, AmbiguousKeyError, RevokedKeyError
+from jwks_guard.jose.jwk import SkippedKey, VerificationKey, load_jwk
+from jwks_guard.keys.distrust import Tombstone, Tombstones
+from jwks_guard.keys.freshness import EPOCH, Instant
+from jwks_guard.keys.view import REMEMBERED_KIDS, PublishedSet, TrustedKeys, subtract
+from jwks_guard.testing.keys import generate_signing_key
+
+ISSUER = "https://issuer.test/"
+START = Instant(1_800_000_000.0, 5_000.0)
+
+
+def key(kid: str, algorithm: str = "ES256") -> VerificationKey:
+    made = generate_signing_key(algorithm, now=0, common_name="issuer.test", kid=kid)
+    return load_jwk(made.jwk)
+
+
+A, B, C, RSA = key("a"), key("b"), key("c"), key("rsa", "RS256")
+
+
+def copy(of: VerificationKey) -> VerificationKey:
+    """The same key as a later answer lists it: another object."""
+    return load_jwk(of.to_jwk())
+
+
+def published(*keys: VerificationKey, confirmed: Instant = START) -> PublishedSet:
+    return PublishedSet().succeeded_by(keys, (), confirmed)
+
+
+def view(*keys: VerificationKey, distrusted: Tombstones | None = None) -> TrustedKeys:
+    return subtract(published(*keys), distrusted or Tombstones(), ISSUER, 600.0)
+
+
+# --- one published set after another ---
+
+
+def test_key_that_did_not_change_keeps_its_object() -> None:
+    after = published(A, B).succeeded_by((copy(B), copy(A), C), (), START)
+    assert set(after.keys) == {A, B, C}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        key("a"),
+        replace(A, alg=None),
+        replace(A, use=None),
+        replace(A, key_ops=frozenset({"verify"})),
+        replace(A, kid="another"),
+    ],
+)
+def test_key_that_changed_in_any_way_is_a_new_one(changed: VerificationKey) -> None:
+    after = published(A).succeeded_by((changed,), (), START)
+    assert after.keys == (changed,)
+    assert not after.same_keys((A,))
+
+
+def test_same_keys_are_the_same_in_any_order_and_number() -> None:
+    held = published(A, B)
+    assert held.same_keys((copy(B), copy(A), copy(A)))
+    assert not held.same_keys((A,))
+    assert not held.same_keys((A, B, C))
+
+
+def test_exact_duplicates_are_held_once() -> None:
+    (held,) = published(A, copy(A)).keys
+    assert held.identity == A.identity
+
+
+def test_kid_that_is_no_longer_listed_is_remembered_until_it_is_back() -> None:
+    without_a = published(A, B).succeeded_by((B,), (), START)
+    assert without_a.removed == {"a"}
+    assert without_a.succeeded_by((B, C), (), START).removed == {"a"}
+    assert without_a.succeeded_by((A, B), (), START).removed == frozenset()
+
+
+def test_kid_whose_key_was_exchanged_is_not_a_removed_one() -> None:
+    assert published(A).succeeded_by((key("a"),), (), START).removed == frozenset()
+
+
+def test_memory_of_removed_kids_is_bounded() -> None:
+    many = tuple(replace(A, kid=f"old-{number}") for number in range(REMEMBERED_KIDS))
+    held = published(*many, B).succeeded_by((B, C), (), START)
+    assert len(held.removed) == REMEMBERED_KIDS
+    assert held.succeeded_by((B,), (), START).removed == {"c"}
+
+
+def test_what_was_skipped_is_that_of_the_last_set() -> None:
+    skipped = (SkippedKey("x", "`use` is not sig"),)
+    held = PublishedSet().succeeded_by((A,), skipped, START)
+    assert held.skipped == skipped
+    assert held.succeeded_by((A,), (), START).skipped == ()
+
+
+# --- from when a confirmation dates ---
+
+
+def test_later_confirmation_counts() -> None:
+    assert published(A).succeeded_by((A,), (), START.shifted(60)).confirmed == START.shifted(60)
+
+
+def test_confirmation_of_an_aged_answer_changes_no_date() -> None:
+    assert published(A).succeeded_by((A,), (), START.shifted(-5)).confirmed == START
+
+
+def test_after_a_suspension_an_aged_answer_still_confirms() -> None:
+    """The monotonic clock stood still meanwhile: on it alone the answer would look too old."""
+    resumed = Instant(START.wall + 7200, START.monotonic + 3)
+    confirmed = resumed.shifted(-15)
+    held = published(A).succeeded_by((A,), (), confirmed)
+    assert held.confirmed == confirmed
+    assert not view_of(held).trusted_until.reached(resumed)
+
+
+def test_after_the_clock_was_set_back_a_fresh_answer_still_confirms() -> None:
+    confirmed = Instant(START.wall - 86_400, START.monotonic + 60)
+    assert published(A).succeeded_by((A,), (), confirmed).confirmed == confirmed
+
+
+def view_of(held: PublishedSet) -> TrustedKeys:
+    return subtract(held, Tombstones(), ISSUER, 3600.0)
+
+
+# --- what is trusted ---
+
+
+def test_everything_published_is_trusted_for_max_stale() -> None:
+    trusted = view(A, B)
+    assert trusted.live == {A, B}
+    assert dict(trusted.by_kid) == {"a": (A,), "b": (B,)}
+    assert trusted.trusted_until == START.shifted(600)
+
+
+def test_nothing_is_trusted_before_a_set_was_confirmed() -> None:
+    assert TrustedKeys().trusted_until == EPOCH
+    assert subtract(PublishedSet(), Tombstones(), ISSUER, 600.0).trusted_until == EPOCH
+
+
+def test_distrusted_kids_and_keys_are_not_in_the_view() -> None:
+    stones = Tombstones().merged(
+        [
+            Tombstone(ISSUER, "a", "leaked", 0.0),
+            Tombstone("https://other.test/", "b", "leaked", 0.0),
+            Tombstone("https://other.test/", "x", "leaked", 0.0, frozenset({C.thumbprint})),
+        ]
+    )
+    trusted = view(A, B, C, distrusted=stones)
+    assert trusted.live == {B}
+    assert trusted.distrusted == {"a", "c"}
+    for kid in ("a", "c"):
+        with pytest.raises(RevokedKeyError):
+            trusted.find(kid, "ES256")
+
+
+def test_view_is_immutable_and_equal_only_to_itself() -> None:
+    trusted = view(A)
+    with pytest.raises(FrozenInstanceError):
+        trusted.removed = frozenset({"a"})  # type: ignore[misc]  # it is frozen
+    assert trusted != view(A)
+
+
+# --- choosing a key ---
+
+
+def test_key_is_found_by_kid_and_algorithm() -> None:
+    assert view(A, RSA).find("a", "ES256") is A
+    assert view(A, RSA).find("rsa", "RS256") is RSA
+
+
+def test_kid_that_is_not_held_is_none_and_not_an_error() -> None:
+    assert view(A).find("b", "ES256") is None
+    assert TrustedKeys().find("a", "ES256") is None
+
+
+@pytest.mark.parametrize("alg", ["PS256", "RS512", "ES256", "none"])
+def test_key_is_bound_to_its_algorithm(alg: str) -> None:
+    with pytest.raises(AlgorithmNotAllowedError):
+        view(RSA).find("rsa", alg)
+
+
+def test_keys_of_one_kid_are_told_apart_by_their_algorithm() -> None:
+    rsa = key("a", "RS256")
+    trusted = view(A, rsa)
+    assert trusted.find("a", "ES256") is A
+    assert trusted.find("a", "RS256") is rsa
+
+
+def test_two_keys_for_one_kid_and_algorithm_are_ambiguous() -> None:
+    with pytest.raises(AmbiguousKeyError) as error:
+        view(A, key("a")).find("a", "ES256")
+    assert error.value.http_status == 503
+
+
+def test_one_key_that_is_listed_in_two_ways_is_not() -> None:
+    assert view(A, replace(A, use=None)).find("a", "ES256") is A
+
+
+def test_view_answers_for_what_it_trusts_and_for_what_is_distrusted() -> None:
+    stones = Tombstones().merged([Tombstone(ISSUER, "x", "leaked", 0.0)])
+    trusted, end = view(A, distrusted=stones), START.shifted(600)
+    assert trusted.answers("a", START)
+    assert not trusted.answers("b", START)
+    assert not trusted.answers("a", end)
+    assert trusted.answers("x", end)
