@@ -174,6 +174,8 @@ class Refresher:
         except FetchError as error:
             self._failed(str(error), error.retry_after, lookup=lookup)
             return _Outcome.FAILED
+        if self._trust.closed:
+            return _Outcome.FAILED
         if self._is_older(answer, started):
             self._failed("the answer is older than the key set held", None, lookup=lookup)
             return _Outcome.OLDER

@@ -7,6 +7,7 @@ bound to one event loop of one process.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import os
 import threading
 import time
@@ -99,7 +100,6 @@ class KeyStore:
             self._durable = Durable(Snapshot(snapshot_path, issuer), self.trust, clock, self.events)
         self._lock = threading.Lock()
         self._background: asyncio.Task[None] | None = None
-        self._closed = False
         open_stores.add(self)
 
     @property
@@ -115,7 +115,9 @@ class KeyStore:
         Raises ConfigurationError when the tombstone file can't be read, and with `require_keys`
         KeysUnavailableError when no key is trusted after the first fetch.
         """
-        self._closed = False
+        if self.trust.closed:
+            self._refresher.forget()
+            self.trust.reopen()
         open_stores.add(self)
         self.bind()
         await self._refresher.refresh_if_due()
@@ -125,7 +127,7 @@ class KeyStore:
 
     async def aclose(self) -> None:
         """Stop refreshing. Nothing is trusted afterwards, for nobody would notice a revocation."""
-        self._closed = True
+        self.trust.close()
         open_stores.discard(self)
         if self.loop is asyncio.get_running_loop():
             if self._background is not None:
@@ -135,8 +137,6 @@ class KeyStore:
             if self._durable is not None:
                 await self._durable.saved()
         self.loop = self._background = None
-        self._refresher.forget()
-        self.trust.close()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -153,7 +153,7 @@ class KeyStore:
         loop = asyncio.get_running_loop()
         if loop is self.loop:
             return
-        if self._closed:
+        if self.trust.closed:
             raise KeysUnavailableError("This verifier is closed; start it to use it again.")
         self._load()
         with self._lock:
@@ -166,7 +166,9 @@ class KeyStore:
             self.loop = loop
         self._refresher.rebind()
         if not self.lazy:
-            self._background = loop.create_task(_keep_fresh(weakref.ref(self)))
+            # In an empty context: it outlives the request that happens to begin it.
+            refreshing = _keep_fresh(weakref.ref(self))
+            self._background = contextvars.Context().run(loop.create_task, refreshing)
 
     def adopt(self) -> bool:
         """Bind to the running loop unless another open loop has that part; whether it is ours."""

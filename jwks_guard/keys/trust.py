@@ -28,6 +28,7 @@ class Trust:
         self.view = TrustedKeys()
         self.published = PublishedSet()
         self.tombstones = Tombstones()
+        self.closed = False
         self._max_stale = max_stale
         self._clock = clock
         self._events = events
@@ -46,8 +47,13 @@ class Trust:
         skipped: tuple[SkippedKey, ...],
         confirmed: Instant,
     ) -> list[Tombstone]:
-        """Take a set that the issuer confirmed; returns the tombstones that it completed."""
+        """Take a set that the issuer confirmed; returns the tombstones that it completed.
+
+        A set that comes after the end, by a request that was still waiting, is not taken.
+        """
         with self._lock:
+            if self.closed:
+                return []
             before = self.published
             learned = self.tombstones.learned(self.issuer, keys)
             self.published = before.succeeded_by(keys, skipped, confirmed)
@@ -101,10 +107,15 @@ class Trust:
     def close(self) -> None:
         """Trust nothing any more: nobody watches the issuer from here on."""
         with self._lock:
+            self.closed = True
             self.published = PublishedSet()
             self._swap(self.tombstones)
         self._expiry_told = True
         self.notify()
+
+    def reopen(self) -> None:
+        """Take what the issuer confirms from here on."""
+        self.closed = False
 
     def tell_expiry(self, now: Instant) -> None:
         """Say once that trust ran out, when it has."""

@@ -330,6 +330,18 @@ def test_closing_trusts_nothing_and_keeps_what_is_distrusted(
     assert told == [], "whoever closed it knows"
 
 
+def test_set_that_comes_after_the_end_is_not_taken(trust: Trust, told: list[Event]) -> None:
+    trust.distrust("c", "leaked", force=False)
+    told.clear()
+    trust.close()
+    assert trust.publish((A, B, C), (), EPOCH) == []
+    assert live(trust) == set()
+    assert told == []
+    trust.reopen()
+    assert len(trust.publish((A, B, C), (), EPOCH)) == 1
+    assert live(trust) == {"a", "b"}
+
+
 def test_forked_child_keeps_the_view_and_none_of_the_parents_listeners(trust: Trust) -> None:
     heard: list[None] = []
     trust.subscribe(lambda: heard.append(None))

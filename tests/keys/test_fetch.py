@@ -7,11 +7,14 @@ import gzip
 import json
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from jwks_guard import ConfigurationError
 from jwks_guard.keys.fetch import (
@@ -35,6 +38,7 @@ NOW = Instant(1_800_000_000.0, 5_000.0)
 KEYS = [generate_signing_key("ES256", now=0, common_name="issuer.test") for _ in range(2)]
 JWKS = json.dumps({"keys": [key.jwk for key in KEYS]}).encode()
 KIDS = [key.kid for key in KEYS]
+FIELDS = b"age cache-control content-encoding date etag last-modified location retry-after".split()
 
 Reply = httpx.Response | Exception | Callable[[httpx.Request], Awaitable[httpx.Response]]
 
@@ -420,6 +424,28 @@ async def test_whatever_a_transport_raises_is_a_failure(
     failed = await failure(server)
     assert str(failed) == why
     assert failed.__cause__ is error
+
+
+@given(
+    status=st.sampled_from([200, 302, 304, 404, 503]),
+    body=st.binary(max_size=200) | st.sampled_from([JWKS, gzip.compress(JWKS), JWKS[:-1]]),
+    fields=st.lists(
+        st.tuples(
+            st.sampled_from(FIELDS),
+            st.binary(max_size=30) | st.sampled_from([b"gzip", b"deflate", b"0", b"//", b"["]),
+        )
+    ),
+)
+def test_whatever_a_server_answers_is_a_key_set_or_a_failure(
+    status: int, body: bytes, fields: list[tuple[bytes, bytes]]
+) -> None:
+    async def answered() -> None:
+        response = httpx.Response(status, stream=Stream(body), headers=httpx.Headers(fields))
+        got = await fetched(Server({URI: [response]}), Held(URI, '"v1"'))
+        assert kids(got) in (KIDS, None)
+
+    with suppress(FetchError):
+        asyncio.run(answered())
 
 
 async def test_connection_lost_within_the_body_is_a_failure(server: Server) -> None:

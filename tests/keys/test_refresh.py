@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import json
+import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from email.utils import formatdate
@@ -14,6 +16,7 @@ import httpx
 import pytest
 
 from jwks_guard import KeyStore, KeysUnavailableError
+from jwks_guard.testing import LocalTenant
 from jwks_guard.testing.keys import SigningKey, generate_signing_key
 from tests.support import HandClock
 
@@ -171,6 +174,77 @@ async def test_restart_does_not_make_an_older_set_look_new(
     async with made() as store:
         assert kids(store) == ["b"]
         assert store.health().last_error == "the answer is older than the key set held"
+
+
+async def test_background_refresh_keeps_nothing_of_the_request_that_began_it(
+    tenant: LocalTenant,
+) -> None:
+    request = contextvars.ContextVar[str]("request", default="none")
+    told: asyncio.Queue[str] = asyncio.Queue()
+    store = KeyStore(
+        tenant.issuer,
+        http_client=httpx.AsyncClient(transport=tenant.transport),
+        refresh_interval=0.01,
+        on_event=lambda _: told.put_nowait(request.get()),
+    )
+    request.set("the first one")
+    await store.refresh()
+    while not told.empty():
+        assert told.get_nowait() == "the first one"
+    tenant.rotate()
+    assert await asyncio.wait_for(told.get(), 10) == "none"
+    await store.aclose()
+
+
+async def test_request_that_still_waits_does_not_bring_trust_back_after_the_end(
+    tenant: LocalTenant, clock: HandClock, tmp_path: Path
+) -> None:
+    store = KeyStore(
+        tenant.issuer,
+        http_client=httpx.AsyncClient(transport=tenant.transport),
+        clock=clock,
+        background=False,
+        snapshot_path=tmp_path / "keys.json",
+    )
+    await store.start()
+    clock.advance(60)
+    hold = tenant.faults.hold()
+    refreshing = asyncio.create_task(store.tick())
+    await hold.arrived.wait()
+    waiting = asyncio.create_task(store.learn("bogus"))
+    await asyncio.sleep(0)
+    await store.aclose()
+    hold.release()
+    await refreshing
+    with pytest.raises(KeysUnavailableError):
+        await waiting
+    assert kids(store) == []
+    assert not store.trust.view.live
+    saved = json.loads((tmp_path / "keys.json").read_bytes())
+    assert len(saved["keys"]) == 2, "what was confirmed before is there for the next start"
+    await store.start()
+    assert len(kids(store)) == 2
+
+
+def test_answer_on_another_loop_does_not_bring_trust_back_after_the_end(
+    tenant: LocalTenant, clock: HandClock
+) -> None:
+    client = httpx.AsyncClient(transport=tenant.transport)
+    store = KeyStore(tenant.issuer, http_client=client, clock=clock, background=False)
+    hold = tenant.faults.hold()
+
+    async def refresh() -> None:
+        with pytest.raises(KeysUnavailableError):
+            await store.refresh()
+
+    elsewhere = threading.Thread(target=lambda: asyncio.run(refresh()))
+    elsewhere.start()
+    hold.arrived.wait_blocking()
+    asyncio.run(store.aclose())
+    hold.release()
+    elsewhere.join()
+    assert kids(store) == []
+    assert not store.trust.view.live
 
 
 def test_store_closed_on_another_loop_begins_anew(issuer: Issuer, clock: HandClock) -> None:
