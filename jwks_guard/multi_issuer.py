@@ -55,16 +55,11 @@ class MultiIssuerVerifier:
         """The verified token, as TokenVerifier.verify of its issuer gives it."""
         token = to_bytes(compact, self._max_token_bytes)
         issuer = decode_object(split(token)[1], "payload").get("iss")
-        if issuer is None:
-            raise MissingClaimError("The `iss` claim is missing.", "iss")
-        verifier = self.verifiers.get(issuer) if isinstance(issuer, str) else None
-        if verifier is None:
-            raise InvalidClaimError("The `iss` claim names none of the configured issuers.", "iss")
-        return await verifier.verify(token)
+        return await self._verifier_of(issuer).verify(token)
 
     def remaining(self, token: VerifiedToken) -> float:
         """Seconds until `token` has to be looked at again, as TokenVerifier.remaining gives it."""
-        return self.verifiers[token.issuer].remaining(token)
+        return self._verifier_of(token.issuer).remaining(token)
 
     def subscribe(self, listener: Callable[[], None]) -> Callable[[], None]:
         """Call `listener` when trust in any issuer may have changed; returns how to stop that."""
@@ -79,3 +74,11 @@ class MultiIssuerVerifier:
     def health(self) -> Mapping[str, HealthReport]:
         """Each issuer's report."""
         return {issuer: verifier.health() for issuer, verifier in self.verifiers.items()}
+
+    def _verifier_of(self, issuer: object) -> TokenVerifier:
+        if issuer is None:
+            raise MissingClaimError("The `iss` claim is missing.", "iss")
+        verifier = self.verifiers.get(issuer) if isinstance(issuer, str) else None
+        if verifier is None:
+            raise InvalidClaimError("The `iss` claim names none of the configured issuers.", "iss")
+        return verifier

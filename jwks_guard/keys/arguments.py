@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from jwks_guard.errors import ConfigurationError
 from jwks_guard.keys import urls
+
+MAX_SECONDS = 1e10
+"""300 years: beyond it a duration is a mistake, and a large enough one overflows a float."""
 
 
 def require_seconds(name: str, value: object, *, positive: bool = True) -> None:
@@ -14,8 +16,7 @@ def require_seconds(name: str, value: object, *, positive: bool = True) -> None:
     if (
         not isinstance(value, int | float)
         or isinstance(value, bool)
-        or not math.isfinite(value)
-        or value < 0
+        or not 0 <= value <= MAX_SECONDS
         or (positive and value == 0)
     ):
         raise ConfigurationError(

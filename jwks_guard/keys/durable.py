@@ -37,23 +37,25 @@ class Durable:
         self._lock = threading.Lock()
         self._saving = None
 
-    def load(self, jwks_uri: str | None, max_stale: float) -> None:
-        """Restore what the files hold; ConfigurationError when the tombstones can't be read.
+    def load(self, jwks_uri: str | None, max_stale: float) -> bool:
+        """Restore what the files hold, the first time; whether it was that.
 
-        A key set that can't be used is passed over: the issuer will be asked anyway.
+        Raises ConfigurationError when the tombstones can't be read. A key set that can't be used
+        is passed over: the issuer will be asked anyway.
         """
         with self._lock:
             if self._loaded:
-                return
+                return False
             self._trust.absorb(self._snapshot.load_tombstones().entries.values())
             self._loaded = True
         try:
             keys = self._snapshot.load_keys(jwks_uri, Instant.now(self._clock), max_stale)
         except SnapshotError as error:
             self._events.tell("snapshot_ignored", detail=str(error))
-            return
+            return True
         if keys is not None and not self._trust.published.keys:
             self.save_tombstones(self._trust.publish(keys.keys, (), keys.confirmed))
+        return True
 
     def distrust(self, stone: Tombstone) -> None:
         """Write a decision down; raises DistrustNotSharedError."""

@@ -25,7 +25,7 @@ from jwks_guard.keys.arguments import (
 )
 from jwks_guard.keys.distrust import Tombstone
 from jwks_guard.keys.durable import Durable
-from jwks_guard.keys.events import Event, Events
+from jwks_guard.keys.events import Event, Events, logger
 from jwks_guard.keys.fetch import DEADLINE_SECONDS, HTTPClient, HTTPKeyFetcher, require_http_client
 from jwks_guard.keys.freshness import Clock, Freshness, Instant
 from jwks_guard.keys.health import HealthReport
@@ -78,6 +78,8 @@ class KeyStore:
             raise ConfigurationError("max_stale must be at least refresh_interval.")
         require_count("max_jwks_bytes", max_jwks_bytes, minimum=1)
         require_http_client(http_client)
+        if on_event is not None and not callable(on_event):
+            raise ConfigurationError("on_event must be callable with one argument, the Event.")
         self.issuer = issuer
         self.events = Events(issuer, clock, on_event)
         self.trust = Trust(issuer, max_stale, clock, self.events)
@@ -167,7 +169,7 @@ class KeyStore:
         self._refresher.rebind()
         if not self.lazy:
             # In an empty context: it outlives the request that happens to begin it.
-            refreshing = _keep_fresh(weakref.ref(self))
+            refreshing = keep_fresh(weakref.ref(self))
             self._background = contextvars.Context().run(loop.create_task, refreshing)
 
     def adopt(self) -> bool:
@@ -236,9 +238,11 @@ class KeyStore:
         require_text("kid", kid)
         require_text("reason", reason)
         self._load()
-        if self._durable is not None:
-            self._durable.reinstate(self.issuer, kid, reason)
-        for store in (self, *open_stores.besides(self)):
+        stores = (self, *open_stores.besides(self))
+        for store in stores:  # whichever of them has stored the decision must not bring it back
+            if store._durable is not None and kid in store.trust.tombstones.of(self.issuer):
+                store._durable.reinstate(self.issuer, kid, reason)
+        for store in stores:
             store.trust.reinstate(self.issuer, kid)
 
     @property
@@ -278,8 +282,7 @@ class KeyStore:
         return self.trust.tombstones.of(self.issuer).get(kid, stone)  # peers may know the key
 
     def _load(self) -> None:
-        if self._durable is not None:
-            self._durable.load(self._jwks_uri, self._max_stale)
+        if self._durable is not None and self._durable.load(self._jwks_uri, self._max_stale):
             self._tell_peers(self.trust.tombstones.entries.values())
 
     def _confirmed(self, learned: list[Tombstone], jwks_uri: str) -> None:
@@ -292,13 +295,15 @@ class KeyStore:
             store._tell_peers(store.trust.absorb(stones))
 
 
-async def _keep_fresh(reference: weakref.ref[KeyStore]) -> None:
+async def keep_fresh(reference: weakref.ref[KeyStore]) -> None:
     """Refresh until cancelled, or until nobody holds the store any more."""
     while (store := reference()) is not None:
         try:
             await store.tick()
         except JWKSGuardError:
             return  # closed, or bound elsewhere: another task has taken over
+        except Exception:  # noqa: BLE001 - a caller's clock, say: nothing ends the watch silently
+            logger.exception("refreshing the keys of %s failed unexpectedly", store.issuer)
         nap = store.nap()
         del store
         await asyncio.sleep(nap)

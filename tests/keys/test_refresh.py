@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import json
 import threading
+import weakref
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from email.utils import formatdate
@@ -16,9 +17,10 @@ import httpx
 import pytest
 
 from jwks_guard import KeyStore, KeysUnavailableError
+from jwks_guard.keys.store import keep_fresh
 from jwks_guard.testing import LocalTenant
 from jwks_guard.testing.keys import SigningKey, generate_signing_key
-from tests.support import HandClock
+from tests.support import HandClock, verifier_of
 
 ISSUER = "https://issuer.test/"
 OLD_URI, NEW_URI = "https://issuer.test/jwks", "https://keys.test/jwks"
@@ -261,3 +263,45 @@ def test_store_closed_on_another_loop_begins_anew(issuer: Issuer, clock: HandClo
 
     asyncio.run(close_and_start())
     assert issuer.tags == [None, None]
+
+
+async def test_background_goes_on_after_what_nobody_foresaw(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Faltering:
+        """A store whose first tick fails as no tick should, and whose third finds it closed."""
+
+        issuer = "https://issuer.test/"
+        ticks = 0
+
+        async def tick(self) -> None:
+            self.ticks += 1
+            if self.ticks == 1:
+                raise ZeroDivisionError
+            if self.ticks == 3:
+                raise KeysUnavailableError("closed")
+
+        def nap(self) -> float:
+            return 0.0
+
+    store: Any = Faltering()
+    await keep_fresh(weakref.ref(store))
+    assert store.ticks == 3
+    assert "failed unexpectedly" in caplog.text
+
+
+async def test_reinstated_key_is_not_brought_back_by_a_siblings_journal(
+    tenant: LocalTenant, clock: HandClock, tmp_path: Path
+) -> None:
+    one, two = tmp_path / "one.json", tmp_path / "two.json"
+    async with (
+        verifier_of(tenant, clock, snapshot_path=one) as first,
+        verifier_of(tenant, clock, snapshot_path=two) as second,
+    ):
+        kid = tenant.key("next").kid
+        await first.distrust(kid, reason="leaked")
+        await second.distrust(kid, reason="leaked")
+        await first.reinstate(kid, reason="false alarm")
+    for path in (one, two):
+        async with verifier_of(tenant, clock, snapshot_path=path) as restarted:
+            assert not restarted.distrusted
