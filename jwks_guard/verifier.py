@@ -18,7 +18,8 @@ from jwks_guard.keys.events import Event
 from jwks_guard.keys.fetch import HTTPClient
 from jwks_guard.keys.freshness import Clock
 from jwks_guard.keys.health import HealthReport
-from jwks_guard.keys.store import KeyStore, StoreOptions
+from jwks_guard.keys.options import StoreOptions
+from jwks_guard.keys.store import KeyStore
 from jwks_guard.verification import KeyNotHeldError, Verification
 from jwks_guard.verified_token import VerifiedToken
 

@@ -376,3 +376,8 @@ def test_what_concerns_fetching_is_refused_beside_a_store(name: str, value: obje
 def test_store_of_another_issuer_is_refused() -> None:
     with pytest.raises(ConfigurationError, match=r"^keys holds another issuer's keys"):
         made(keys=KeyStore("https://other.test/"))
+
+
+def test_listener_that_cannot_be_called_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="on_event"):
+        TokenVerifier("https://issuer.test/", "api", on_event="log")  # type: ignore[arg-type]  # on purpose

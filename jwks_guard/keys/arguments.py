@@ -24,6 +24,20 @@ def require_seconds(name: str, value: object, *, positive: bool = True) -> None:
         )
 
 
+def require_bounds(refresh_interval: float, max_stale: float) -> None:
+    """Raise ConfigurationError unless both are seconds, and the second is not the shorter one."""
+    require_seconds("refresh_interval", refresh_interval)
+    require_seconds("max_stale", max_stale)
+    if max_stale < refresh_interval:
+        raise ConfigurationError("max_stale must be at least refresh_interval.")
+
+
+def require_listener(value: object) -> None:
+    """Raise ConfigurationError unless `value` can be called, or is None."""
+    if value is not None and not callable(value):
+        raise ConfigurationError("on_event must be callable with one argument, the Event.")
+
+
 def require_count(name: str, value: object, *, minimum: int) -> None:
     """Raise ConfigurationError unless `value` is an integer of at least `minimum`."""
     if not isinstance(value, int) or isinstance(value, bool) or value < minimum:

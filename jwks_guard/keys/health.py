@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from jwks_guard.jose.jwk import SkippedKey
 from jwks_guard.keys.distrust import Tombstone
+from jwks_guard.keys.trust import Trust
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,3 +52,28 @@ class HealthReport:
             for kid, stone in self.distrusted.items()
         }
         return report
+
+
+def health_report(
+    trust: Trust,
+    kids: tuple[str, ...],
+    *,
+    detection_bound: float,
+    upstream_age: float | None,
+    last_error: str | None,
+) -> HealthReport:
+    """The report on `trust`, of which `kids` are the ones trusted now."""
+    published = trust.published
+    known = bool(published.keys)
+    return HealthReport(
+        status="unavailable" if not kids else "degraded" if last_error else "ok",
+        issuer=trust.issuer,
+        confirmed_at=published.confirmed.wall if known else None,
+        trusted_until=trust.view.trusted_until.wall if known else None,
+        detection_bound=detection_bound,
+        upstream_age=upstream_age,
+        last_error=last_error,
+        kids=kids,
+        skipped=published.skipped,
+        distrusted=trust.tombstones.of(trust.issuer),
+    )

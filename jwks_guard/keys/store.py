@@ -13,14 +13,15 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Collection, Mapping
-from typing import Self, TypedDict
+from typing import Self
 
 from jwks_guard.errors import ConfigurationError, JWKSGuardError, KeysUnavailableError
 from jwks_guard.keys.arguments import (
+    require_bounds,
     require_count,
     require_issuer,
     require_jwks_uri,
-    require_seconds,
+    require_listener,
     require_text,
 )
 from jwks_guard.keys.distrust import Tombstone
@@ -28,25 +29,11 @@ from jwks_guard.keys.durable import Durable
 from jwks_guard.keys.events import Event, Events, logger
 from jwks_guard.keys.fetch import DEADLINE_SECONDS, HTTPClient, HTTPKeyFetcher, require_http_client
 from jwks_guard.keys.freshness import Clock, Freshness, Instant
-from jwks_guard.keys.health import HealthReport
+from jwks_guard.keys.health import HealthReport, health_report
 from jwks_guard.keys.peers import open_stores
 from jwks_guard.keys.refresh import Refresher
 from jwks_guard.keys.snapshot import Snapshot
 from jwks_guard.keys.trust import Trust
-
-
-class StoreOptions(TypedDict, total=False):
-    """The keyword arguments of KeyStore, where they are handed through."""
-
-    jwks_uri: str | None
-    refresh_interval: float
-    max_stale: float
-    max_jwks_bytes: int
-    http_client: HTTPClient | None
-    clock: Clock
-    snapshot_path: str | os.PathLike[str] | None
-    on_event: Callable[[Event], object] | None
-    background: bool
 
 
 class KeyStore:
@@ -72,14 +59,10 @@ class KeyStore:
     ) -> None:
         require_issuer(issuer)
         require_jwks_uri(jwks_uri)
-        require_seconds("refresh_interval", refresh_interval)
-        require_seconds("max_stale", max_stale)
-        if max_stale < refresh_interval:
-            raise ConfigurationError("max_stale must be at least refresh_interval.")
+        require_bounds(refresh_interval, max_stale)
         require_count("max_jwks_bytes", max_jwks_bytes, minimum=1)
         require_http_client(http_client)
-        if on_event is not None and not callable(on_event):
-            raise ConfigurationError("on_event must be callable with one argument, the Event.")
+        require_listener(on_event)
         self.issuer = issuer
         self.events = Events(issuer, clock, on_event)
         self.trust = Trust(issuer, max_stale, clock, self.events)
@@ -257,23 +240,15 @@ class KeyStore:
 
     def health(self) -> HealthReport:
         """The state of the keys at this moment."""
-        published, dating = self.trust.published, self._refresher.dating
-        unsaved = self._durable.error if self._durable is not None else None
-        confirmed, error = published.confirmed, self._refresher.error or unsaved
+        dating = self._refresher.dating
         window = self._refresh_interval + DEADLINE_SECONDS + (dating.cacheable if dating else 0.0)
-        known = bool(published.keys)
-        kids = self.kids
-        return HealthReport(
-            status="unavailable" if not kids else "degraded" if error else "ok",
-            issuer=self.issuer,
-            confirmed_at=confirmed.wall if known else None,
-            trusted_until=self.trust.view.trusted_until.wall if known else None,
+        unsaved = self._durable.error if self._durable is not None else None
+        return health_report(
+            self.trust,
+            self.kids,
             detection_bound=min(window, self._max_stale),
             upstream_age=dating.age if dating else None,
-            last_error=error,
-            kids=kids,
-            skipped=published.skipped,
-            distrusted=self.trust.tombstones.of(self.issuer),
+            last_error=self._refresher.error or unsaved,
         )
 
     def _distrust_here(self, kid: str, reason: str, force: bool) -> Tombstone:

@@ -1,0 +1,25 @@
+"""The keyword arguments of KeyStore as a type."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TypedDict
+
+from jwks_guard.keys.events import Event
+from jwks_guard.keys.fetch import HTTPClient
+from jwks_guard.keys.freshness import Clock
+
+
+class StoreOptions(TypedDict, total=False):
+    """The keyword arguments of KeyStore, where they are handed through."""
+
+    jwks_uri: str | None
+    refresh_interval: float
+    max_stale: float
+    max_jwks_bytes: int
+    http_client: HTTPClient | None
+    clock: Clock
+    snapshot_path: str | os.PathLike[str] | None
+    on_event: Callable[[Event], object] | None
+    background: bool
