@@ -16,7 +16,9 @@ from jwks_guard import (
     RevocationRefusedError,
     RevokedKeyError,
     TokenVerifier,
+    Tombstone,
 )
+from jwks_guard.keys.snapshot import Snapshot, distrust_record
 from jwks_guard.testing import LocalTenant
 from tests.support import HandClock, tenant_of, verifier_of
 
@@ -294,3 +296,62 @@ async def test_distrust_works_from_any_thread(tenant: LocalTenant, clock: HandCl
         await asyncio.to_thread(thread.join)
         with pytest.raises(RevokedKeyError):
             await verifier.verify(token)
+
+
+async def test_key_that_had_left_the_set_is_refused_wherever_it_comes_back(
+    clock: HandClock,
+) -> None:
+    """The tenant revokes, we notice, and only then does the operator call distrust."""
+    with (
+        tenant_of(clock, issuer="https://one.test/") as one,
+        tenant_of(clock, issuer="https://two.test/") as two,
+    ):
+        first, second = verifier_of(one, clock), verifier_of(two, clock)
+        async with MultiIssuerVerifier([first, second]) as both:
+            kid, _ = await used_key(one, first)
+            leaked = one.key(kid)
+            two.publish({**leaked.jwk, "kid": "twin"})
+            await second.keys.refresh()
+            one.revoke(kid)
+            await first.keys.refresh()
+            await first.distrust(kid, reason="leaked")
+            one.publish({**leaked.jwk, "kid": "disguise"})
+            await first.keys.refresh()
+            for token in (
+                one.token(key=leaked, kid="disguise"),
+                two.token(key=leaked, kid="twin"),
+            ):
+                with pytest.raises(RevokedKeyError):
+                    await both.verify(token)
+
+
+async def test_every_journal_is_read_before_any_issuer_serves(
+    clock: HandClock, tmp_path: Path
+) -> None:
+    with (
+        tenant_of(clock, issuer="https://one.test/") as one,
+        tenant_of(clock, issuer="https://two.test/") as two,
+    ):
+        snapshot = tmp_path / "one.json"
+        async with verifier_of(one, clock, snapshot_path=snapshot) as first:
+            kid, _ = await used_key(one, first)
+            await first.distrust(kid, reason="leaked")
+        two.publish({**one.key(kid).jwk, "kid": "twin"})
+        restarted = verifier_of(one, clock, snapshot_path=snapshot)
+        both = MultiIssuerVerifier([restarted, verifier_of(two, clock)])
+        with pytest.raises(RevokedKeyError):
+            await both.verify(two.token(key=one.key(kid), kid="twin"))
+        await both.aclose()
+
+
+async def test_reinstatement_by_a_process_that_does_not_know_the_decision_is_stored(
+    tenant: LocalTenant, clock: HandClock, tmp_path: Path
+) -> None:
+    snapshot = tmp_path / "keys.json"
+    async with verifier_of(tenant, clock, snapshot_path=snapshot) as other_process:
+        assert not other_process.distrusted
+        beside = Snapshot(snapshot, tenant.issuer)
+        beside.append([distrust_record(Tombstone(tenant.issuer, "k", "leaked", clock.time()))])
+        await other_process.reinstate("k", reason="false alarm")
+    async with verifier_of(tenant, clock, snapshot_path=snapshot) as restarted:
+        assert not restarted.distrusted

@@ -103,6 +103,7 @@ class StoreMachine(RuleBasedStateMachine):
         super().__init__()
         self.loop = asyncio.new_event_loop()
         self.sleeps = False
+        self.ever_held: set[tuple[str, int]] = set()  # since the last restart
         self.folder = Path(tempfile.mkdtemp())
         self.clock = HandClock()
         self.distrusted: dict[str, set[int]] = {}
@@ -192,7 +193,7 @@ class StoreMachine(RuleBasedStateMachine):
             assert not force
             assert set(before) <= {kid} | self.same_material(held, kid)
             return
-        material = {m for k, m in held if k == kid}
+        material = {m for k, m in held | self.ever_held if k == kid}
         self.distrusted.setdefault(kid, set()).update(material)
 
     @precondition(lambda self: self.distrusted)
@@ -208,6 +209,7 @@ class StoreMachine(RuleBasedStateMachine):
         if self.clock.wall < self.edge.now:  # a set clock can't be told from a later restart
             (self.folder / "keys.json").unlink(missing_ok=True)
         self.verifier = self.made()
+        self.ever_held = set()
         self.run(self.verifier.keys.start())
 
     # --- the requests ---
@@ -273,6 +275,10 @@ class StoreMachine(RuleBasedStateMachine):
             assert key.kid not in self.distrusted
             material = X.index(key.members["x"])
             assert all(material not in covered for covered in self.distrusted.values())
+
+    @invariant()
+    def what_was_held_is_remembered(self) -> None:
+        self.ever_held |= self.held()
 
     @invariant()
     def both_bounds_are_reported(self) -> None:

@@ -11,8 +11,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
-from jwks_guard.jose.jwk import VerificationKey
-
 
 @dataclass(frozen=True, slots=True)
 class Tombstone:
@@ -58,14 +56,17 @@ class Tombstones:
         kept = {name: stone for name, stone in self.entries.items() if name != (issuer, kid)}
         return Tombstones(kept)
 
-    def learned(self, issuer: str, keys: Iterable[VerificationKey]) -> list[Tombstone]:
-        """The tombstones that `keys` complete: those of a kid whose key was never seen before."""
-        shown: dict[str, set[str]] = {}
-        for key in keys:
-            stone = self.entries.get((issuer, key.kid))
-            if stone is not None and not stone.thumbprints:
-                shown.setdefault(key.kid, set()).add(key.thumbprint)
+    def completed(self, learned: Iterable[Tombstone]) -> Tombstones:
+        """These with the thumbprints of `learned`; one that was lifted meanwhile stays lifted."""
+        return self.merged(each for each in learned if (each.issuer, each.kid) in self.entries)
+
+    def learned(self, issuer: str, seen: Mapping[str, frozenset[str]]) -> list[Tombstone]:
+        """The tombstones of `issuer` that have no thumbprints, with those `seen` under their kids.
+
+        A decision about a kid that was never seen covers the keys that are first seen under it.
+        """
         return [
-            replace(self.entries[issuer, kid], thumbprints=frozenset(prints))
-            for kid, prints in shown.items()
+            replace(stone, thumbprints=seen[kid])
+            for (owner, kid), stone in self.entries.items()
+            if owner == issuer and not stone.thumbprints and kid in seen
         ]

@@ -78,7 +78,7 @@ class Durable:
         """Write down what tombstones have learned; a failure is told and tried again later."""
         try:
             with self._lock:
-                self._pending.extend(distrust_record(stone) for stone in stones)
+                self._pending.extend(distrust_record(stone, "learn") for stone in stones)
                 self._flush()
         except DistrustNotSharedError as error:
             self._events.tell("snapshot_failed", detail=str(error))

@@ -104,7 +104,7 @@ class HTTPKeyFetcher:
     def _answer(
         self, response: httpx.Response, body: bytes, uri: str, held: Held | None, now: Instant
     ) -> Answer:
-        dates = dating(response.headers)
+        dates = dating(response.headers, latest=now.wall + self.deadline)
         if response.status_code == httpx.codes.NOT_MODIFIED and held and held.tag_for(uri):
             answer = Answer(None, (), dates, held)
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC
@@ -43,18 +44,21 @@ class Dating:
         )
 
 
-def dating(headers: Mapping[str, str]) -> Dating:
+def dating(headers: Mapping[str, str], latest: float = math.inf) -> Dating:
     """Read the dates of an answer; what is malformed counts as absent.
 
-    Of several Age values the first one counts (RFC 9111 section 5.1), and a Last-Modified after
-    Date is taken for Date (RFC 9110 section 8.8.2.1), or no later change could ever look newer.
+    So does a date after `latest`, in seconds since the epoch: taken as it stands, one answer from a
+    server whose clock is ahead would make every later one look older. Of several Age values the
+    first one counts (RFC 9111 section 5.1), and a Last-Modified after Date is taken for Date
+    (RFC 9110 section 8.8.2.1), or no later change could ever look newer.
     """
     date = _http_date(headers.get("date"))
     age = _delta_seconds(headers.get("age", "").partition(",")[0]) or 0.0
+    modified = _http_date(headers.get("last-modified"), date)
     return Dating(
         age=age,
-        generated=None if date is None else date - age,
-        last_modified=_http_date(headers.get("last-modified"), date),
+        generated=None if date is None or date > latest else date - age,
+        last_modified=None if modified is None or modified > latest else modified,
         cacheable=_cacheable(headers, date),
     )
 

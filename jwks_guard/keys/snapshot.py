@@ -8,6 +8,7 @@ can't be read stops the start, for a decision that is lost would let a revoked k
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,7 +26,7 @@ VERSION = 1
 
 
 class _Line(msgspec.Struct, forbid_unknown_fields=True):
-    op: Literal["distrust", "reinstate"]
+    op: Literal["distrust", "learn", "reinstate"]
     issuer: str
     kid: str
     reason: str
@@ -122,10 +123,10 @@ def _age(confirmed_at: object, now: Instant) -> float:
     return now.wall - max(confirmed_at, 0.0)  # an integer of 400 digits is no float
 
 
-def distrust_record(stone: Tombstone) -> dict[str, Any]:
-    """The journal's line for a decision to distrust."""
+def distrust_record(stone: Tombstone, op: str = "distrust") -> dict[str, Any]:
+    """The journal's line for a decision, or with "learn" for what it turned out to cover."""
     return {
-        "op": "distrust",
+        "op": op,
         "issuer": stone.issuer,
         "kid": stone.kid,
         "thumbprints": sorted(stone.thumbprints),
@@ -141,19 +142,18 @@ def reinstate_record(issuer: str, kid: str, reason: str, at: float) -> dict[str,
 
 def _replay(data: bytes) -> Tombstones:
     """The state after all lines, in their order; ValueError for a line that is not ours."""
-    stones = Tombstones()
+    entries: dict[tuple[str, str], Tombstone] = {}
     if data and not data.endswith(b"\n"):
         raise ValueError("its last line is unfinished")
-    pending: list[Tombstone] = []
     for number, line in enumerate(data.splitlines(), start=1):
         try:
             record = msgspec.json.decode(line, type=_Line)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             raise ValueError(f"line {number} is damaged") from None
-        if record.op == "distrust":
-            prints = frozenset(record.thumbprints)
-            pending.append(Tombstone(record.issuer, record.kid, record.reason, record.at, prints))
-        else:
-            stones = stones.merged(pending).without(record.issuer, record.kid)
-            pending.clear()
-    return stones.merged(pending)
+        name, prints = (record.issuer, record.kid), frozenset(record.thumbprints)
+        if record.op == "reinstate":
+            entries.pop(name, None)
+        elif record.op == "distrust" or name in entries:
+            held = entries.get(name) or Tombstone(*name, record.reason, record.at)
+            entries[name] = replace(held, thumbprints=held.thumbprints | prints)
+    return Tombstones(entries)

@@ -223,7 +223,8 @@ class KeyStore:
         self._load()
         stores = (self, *open_stores.besides(self))
         for store in stores:  # whichever of them has stored the decision must not bring it back
-            if store._durable is not None and kid in store.trust.tombstones.of(self.issuer):
+            known = kid in store.trust.tombstones.of(self.issuer)
+            if store._durable is not None and (known or store is self):
                 store._durable.reinstate(self.issuer, kid, reason)
         for store in stores:
             store.trust.reinstate(self.issuer, kid)
@@ -257,17 +258,25 @@ class KeyStore:
         return self.trust.tombstones.of(self.issuer).get(kid, stone)  # peers may know the key
 
     def _load(self) -> None:
-        if self._durable is not None and self._durable.load(self._jwks_uri, self._max_stale):
-            self._tell_peers(self.trust.tombstones.entries.values())
+        """Restore this store's files, and those of the others, whose decisions count here too."""
+        for store in (self, *open_stores.besides(self)):
+            durable = store._durable
+            if durable is not None and durable.load(store._jwks_uri, store._max_stale):
+                store._tell_peers(store.trust.tombstones.entries.values())
 
     def _confirmed(self, learned: list[Tombstone], jwks_uri: str) -> None:
-        self._tell_peers(learned)
+        self._teach(learned)
         if self._durable is not None:
             self._durable.save_later(learned, jwks_uri)
 
     def _tell_peers(self, stones: Collection[Tombstone]) -> None:
-        for store in open_stores.besides(self) if stones else ():
-            store._tell_peers(store.trust.absorb(stones))
+        """Hand decisions to the other stores, and to all what they know of the keys meant."""
+        peers = open_stores.besides(self) if stones else []
+        self._teach([known for store in peers for known in store.trust.absorb(stones)])
+
+    def _teach(self, learned: Collection[Tombstone]) -> None:
+        for store in (self, *open_stores.besides(self)) if learned else ():
+            store.trust.complete(learned)
 
 
 async def keep_fresh(reference: weakref.ref[KeyStore]) -> None:

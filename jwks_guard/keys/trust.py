@@ -55,9 +55,9 @@ class Trust:
             if self.closed:
                 return []
             before = self.published
-            learned = self.tombstones.learned(self.issuer, keys)
             self.published = before.succeeded_by(keys, skipped, confirmed)
-            self._swap(self.tombstones.merged(learned))
+            learned = self.tombstones.learned(self.issuer, self.published.seen)
+            self._swap(self.tombstones.completed(learned))
             after = self.published
         self._expiry_told = False
         for kid in sorted({key.kid for key in after.keys} - {key.kid for key in before.keys}):
@@ -72,7 +72,7 @@ class Trust:
         require_text("kid", kid)
         require_text("reason", reason)
         with self._lock:
-            prints = frozenset(key.thumbprint for key in self.published.keys if key.kid == kid)
+            prints = self.published.seen.get(kid, frozenset())
             stone = Tombstone(self.issuer, kid, reason, self._clock.time(), prints)
             changed = self.tombstones.merged([stone])
             if not force and self.view.live and not self._subtracted(changed).live:
@@ -89,10 +89,16 @@ class Trust:
         """Take over decisions made elsewhere; returns those that our published keys complete."""
         with self._lock:
             merged = self.tombstones.merged(stones)
-            learned = merged.learned(self.issuer, self.published.keys)
-            self._swap(merged.merged(learned))
+            learned = merged.learned(self.issuer, self.published.seen)
+            self._swap(merged.completed(learned))
         self.notify()
         return learned
+
+    def complete(self, learned: Iterable[Tombstone]) -> None:
+        """Add what was learned of the keys that decisions mean; a lifted one is not made again."""
+        with self._lock:
+            self._swap(self.tombstones.completed(learned))
+        self.notify()
 
     def reinstate(self, issuer: str, kid: str) -> None:
         """Lift one tombstone; a key that is still published is trusted again at once."""
@@ -108,7 +114,7 @@ class Trust:
         """Trust nothing any more: nobody watches the issuer from here on."""
         with self._lock:
             self.closed = True
-            self.published = PublishedSet()
+            self.published = PublishedSet(seen=self.published.seen)
             self._swap(self.tombstones)
         self._expiry_told = True
         self.notify()

@@ -22,14 +22,19 @@ REMEMBERED_KIDS = 1024
 class PublishedSet:
     """The issuer's key set as it was last confirmed, before distrust is subtracted.
 
-    `confirmed` is when the request that confirmed it began, less the answer's Age. `removed` are
-    kids that an earlier set held.
+    `confirmed` is when the request that confirmed it began, less the answer's Age. `seen` are the
+    thumbprints of every key that was ever listed under a kid, in this set or an earlier one.
     """
 
     keys: tuple[VerificationKey, ...] = ()
     skipped: tuple[SkippedKey, ...] = ()
     confirmed: Instant = EPOCH
-    removed: frozenset[str] = frozenset()
+    seen: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+    @property
+    def removed(self) -> frozenset[str]:
+        """The kids that only an earlier set held."""
+        return frozenset(self.seen).difference(key.kid for key in self.keys)
 
     def same_keys(self, keys: tuple[VerificationKey, ...]) -> bool:
         """Whether `keys` are these keys."""
@@ -46,15 +51,17 @@ class PublishedSet:
         """
         known = {key.identity: key for key in self.keys}
         kept = {key.identity: known.get(key.identity, key) for key in keys}
-        listed = {key.kid for key in keys}
-        gone = {key.kid for key in self.keys} - listed
-        removed = (self.removed | gone) - listed
+        seen = dict(self.seen)
+        if len(seen) > REMEMBERED_KIDS:
+            seen = {key.kid: self.seen[key.kid] for key in self.keys}
+        for key in keys:
+            seen[key.kid] = seen.get(key.kid, frozenset()) | {key.thumbprint}
         confirmed_before = self.same_keys(keys) and not self.confirmed.reached(confirmed)
         return PublishedSet(
             keys=tuple(kept.values()),
             skipped=skipped,
             confirmed=self.confirmed if confirmed_before else confirmed,
-            removed=frozenset(removed if len(removed) <= REMEMBERED_KIDS else gone),
+            seen=seen,
         )
 
 

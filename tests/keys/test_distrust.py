@@ -81,15 +81,20 @@ def test_key_that_another_tombstone_covers_stays_covered() -> None:
 
 def test_kid_never_seen_learns_the_first_key_shown_under_it_and_no_later_one() -> None:
     stones = tombstones(stone("a"), stone("b", "known"), stone("c", issuer=OTHER))
-    assert stones.learned(ISSUER, [A, B, C]) == [stone("a", A.thumbprint)]
-    taught = stones.merged(stones.learned(ISSUER, [A]))
-    assert taught.learned(ISSUER, [key("a")]) == []
+    seen = {kid: frozenset({f"print of {kid}"}) for kid in ("a", "b", "c")}
+    assert stones.learned(ISSUER, seen) == [stone("a", "print of a")]
+    taught = stones.completed(stones.learned(ISSUER, seen))
+    assert taught.learned(ISSUER, {"a": frozenset({"a later one"})}) == []
 
 
 def test_two_keys_shown_at_once_under_the_kid_are_both_learned() -> None:
-    twin = key("a")
     stones = tombstones(stone("a"))
-    assert stones.learned(ISSUER, [A, twin]) == [stone("a", A.thumbprint, twin.thumbprint)]
+    assert stones.learned(ISSUER, {"a": frozenset({"p", "q"})}) == [stone("a", "p", "q")]
+
+
+def test_what_is_learned_of_a_lifted_decision_does_not_make_it_again() -> None:
+    learned = tombstones(stone("a")).learned(ISSUER, {"a": frozenset({"p"})})
+    assert tombstones().completed(learned) == tombstones()
 
 
 # --- trust ---

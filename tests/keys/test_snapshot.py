@@ -428,10 +428,10 @@ def test_decision_that_could_not_be_stored_goes_out_with_the_next_one(restart: R
         restart.durable.distrust(stone("k1"))
     error = restart.durable.error
     restart.snapshot.journal.rmdir()
-    restart.durable.save_tombstones([stone("k2")])
+    restart.durable.save_tombstones([])
     assert error is not None
     assert restart.durable.error is None
-    assert {kid for _, kid in restart.snapshot.load_tombstones().entries} == {"k1", "k2"}
+    assert {kid for _, kid in restart.snapshot.load_tombstones().entries} == {"k1"}
 
 
 def test_reinstatement_that_could_not_be_stored_does_not_go_out_later(restart: Restart) -> None:
@@ -486,12 +486,21 @@ def test_threads_that_decide_at_once_lose_no_line(restart: Restart) -> None:
 
 async def test_confirmed_set_is_written_without_keeping_anybody_waiting(restart: Restart) -> None:
     restart.trust.publish(KEYS, (), CONFIRMED)
-    restart.durable.save_later([stone()], URI)
+    restart.durable.distrust(stone())
+    restart.durable.save_later([stone(thumbprints=frozenset({"p"}))], URI)
     await restart.durable.saved()
     restored = load(restart.snapshot)
     assert restored is not None
     assert restored.same_keys(KEYS)
-    assert list(restart.snapshot.load_tombstones().entries.values()) == [stone()]
+    (learned,) = restart.snapshot.load_tombstones().entries.values()
+    assert learned == stone(thumbprints=frozenset({"p"}))
+
+
+def test_what_was_learned_of_a_lifted_decision_does_not_bring_it_back(restart: Restart) -> None:
+    restart.durable.distrust(stone())
+    restart.durable.reinstate(ISSUER, "k1", "false alarm")
+    restart.durable.save_tombstones([stone(thumbprints=frozenset({"p"}))])
+    assert not restart.snapshot.load_tombstones().entries
 
 
 async def test_of_two_sets_the_later_one_ends_up_in_the_file(restart: Restart) -> None:
