@@ -36,7 +36,7 @@ class _ProcessPortal:
             running, self._running = self._running, None
         if running is not None:
             portal, thread = running
-            portal.call(portal.stop)
+            portal.call(portal.stop, True)
             thread.join()
 
     def _forget(self) -> None:

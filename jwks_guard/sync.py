@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
-from collections.abc import Collection, Mapping
-from typing import Self, Unpack
+from collections.abc import Callable, Collection, Coroutine, Mapping
+from typing import Any, Self, Unpack
 
-from jwks_guard.errors import JWKSGuardError
+from jwks_guard.errors import ConfigurationError, JWKSGuardError
 from jwks_guard.keys.distrust import Tombstone
+from jwks_guard.keys.fetch import DEADLINE_SECONDS
 from jwks_guard.keys.health import HealthReport
 from jwks_guard.portal import process_portal
 from jwks_guard.verification import KeyNotHeldError
@@ -63,15 +65,15 @@ class SyncTokenVerifier:
             loop = keys.loop
             if loop is None or loop.is_closed():
                 process_portal.get().call(keys.adopt)
-            if keys.lazy:
-                process_portal.get().call(keys.refresh_for_request)
+            if keys.lazy and keys.waits_for_request():
+                self._where_keys_are_fetched(keys.refresh_for_request)
             result = verification.cached(name)
             if result is not None:
                 return result
             try:
                 return verification.fresh(token, name)
             except KeyNotHeldError as missing:
-                process_portal.get().call(keys.learn, missing.kid)
+                self._where_keys_are_fetched(keys.learn, missing.kid)
                 return verification.fresh(token, name)
         except KeyNotHeldError:
             verification.refused(keys.unavailable())
@@ -94,3 +96,31 @@ class SyncTokenVerifier:
     def health(self) -> HealthReport:
         """The state of the keys, with both bounds."""
         return self.keys.health()
+
+    def _where_keys_are_fetched(
+        self, step: Callable[..., Coroutine[Any, Any, None]], *args: str
+    ) -> None:
+        """Run `step` on the event loop of the store, which may be an app's that shares it.
+
+        Raises ConfigurationError in that loop's own thread, which would wait for itself.
+        """
+        loop = self.keys.loop
+        if loop is None or loop.is_closed():
+            process_portal.get().call(step, *args)
+            return
+        if loop is _running_loop():
+            raise ConfigurationError(
+                "SyncTokenVerifier.verify would block the event loop that fetches its keys; "
+                "await TokenVerifier.verify there."
+            )
+        try:
+            asyncio.run_coroutine_threadsafe(step(*args), loop).result(2 * DEADLINE_SECONDS)
+        except TimeoutError:  # the loop is stopped or blocked
+            raise self.keys.unavailable() from None
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None

@@ -103,10 +103,10 @@ class Verification:
     def remaining(self, token: VerifiedToken) -> float:
         """Seconds until an accepted token must be looked at again; raises what refuses it now."""
         view, now = self._trust.view, Instant.now(self._clock)
-        key = view.find(token.kid, token.header["alg"])
+        view.find(token.kid, token.header["alg"])
         if view.trusted_until.reached(now):
             raise self._keys.unavailable()
-        if key is None or key is not token._key:
+        if token._key not in view.live:
             raise RemovedKeyError("The issuer has withdrawn the key that signed this token.")
         if now.wall >= token._valid_until:
             raise TokenExpiredError("The token has expired.")

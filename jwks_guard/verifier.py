@@ -172,7 +172,7 @@ class TokenVerifier:
         keys, verification = self.keys, self.verification
         try:
             token, name = verification.admit(compact)
-            here = keys.loop is asyncio.get_running_loop() or keys.adopt()
+            here = keys.loop is asyncio.get_running_loop() or await keys.adopt()
             if here and keys.lazy:
                 await keys.refresh_for_request()
             result = verification.cached(name)

@@ -13,6 +13,9 @@ from jwks_guard.keys.events import Events
 from jwks_guard.keys.freshness import Clock, Instant
 from jwks_guard.keys.snapshot import Snapshot, SnapshotError, distrust_record, reinstate_record
 from jwks_guard.keys.trust import Trust
+from jwks_guard.keys.view import PublishedSet
+
+LONGEST_WRITE_SECONDS = 5.0
 
 
 class Durable:
@@ -27,15 +30,21 @@ class Durable:
         self._trust = trust
         self._clock = clock
         self._events = events
-        self._loaded = False
+        self._loaded = threading.Event()
         self._pending: list[dict[str, Any]] = []
         self._lock = threading.Lock()
         self._saving: asyncio.Task[None] | None = None
+        self._wanted: tuple[PublishedSet, str] | None = None
 
     def after_fork(self) -> None:
         """In a forked child: the lock's owner and the writing task are not here."""
         self._lock = threading.Lock()
         self._saving = None
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the files were read."""
+        return self._loaded.is_set()
 
     def load(self, jwks_uri: str | None, max_stale: float) -> bool:
         """Restore what the files hold, the first time; whether it was that.
@@ -43,11 +52,13 @@ class Durable:
         Raises ConfigurationError when the tombstones can't be read. A key set that can't be used
         is passed over: the issuer will be asked anyway.
         """
+        if self._loaded.is_set():  # before the lock, which a slow disk may hold
+            return False
         with self._lock:
-            if self._loaded:
+            if self._loaded.is_set():
                 return False
             self._trust.absorb(self._snapshot.load_tombstones().entries.values())
-            self._loaded = True
+            self._loaded.set()
         try:
             keys = self._snapshot.load_keys(jwks_uri, Instant.now(self._clock), max_stale)
         except SnapshotError as error:
@@ -84,33 +95,39 @@ class Durable:
             self._events.tell("snapshot_failed", detail=str(error))
 
     def save_later(self, learned: list[Tombstone], jwks_uri: str) -> None:
-        """Write the confirmed set without keeping anybody waiting."""
-        previous, published = self._on_its_way(), self._trust.published
+        """Write the confirmed set without keeping anybody waiting.
 
-        def write() -> None:
-            self.save_tombstones(learned)
-            try:
-                self._snapshot.save_keys(published, jwks_uri)
-            except OSError as error:
-                self._events.tell("snapshot_failed", detail=f"the key set was not saved: {error}")
+        While a slow disk holds up one write, only the latest set waits to be the next.
+        """
+        with self._lock:
+            self._pending.extend(distrust_record(stone, "learn") for stone in learned)
+        self._wanted = (self._trust.published, jwks_uri)
+        if self._on_its_way() is None:
+            self._saving = asyncio.create_task(self._save())
 
-        async def save() -> None:
-            if previous is not None:
-                await asyncio.wait({previous})
-            await asyncio.to_thread(write)
+    async def _save(self) -> None:
+        while self._wanted is not None:
+            (published, jwks_uri), self._wanted = self._wanted, None
+            await asyncio.to_thread(self._write, published, jwks_uri)
 
-        self._saving = asyncio.create_task(save())
+    def _write(self, published: PublishedSet, jwks_uri: str) -> None:
+        self.save_tombstones([])
+        try:
+            self._snapshot.save_keys(published, jwks_uri)
+        except OSError as error:
+            self._events.tell("snapshot_failed", detail=f"the key set was not saved: {error}")
 
     async def saved(self) -> None:
-        """Wait for the write on its way."""
+        """Wait for the write on its way, but not for ever for a disk that hangs."""
         if (saving := self._on_its_way()) is not None:
-            await asyncio.wait({saving})
+            await asyncio.wait({saving}, timeout=LONGEST_WRITE_SECONDS)
 
     def _on_its_way(self) -> asyncio.Task[None] | None:
         """The write that the running loop will end; of a loop that was closed none ever does."""
         saving = self._saving
-        here = saving is not None and saving.get_loop() is asyncio.get_running_loop()
-        return saving if here else None
+        if saving is None or saving.done():
+            return None
+        return saving if saving.get_loop() is asyncio.get_running_loop() else None
 
     def _flush(self) -> None:
         if not self._pending:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import ssl
 import zlib
 from collections.abc import AsyncIterator, Callable
@@ -181,9 +180,11 @@ class HTTPKeyFetcher:
             self._made = self._made or self.client()
             yield self._made
         else:
-            # Building a context reads the CA bundle, tens of milliseconds: once, off the loop.
-            context = await asyncio.to_thread(_tls_context)
-            async with httpx.AsyncClient(verify=context) as client:
+            context = _tls.context
+            if context is None:
+                context = await asyncio.to_thread(_tls.build)
+            # Plain http is only ever spoken on loopback: past any proxy, it stays on the machine.
+            async with httpx.AsyncClient(verify=context, mounts={"http://": None}) as client:
                 yield client
 
 
@@ -195,9 +196,17 @@ def require_http_client(client: Any) -> None:
         )
 
 
-@functools.cache
-def _tls_context() -> ssl.SSLContext:
-    return httpx.create_ssl_context()
+class _TLS:
+    """One context for the process. Building it takes tens of milliseconds, so not on the loop."""
+
+    context: ssl.SSLContext | None = None
+
+    def build(self) -> ssl.SSLContext:
+        self.context = self.context or httpx.create_ssl_context()
+        return self.context
+
+
+_tls = _TLS()
 
 
 def _failure(error: Exception, deadline: float, prefix: str = "") -> FetchError:

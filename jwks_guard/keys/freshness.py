@@ -63,6 +63,8 @@ class Instant(NamedTuple):
 EPOCH = Instant(float("-inf"), float("-inf"))
 """Before everything: what has never been confirmed is trusted until here."""
 
+FOREVER = Instant(float("inf"), float("inf"))
+
 
 class Decision(enum.Enum):
     """What a request for a key that is held, or for any key when none is, has to do first."""
@@ -146,6 +148,12 @@ class Freshness:
         success = self.last_success
         return success is not None and not success.shifted(self.refresh_interval).reached(now)
 
+    def overdue(self, tolerance: float, now: Instant) -> bool:
+        """Whether the last success lies further back than an interval and `tolerance` seconds."""
+        success = self.last_success
+        bound = self.refresh_interval + tolerance
+        return success is not None and success.shifted(bound).reached(now)
+
     def succeeded(self, started: Instant) -> None:
         """Note a fetch, begun at `started`, that confirmed the key set."""
         self.last_success = started
@@ -159,13 +167,23 @@ class Freshness:
         self._due = EPOCH
 
     def failed(
-        self, now: Instant, retry_after: float | None = None, *, lookup: bool = False
+        self,
+        now: Instant,
+        retry_after: float | None = None,
+        *,
+        trusted_until: Instant = FOREVER,
+        lookup: bool = False,
     ) -> None:
         """Note a fetch that confirmed nothing, with the server's Retry-After if it sent one.
 
-        A failed `lookup` of an unknown kid never puts the refresh of the known keys off.
+        That is honoured, but never for longer than an interval or half of what is left of trust. A
+        failed `lookup` of an unknown kid never puts the refresh of the known keys off.
         """
-        asked = min(retry_after or 0.0, MAX_RETRY_AFTER_SECONDS)
+        asked = min(
+            retry_after or 0.0,
+            MAX_RETRY_AFTER_SECONDS,
+            max(self.refresh_interval, trusted_until.remaining(now) / 2),
+        )
         self._blocked_until = now.shifted(asked)
         if lookup:
             return

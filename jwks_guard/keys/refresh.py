@@ -101,6 +101,15 @@ class Refresher:
         expiry = self._trust.view.trusted_until.remaining(now) or due
         return max(SHORTEST_NAP_SECONDS, min(due, expiry, LONGEST_NAP_SECONDS))
 
+    def overdue(self, tolerance: float) -> bool:
+        """Whether no refresh has succeeded for an interval and `tolerance` seconds."""
+        return self._freshness.overdue(tolerance, self._now())
+
+    def waits_for_request(self) -> bool:
+        """Whether `refresh_for_request` has anything to do."""
+        decision = self._freshness.decide(self._trust.view.trusted_until, self._now())
+        return decision in (Decision.SERVE_AND_REFRESH, Decision.REFRESH_FIRST)
+
     async def refresh_for_request(self) -> None:
         """What a request does first when nothing runs in the background."""
         decision = self._freshness.decide(self._trust.view.trusted_until, self._now())
@@ -118,6 +127,8 @@ class Refresher:
         before = self._flight.launched
         confirmed = False
         while not self._answers(kid):
+            if self._trust.closed:
+                raise self.unavailable()
             if self._flight.current is None and not self._may_fetch(kid):
                 raise self._refusal(kid, confirmed=False)
             looked_up = None if self._expired() else kid
@@ -174,8 +185,8 @@ class Refresher:
         except FetchError as error:
             self._failed(str(error), error.retry_after, lookup=lookup)
             return _Outcome.FAILED
-        if self._trust.closed:
-            return _Outcome.FAILED
+        if self._trust.closed or (answer.keys is None and not self._trust.published.keys):
+            return _Outcome.FAILED  # the end came while we waited, or took what a 304 confirms
         if self._is_older(answer, started):
             self._failed("the answer is older than the key set held", None, lookup=lookup)
             return _Outcome.OLDER
@@ -231,7 +242,8 @@ class Refresher:
 
     def _failed(self, reason: str, retry_after: float | None, *, lookup: bool) -> None:
         self.error = reason
-        self._freshness.failed(self._now(), retry_after, lookup=lookup)
+        until = self._trust.view.trusted_until
+        self._freshness.failed(self._now(), retry_after, trusted_until=until, lookup=lookup)
         self._events.tell("refresh_failed", detail=reason)
 
     def _now(self) -> Instant:

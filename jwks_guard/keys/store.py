@@ -35,6 +35,8 @@ from jwks_guard.keys.refresh import Refresher
 from jwks_guard.keys.snapshot import Snapshot
 from jwks_guard.keys.trust import Trust
 
+NAP_AFTER_FAILURE_SECONDS = 1.0
+
 
 class KeyStore:
     """The keys of one issuer. Arguments are those of TokenVerifier.
@@ -104,7 +106,7 @@ class KeyStore:
             self._refresher.forget()
             self.trust.reopen()
         open_stores.add(self)
-        self.bind()
+        await self._ready()
         await self._refresher.refresh_if_due()
         if require_keys and not self.kids:
             await self.aclose()
@@ -136,11 +138,11 @@ class KeyStore:
         Raises ConfigurationError while another open loop has that part.
         """
         loop = asyncio.get_running_loop()
-        if loop is self.loop:
-            return
         if self.trust.closed:
             raise KeysUnavailableError("This verifier is closed; start it to use it again.")
-        self._load()
+        if loop is self.loop:
+            self._watch(loop)
+            return
         with self._lock:
             bound = self.loop
             if bound is not None and not bound.is_closed():
@@ -150,18 +152,30 @@ class KeyStore:
                 )
             self.loop = loop
         self._refresher.rebind()
-        if not self.lazy:
+        self._background = None
+        self._watch(loop)
+
+    def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Have the keys refreshed in the background; again, if somebody cancelled that."""
+        if not self.lazy and (self._background is None or self._background.done()):
             # In an empty context: it outlives the request that happens to begin it.
             refreshing = keep_fresh(weakref.ref(self))
             self._background = contextvars.Context().run(loop.create_task, refreshing)
 
-    def adopt(self) -> bool:
+    async def adopt(self) -> bool:
         """Bind to the running loop unless another open loop has that part; whether it is ours."""
         loop = self.loop
         if loop is not None and not loop.is_closed():
             return loop is asyncio.get_running_loop()
-        self.bind()
+        await self._ready()
         return True
+
+    async def _ready(self) -> None:
+        """Bind, once every decision in a file is known; files are not read on the loop."""
+        durables = [store._durable for store in (self, *open_stores.besides(self))]
+        if any(durable is not None and not durable.loaded for durable in durables):
+            await asyncio.to_thread(self._load)
+        self.bind()
 
     def after_fork(self) -> None:
         """In a forked child: keep what is known, let go of the parent's loop, locks and tasks."""
@@ -173,26 +187,30 @@ class KeyStore:
 
     async def tick(self) -> None:
         """Do what is due at the clock's present time; the background task calls it in turn."""
-        self.bind()
+        await self._ready()
         await self._refresher.refresh_if_due()
 
     async def refresh(self) -> None:
         """Fetch the key set now; raises KeysUnavailableError when that brings no confirmation."""
-        self.bind()
+        await self._ready()
         await self._refresher.refresh()
 
     def nap(self) -> float:
         """Seconds after which `tick` wants to be called again."""
         return self._refresher.nap()
 
+    def waits_for_request(self) -> bool:
+        """Whether `refresh_for_request` has anything to do; may be asked from any thread."""
+        return self._refresher.waits_for_request()
+
     async def refresh_for_request(self) -> None:
         """What a request does first in a lazy store."""
-        self.bind()
+        await self._ready()
         await self._refresher.refresh_for_request()
 
     async def learn(self, kid: str) -> None:
         """Return once the view answers for `kid`; raises what its token must be refused with."""
-        self.bind()
+        await self._ready()
         await self._refresher.learn(kid)
 
     async def distrust(self, kid: str, *, reason: str, force: bool = False) -> None:
@@ -242,15 +260,22 @@ class KeyStore:
     def health(self) -> HealthReport:
         """The state of the keys at this moment."""
         dating = self._refresher.dating
-        window = self._refresh_interval + DEADLINE_SECONDS + (dating.cacheable if dating else 0.0)
+        behind = max(dating.cacheable, dating.age) if dating else 0.0
+        window = self._refresh_interval + DEADLINE_SECONDS + behind
         unsaved = self._durable.error if self._durable is not None else None
         return health_report(
             self.trust,
             self.kids,
             detection_bound=min(window, self._max_stale),
             upstream_age=dating.age if dating else None,
-            last_error=self._refresher.error or unsaved,
+            last_error=self._refresher.error or unsaved or self._silence(),
         )
+
+    def _silence(self) -> str | None:
+        """Why the detection bound does not hold although nothing failed, if that is so."""
+        if self.lazy or not self._refresher.overdue(DEADLINE_SECONDS):
+            return None
+        return "no refresh has been made for longer than refresh_interval"
 
     def _distrust_here(self, kid: str, reason: str, force: bool) -> Tombstone:
         stone = self.trust.distrust(kid, reason, force=force)
@@ -282,12 +307,13 @@ class KeyStore:
 async def keep_fresh(reference: weakref.ref[KeyStore]) -> None:
     """Refresh until cancelled, or until nobody holds the store any more."""
     while (store := reference()) is not None:
+        nap = NAP_AFTER_FAILURE_SECONDS
         try:
             await store.tick()
+            nap = store.nap()
         except JWKSGuardError:
             return  # closed, or bound elsewhere: another task has taken over
         except Exception:  # noqa: BLE001 - a caller's clock, say: nothing ends the watch silently
             logger.exception("refreshing the keys of %s failed unexpectedly", store.issuer)
-        nap = store.nap()
         del store
         await asyncio.sleep(nap)
