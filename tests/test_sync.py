@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -21,7 +22,8 @@ from jwks_guard import (
 )
 from jwks_guard.portal import process_portal
 from jwks_guard.testing import LocalTenant
-from tests.support import DISCOVERY, JWKS, HandClock
+from tests.support import DISCOVERY, JWKS, HandClock, tenant_of
+from tests.support import verifier_of as app_verifier_of
 
 
 def verifier_of(tenant: LocalTenant, clock: HandClock, **options: Any) -> SyncTokenVerifier:
@@ -245,3 +247,28 @@ def test_an_auth0_verifier_takes_a_store_as_it_is() -> None:
     store = KeyStore("https://acme.eu.auth0.com/")
     verifier = SyncTokenVerifier.for_auth0("acme.eu.auth0.com", audience="a", keys=store)
     assert verifier.keys is store
+
+
+async def test_store_of_an_app_serves_its_threads_too(clock: HandClock) -> None:
+    with tenant_of(clock) as tenant:
+        for lazy in (False, True):
+            async with app_verifier_of(tenant, clock, background=not lazy) as app:
+                threads = SyncTokenVerifier(
+                    tenant.issuer, tenant.audience, algorithms=["ES256"], keys=app.keys
+                )
+                clock.advance(61)
+                tenant.rotate()
+                tenant.rotate()
+                token = tenant.token(sub=f"lazy {lazy}")
+                assert (await asyncio.to_thread(threads.verify, token)).kid == tenant.key().kid
+
+
+async def test_sync_verifier_does_not_wait_for_the_loop_that_it_blocks(clock: HandClock) -> None:
+    with tenant_of(clock) as tenant:
+        async with app_verifier_of(tenant, clock) as app:
+            sync = SyncTokenVerifier(
+                tenant.issuer, tenant.audience, algorithms=["ES256"], keys=app.keys
+            )
+            assert sync.verify(tenant.token()).kid == tenant.key().kid
+            with pytest.raises(ConfigurationError, match="await TokenVerifier"):
+                sync.verify(tenant.forged_token(kid="unknown"))

@@ -99,8 +99,8 @@ class Durable:
 
         While a slow disk holds up one write, only the latest set waits to be the next.
         """
-        with self._lock:
-            self._pending.extend(distrust_record(stone, "learn") for stone in learned)
+        # Without the lock, which whoever writes holds for as long as the disk takes.
+        self._pending += [distrust_record(stone, "learn") for stone in learned]
         self._wanted = (self._trust.published, jwks_uri)
         if self._on_its_way() is None:
             self._saving = asyncio.create_task(self._save())
@@ -130,15 +130,16 @@ class Durable:
         return saving if saving.get_loop() is asyncio.get_running_loop() else None
 
     def _flush(self) -> None:
-        if not self._pending:
+        records = list(self._pending)
+        if not records:
             return
         try:
-            self._snapshot.append(self._pending)
+            self._snapshot.append(records)
         except (OSError, ValueError) as error:
             self.error = f"the tombstone file can't be written: {error}"
             raise DistrustNotSharedError(
                 f"This process goes by the decision, but it is not stored ({error}). Mend "
                 f"{self._snapshot.journal} and repeat the call, or it is lost at a restart."
             ) from error
-        self._pending.clear()
+        del self._pending[: len(records)]
         self.error = None

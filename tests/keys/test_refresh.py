@@ -305,3 +305,89 @@ async def test_reinstated_key_is_not_brought_back_by_a_siblings_journal(
     for path in (one, two):
         async with verifier_of(tenant, clock, snapshot_path=path) as restarted:
             assert not restarted.distrusted
+
+
+async def test_cancelled_watch_is_reported_and_taken_up_again(
+    tenant: LocalTenant, clock: HandClock
+) -> None:
+    async with verifier_of(tenant, clock) as verifier:
+        await verifier.verify(tenant.token())
+        (watch,) = [task for task in asyncio.all_tasks() if "keep_fresh" in repr(task.get_coro())]
+        watch.cancel()
+        await asyncio.wait({watch})
+        clock.advance(66)
+        assert verifier.health().status == "degraded"
+        assert "no refresh" in (verifier.health().last_error or "")
+        await verifier.keys.tick()
+        assert verifier.health().status == "ok"
+        assert any("keep_fresh" in repr(task.get_coro()) for task in asyncio.all_tasks())
+
+
+async def test_lazy_store_is_not_degraded_by_having_nothing_to_do(
+    tenant: LocalTenant, clock: HandClock
+) -> None:
+    verifier = verifier_of(tenant, clock, background=False)
+    await verifier.verify(tenant.token())
+    clock.advance(600)
+    assert verifier.health().status == "ok"
+    await verifier.aclose()
+
+
+async def test_detection_bound_counts_how_far_the_cache_is_behind(
+    tenant: LocalTenant, clock: HandClock
+) -> None:
+    tenant.faults.age(900)
+    async with verifier_of(tenant, clock) as verifier:
+        assert verifier.health().detection_bound == 60 + 5 + 900
+
+
+async def test_waiter_whose_fetch_the_end_cancels_begins_no_other(
+    tenant: LocalTenant, clock: HandClock
+) -> None:
+    verifier = verifier_of(tenant, clock, background=False)
+    hold = tenant.faults.hold()
+    waiters = [asyncio.create_task(verifier.verify(tenant.token())) for _ in range(3)]
+    await hold.arrived.wait()
+    await verifier.aclose()
+    outcomes = await asyncio.gather(*waiters, return_exceptions=True)
+    assert {type(outcome) for outcome in outcomes} == {KeysUnavailableError}
+    assert tenant.requests.count() == 1
+    hold.release()
+
+
+async def test_retry_after_never_outlasts_trust(tenant: LocalTenant, clock: HandClock) -> None:
+    async with verifier_of(tenant, clock, max_stale=120) as verifier:
+        tenant.faults.status(429, retry_after=300, times=1)
+        clock.advance(60)
+        await verifier.keys.tick()
+        clock.advance(59)
+        await verifier.verify(tenant.token())
+        clock.advance(1)
+        await verifier.keys.tick()
+        assert verifier.health().status == "ok"
+
+
+async def test_http_on_loopback_passes_no_proxy(
+    clock: HandClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    async with LocalTenant(algorithm="ES256") as served, KeyStore(served.issuer) as store:
+        assert len(store.kids) == 2
+
+
+async def test_key_listed_twice_in_another_order_ends_no_socket(
+    tenant: LocalTenant, clock: HandClock
+) -> None:
+    key = tenant.key()
+    tenant.publish({**key.jwk, "key_ops": ["verify"]})
+    async with verifier_of(tenant, clock) as verifier:
+        token = await verifier.verify(tenant.token())
+        tenant.remove(key.kid)
+        tenant.publish({**key.jwk, "key_ops": ["verify"]})
+        tenant.publish(key)
+        clock.advance(1)
+        await verifier.keys.refresh()
+        assert verifier.remaining(token) > 0

@@ -19,6 +19,7 @@ import pytest
 
 from jwks_guard import ConfigurationError, DistrustNotSharedError, Event, KeyStore
 from jwks_guard.jose.jwk import VerificationKey, load_jwk
+from jwks_guard.keys import files
 from jwks_guard.keys.distrust import Tombstone
 from jwks_guard.keys.durable import Durable
 from jwks_guard.keys.events import Events
@@ -598,3 +599,16 @@ async def test_health_is_degraded_while_a_decision_is_not_stored(tmp_path: Path)
     health = store.health()
     assert health.status == "degraded"
     assert set(health.kids) == {key.kid for key in KEYS[1:]}
+
+
+async def test_slow_disk_holds_up_one_write_and_only_the_latest_set_waits(
+    restart: Restart,
+) -> None:
+    with files.locked_for_append(restart.snapshot.journal):  # the disk, for as long as it is held
+        for _ in range(5):
+            restart.trust.publish(KEYS, (), CONFIRMED)
+            restart.durable.save_later([stone()], URI)
+            await asyncio.sleep(0)
+        assert len(asyncio.all_tasks()) == 2
+    await restart.durable.saved()
+    assert load(restart.snapshot) is not None
