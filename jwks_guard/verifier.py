@@ -166,8 +166,8 @@ class TokenVerifier:
     async def verify(self, compact: str | bytes) -> VerifiedToken:
         """The verified token, or an error: InvalidTokenError (401) or KeysUnavailableError (503).
 
-        Never raises anything else, whatever bytes it is given, but ConfigurationError on an event
-        loop other than the one that the verifier runs on.
+        Whatever bytes it is given, it raises nothing else; but ConfigurationError when it is called
+        on an event loop other than the one it runs on, or its tombstone file can't be read.
         """
         keys, verification = self.keys, self.verification
         try:

@@ -45,9 +45,10 @@ def tenant_of(clock: HandClock, **options: Any) -> LocalTenant:
 
 
 def verifier_of(tenant: LocalTenant, clock: HandClock, **options: Any) -> TokenVerifier:
-    """A verifier of that tenant, on the same clock; its background task is left out.
+    """A verifier of that tenant, on the same clock.
 
-    Tests that turn the clock call `keys.tick()` where the background task would.
+    Its background task naps by the real clock, longer than a test takes: tests that turn the clock
+    by hand call `keys.tick()` where the task would.
     """
     options.setdefault("algorithms", ["ES256", "RS256"])
     options.setdefault("http_client", lambda: httpx.AsyncClient(transport=tenant.transport))

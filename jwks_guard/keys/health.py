@@ -16,15 +16,16 @@ class HealthReport:
     """The state of one issuer's keys on this instance.
 
     Arguments:
-        status: `ok`; `degraded` when the last fetch failed or the last decision to distrust is
-            not stored: valid tokens are still accepted; `unavailable` when no key is trusted.
+        status: `ok`; `degraded` when the last fetch failed, none was made in time, or a decision to
+            distrust is not stored: valid tokens are still accepted; `unavailable` when no key is
+            trusted.
         issuer: whose keys.
         confirmed_at: when the issuer last confirmed the held key set, in seconds since the epoch.
         trusted_until: when trust in that set ends unless it is confirmed again (the trust bound).
         detection_bound: how long a key that the issuer withdrew can go unnoticed while fetches
             succeed, in seconds.
         upstream_age: the Age of the last usable answer, in seconds.
-        last_error: why the last fetch or write failed; None after a success.
+        last_error: why it is degraded: the last fetch's failure, or that of storing a decision.
         kids: the trusted kids.
         skipped: published keys that can't be used, with the reason.
         distrusted: tombstones of this issuer by kid.

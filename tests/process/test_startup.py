@@ -7,10 +7,9 @@ import time
 import httpx
 
 from jwks_guard.testing import LocalTenant
-from tests.process.programs import server, wait_until
+from tests.process.programs import PATIENCE, server, wait_until
 
 UVICORN = ("-m", "uvicorn", "--ws=websockets-sansio", "tests.process.apps.guarded:app")
-DEADLINE = 5.0  # seconds for the keys; the interpreter and the imports get as much again
 
 
 def test_a_tenant_that_never_answers_keeps_no_server_from_coming_up(
@@ -26,7 +25,7 @@ def test_a_tenant_that_never_answers_keeps_no_server_from_coming_up(
         AUDIENCE=local_tenant.audience,
     ) as client:
         assert client.get("/health").is_success
-        assert time.monotonic() - began < 2 * DEADLINE
+        assert time.monotonic() - began < PATIENCE
         refused = client.get("/", headers=credentials)
         assert refused.status_code == httpx.codes.SERVICE_UNAVAILABLE
         assert int(refused.headers["Retry-After"]) >= 1
@@ -46,7 +45,7 @@ def test_a_tenant_that_is_down_keeps_no_server_from_coming_up(local_tenant: Loca
         AUDIENCE=local_tenant.audience,
     ) as client:
         assert client.get("/health").is_success
-        assert time.monotonic() - began < DEADLINE
+        assert time.monotonic() - began < PATIENCE
         assert client.get("/", headers=credentials).status_code == httpx.codes.SERVICE_UNAVAILABLE
         local_tenant.start()
         wait_until(lambda: client.get("/", headers=credentials).is_success)
