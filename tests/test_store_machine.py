@@ -358,8 +358,9 @@ class StoreMachine(RuleBasedStateMachine):
         return {(key.kid, X.index(key.members["x"])) for key in keys}
 
     def same_material(self, held: set[tuple[str, int]], kid: str) -> set[str]:
-        material = {m for k, m in held if k == kid}
-        return {k for k, m in held if m in material}
+        """The held kids whose key is one that ever stood under `kid`."""
+        seen = self.verifier.keys.trust.published.seen.get(kid, frozenset())
+        return {k for k, m in held if self.thumbprint(m) in seen}
 
     def thumbprint(self, material: int) -> str:
         return thumbprint({"kty": "OKP", "crv": "Ed25519", "x": X[material]})
