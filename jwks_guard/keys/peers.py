@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from collections.abc import Collection
 from typing import TYPE_CHECKING
+
+from jwks_guard.keys.distrust import Tombstone
 
 if TYPE_CHECKING:
     from jwks_guard.keys.store import KeyStore
@@ -36,6 +39,16 @@ class OpenStores:
         """The other open stores."""
         with self._lock:
             return [other for other in self._stores if other is not store]
+
+    def share(self, store: KeyStore, stones: Collection[Tombstone]) -> None:
+        """Hand decisions of `store` to the others, and to all what they know of the keys meant."""
+        peers = self.besides(store) if stones else []
+        self.teach(store, [known for peer in peers for known in peer.trust.absorb(stones)])
+
+    def teach(self, store: KeyStore, learned: Collection[Tombstone]) -> None:
+        """Let `store` and the others know which keys their decisions mean."""
+        for each in (store, *self.besides(store)) if learned else ():
+            each.trust.complete(learned)
 
     def _after_fork(self) -> None:
         self._lock = threading.Lock()

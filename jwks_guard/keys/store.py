@@ -12,7 +12,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from typing import Self
 
 from jwks_guard.errors import ConfigurationError, JWKSGuardError, KeysUnavailableError
@@ -279,7 +279,7 @@ class KeyStore:
 
     def _distrust_here(self, kid: str, reason: str, force: bool) -> Tombstone:
         stone = self.trust.distrust(kid, reason, force=force)
-        self._tell_peers([stone])
+        open_stores.share(self, [stone])
         return self.trust.tombstones.of(self.issuer).get(kid, stone)  # peers may know the key
 
     def _load(self) -> None:
@@ -287,21 +287,12 @@ class KeyStore:
         for store in (self, *open_stores.besides(self)):
             durable = store._durable
             if durable is not None and durable.load(store._jwks_uri, store._max_stale):
-                store._tell_peers(store.trust.tombstones.entries.values())
+                open_stores.share(store, store.trust.tombstones.entries.values())
 
     def _confirmed(self, learned: list[Tombstone], jwks_uri: str) -> None:
-        self._teach(learned)
+        open_stores.teach(self, learned)
         if self._durable is not None:
             self._durable.save_later(learned, jwks_uri)
-
-    def _tell_peers(self, stones: Collection[Tombstone]) -> None:
-        """Hand decisions to the other stores, and to all what they know of the keys meant."""
-        peers = open_stores.besides(self) if stones else []
-        self._teach([known for store in peers for known in store.trust.absorb(stones)])
-
-    def _teach(self, learned: Collection[Tombstone]) -> None:
-        for store in (self, *open_stores.besides(self)) if learned else ():
-            store.trust.complete(learned)
 
 
 async def keep_fresh(reference: weakref.ref[KeyStore]) -> None:
