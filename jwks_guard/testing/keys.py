@@ -102,7 +102,7 @@ class SigningKey:
 
     def _sha1(self) -> bytes:
         # What the tenant publishes, by its own definition; nothing is decided by it.
-        return self.certificate.fingerprint(hashes.SHA1())  # noqa: S303
+        return self.certificate.fingerprint(hashes.SHA1())  # noqa: S303 - what Auth0 names a key by
 
 
 def generate_signing_key(
