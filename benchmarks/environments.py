@@ -1,0 +1,58 @@
+"""An environment for each peer: what one needs shall not decide what another is measured with.
+
+They are made below `.bench/` when first asked for, from the pinned requirements in `peers/`, and
+made anew when those change. The stamp is written last, so that what was interrupted is done again.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+HERE = Path(__file__).parent
+PEERS = HERE / "peers"
+BUILT = HERE.parent / ".bench"
+
+
+def python_for(name: str) -> Path:
+    """The interpreter of an environment with what `peers/<name>.txt` requires."""
+    requirements, home = PEERS / f"{name}.txt", BUILT / name
+    python = home / "bin" / "python"
+    pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+
+    def install() -> None:
+        subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
+        subprocess.run([*pip, "--requirement", str(requirements)], check=True)
+
+    _made(home, requirements.read_text() + sys.version, install)
+    return python
+
+
+def node_modules() -> Path | None:
+    """The folder with the `node_modules` of `peers/package.json`; None without node and npm."""
+    npm = shutil.which("npm")
+    if npm is None or shutil.which("node") is None:
+        return None
+    manifest, home = PEERS / "package.json", BUILT / "node"
+
+    def install() -> None:
+        home.mkdir(parents=True)
+        shutil.copy(manifest, home)
+        quiet = ["--no-package-lock", "--no-audit", "--no-fund", "--loglevel=error"]
+        subprocess.run([npm, "install", *quiet], cwd=home, check=True)
+
+    _made(home, manifest.read_text(), install)
+    return home
+
+
+def _made(home: Path, inputs: str, install: Callable[[], None]) -> None:
+    stamp = home / ".complete"
+    if stamp.exists() and stamp.read_text() == inputs:
+        return
+    shutil.rmtree(home, ignore_errors=True)
+    print(f"making the environment {home.name} ...", file=sys.stderr)
+    install()
+    stamp.write_text(inputs)

@@ -1,0 +1,18 @@
+"""Where a benchmark leaves its figures, and where the report finds them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from benchmarks.environments import BUILT
+from benchmarks.machine import machine
+
+RESULTS = BUILT / "results"
+
+
+def save(name: str, figures: dict[str, Any]) -> None:
+    """Keep one benchmark's figures, with the machine that they are of."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({"machine": machine(), "figures": figures}, indent=2)
+    (RESULTS / f"{name}.json").write_text(text + "\n")
