@@ -208,3 +208,105 @@ def test_any_bytes_for_a_signature_are_refused_as_one(
     signature = data.draw(st.binary() | st.binary(min_size=length, max_size=length))
     with pytest.raises(InvalidSignatureError):
         verify_signature(key, alg, message, signature)
+
+
+HASHES: dict[str, hashes.HashAlgorithm] = {
+    "RS256": hashes.SHA256(),
+    "RS384": hashes.SHA384(),
+    "RS512": hashes.SHA512(),
+}
+DIGEST_INFO_OF_SHA256 = bytes.fromhex("3031300d060960864801650304020105000420")
+BLOCK = 256
+
+
+def filled(start: bytes, end: bytes) -> bytes:
+    """Give an encoded message of full length: as many octets 0xff between as there is room for."""
+    return start + b"\xff" * (BLOCK - len(start) - len(end)) + end
+
+
+def forged_messages(digest: bytes) -> dict[str, bytes]:
+    """Give what a lax parser takes for EMSA-PKCS1-v1_5 of `digest` (RFC 8017 section 9.2)."""
+    right = DIGEST_INFO_OF_SHA256 + digest
+    no_null = bytes.fromhex("302f300b0609608648016503040201") + b"\x04\x20" + digest
+    other_null = bytes.fromhex("3033300f06096086480165030402010502beef0420") + digest
+    long_form = bytes.fromhex("308131300d060960864801650304020105000420") + digest
+    sha1 = bytes.fromhex("3021300906052b0e03021a05000414") + digest[:20]
+    return {
+        "garbage after the hash": b"\0\1" + b"\xff" * 8 + b"\0" + right + b"g" * 194,
+        "garbage in the padding": b"\0\1" + b"\xff" * 100 + b"g" * 102 + b"\0" + right,
+        "garbage instead of the separator": filled(b"\0\1", b"\1" + right),
+        "short padding": (b"\0\1" + b"\xff" * 8 + b"\0" + right).ljust(BLOCK, b"\0"),
+        "padding of block type 0": b"\0\0" + b"\0" * (BLOCK - 3 - len(right)) + b"\0" + right,
+        "padding of block type 2": filled(b"\0\2", b"\0" + right),
+        "first octet not zero": filled(b"\0\1", b"\0" + right)[1:] + b"\0",
+        "no padding": right.rjust(BLOCK, b"\0"),
+        "no parameters": filled(b"\0\1", b"\0" + no_null),
+        "parameters with content": filled(b"\0\1", b"\0" + other_null),
+        "length in long form": filled(b"\0\1", b"\0" + long_form),
+        "the hash without DigestInfo": filled(b"\0\1", b"\0" + digest),
+        "half of the hash": filled(b"\0\1", b"\0" + right[:-16]),
+        "another hash's DigestInfo": filled(b"\0\1", b"\0" + sha1),
+        "nothing after the separator": filled(b"\0\1", b"\0"),
+    }
+
+
+def raw_signature(private_key: Any, encoded: bytes) -> bytes:
+    numbers = private_key.private_numbers()
+    modulus = numbers.public_numbers.n
+    signed = pow(int.from_bytes(encoded, "big") % modulus, numbers.d, modulus)
+    return int(signed).to_bytes(BLOCK, "big")
+
+
+def digest_of(message: bytes) -> bytes:
+    context = hashes.Hash(hashes.SHA256())
+    context.update(message)
+    return context.finalize()
+
+
+def test_right_encoding_signed_by_hand_verifies(
+    private_keys: PrivateKeys, public_jwk: MakeJWK
+) -> None:
+    encoded = filled(b"\0\1", b"\0" + DIGEST_INFO_OF_SHA256 + digest_of(MESSAGE))
+    signature = raw_signature(private_keys["RSA"], encoded)
+    verify_signature(load_jwk(public_jwk()), "RS256", MESSAGE, signature)
+
+
+@pytest.mark.parametrize("name", sorted(forged_messages(bytes(32))))
+def test_only_the_one_encoding_of_the_hash_verifies(
+    name: str, private_keys: PrivateKeys, public_jwk: MakeJWK
+) -> None:
+    encoded = forged_messages(digest_of(MESSAGE))[name]
+    assert len(encoded) == BLOCK
+    with pytest.raises(InvalidSignatureError):
+        verify_signature(
+            load_jwk(public_jwk()), "RS256", MESSAGE, raw_signature(private_keys["RSA"], encoded)
+        )
+
+
+@given(at=st.integers(2, BLOCK - 1), octet=st.integers(0, 255))
+def test_any_other_octet_in_the_encoding_is_refused(
+    private_keys: PrivateKeys, public_jwk: MakeJWK, at: int, octet: int
+) -> None:
+    right = filled(b"\0\1", b"\0" + DIGEST_INFO_OF_SHA256 + digest_of(MESSAGE))
+    changed = right[:at] + bytes([octet]) + right[at + 1 :]
+    signature = raw_signature(private_keys["RSA"], changed)
+    key = load_jwk(public_jwk())
+    if changed == right:
+        verify_signature(key, "RS256", MESSAGE, signature)
+    else:
+        with pytest.raises(InvalidSignatureError):
+            verify_signature(key, "RS256", MESSAGE, signature)
+
+
+@given(alg=st.sampled_from(sorted(HASHES)), message=st.binary(max_size=300))
+def test_pkcs1_v15_signature_is_of_one_hash_and_one_message(
+    private_keys: PrivateKeys, public_jwk: MakeJWK, alg: str, message: bytes
+) -> None:
+    private_key = private_keys["RSA"]
+    signature = private_key.sign(message, padding.PKCS1v15(), HASHES[alg])
+    verify_signature(load_jwk(public_jwk()), alg, message, signature)
+    with pytest.raises(InvalidSignatureError):
+        verify_signature(load_jwk(public_jwk()), alg, message + b"\0", signature)
+    for other in sorted(HASHES.keys() - {alg}):
+        with pytest.raises(InvalidSignatureError):
+            verify_signature(load_jwk(public_jwk()), other, message, signature)
