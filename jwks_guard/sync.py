@@ -67,8 +67,7 @@ class SyncTokenVerifier:
                 process_portal.get().call(keys.adopt)
             if keys.lazy and keys.waits_for_request():
                 self._where_keys_are_fetched(keys.refresh_for_request)
-            result = verification.cached(name)
-            if result is not None:
+            if name is not None and (result := verification.cached(name)) is not None:
                 return result
             try:
                 return verification.fresh(token, name)

@@ -47,9 +47,8 @@ class Verification:
         self._algorithms = algorithms
         self._token_types = token_types
         self._clock = keys.clock
-        self._cache: TokenCache[VerifiedToken] | None = (
-            TokenCache(cache_size) if cache_size else None
-        )
+        self._caches = cache_size > 0
+        self._cache: TokenCache[VerifiedToken] = TokenCache(cache_size)
         # Header segments of accepted tokens with what they resolved to, good for one view.
         self._memo: tuple[TrustedKeys, dict[bytes, tuple[Header, VerificationKey]]] = (
             self._trust.view,
@@ -57,14 +56,12 @@ class Verification:
         )
 
     def admit(self, compact: str | bytes) -> tuple[bytes, bytes | None]:
-        """The token's bytes and what it is cached by."""
+        """The token's bytes and what it is cached by, if it is."""
         token = to_bytes(compact, self.max_token_bytes)
-        return token, digest(token) if self._cache is not None else None
+        return token, digest(token) if self._caches else None
 
-    def cached(self, name: bytes | None) -> VerifiedToken | None:
+    def cached(self, name: bytes) -> VerifiedToken | None:
         """The result for a token accepted before, if its key and its times still allow it."""
-        if self._cache is None or name is None:
-            return None
         result = self._cache.get(name)
         if result is None:
             return None
@@ -83,7 +80,11 @@ class Verification:
         """Verify a token by the current view; raises KeyNotHeldError when that has no answer."""
         header_segment, payload, signature, signing_input = split(token)
         view = self._trust.view
-        header, key = self._resolve(header_segment, view)
+        until = view.trusted_until
+        trusted = self._clock.monotonic() < until.monotonic and self._clock.time() < until.wall
+        memo_view, memo = self._memo
+        known = memo.get(header_segment) if memo_view is view and trusted else None
+        header, key = known or self._resolve(header_segment, view, trusted)
         try:
             verify_signature(key, header.alg, signing_input, decode_segment(signature, "signature"))
             claims = decode_object(payload, "payload")
@@ -94,9 +95,10 @@ class Verification:
         # Trust may have changed since the view was taken: the result stands only if its key does.
         if self._trust.view is not view and key not in self._trust.view.live:
             return self.fresh(token, name)
-        self._remember(view, header_segment, header, key)
+        if known is None:
+            self._remember(view, header_segment, header, key)
         result = VerifiedToken(header.parameters, claims, key, valid_until)
-        if self._cache is not None and name is not None:
+        if name is not None:
             self._cache.put(name, result)
         return result
 
@@ -117,14 +119,10 @@ class Verification:
         self._keys.events.tell("token_refused", kid=error.kid, code=error.code, detail=str(error))
         raise error
 
-    def _resolve(self, segment: bytes, view: TrustedKeys) -> tuple[Header, VerificationKey]:
+    def _resolve(
+        self, segment: bytes, view: TrustedKeys, trusted: bool
+    ) -> tuple[Header, VerificationKey]:
         """The header in `segment` and the key that it names."""
-        until = view.trusted_until
-        trusted = self._clock.monotonic() < until.monotonic and self._clock.time() < until.wall
-        memo_view, memo = self._memo
-        known = memo.get(segment) if memo_view is view else None
-        if known is not None and trusted:
-            return known
         header = parse_header(segment, self._algorithms, self._token_types)
         try:
             key = view.find(header.kid, header.alg)

@@ -172,13 +172,13 @@ class TokenVerifier:
         keys, verification = self.keys, self.verification
         try:
             token, name = verification.admit(compact)
-            here = keys.loop is asyncio.get_running_loop() or await keys.adopt()
-            if here and keys.lazy:
+            if keys.loop is None or keys.loop.is_closed():
+                await keys.adopt()
+            if keys.lazy and keys.loop is asyncio.get_running_loop():
                 await keys.refresh_for_request()
-            result = verification.cached(name)
-            if result is not None:
+            if name is not None and (result := verification.cached(name)) is not None:
                 return result
-            if not here:
+            if keys.loop is not asyncio.get_running_loop():
                 keys.bind()
             try:
                 return verification.fresh(token, name)

@@ -340,6 +340,7 @@ class StoreMachine(RuleBasedStateMachine):
     def accepted_now(self, token: str) -> bool:
         verification = self.verifier.verification
         compact, name = verification.admit(token)
+        assert name is not None
         try:
             return bool(verification.cached(name) or verification.fresh(compact, name))
         except (InvalidTokenError, KeyNotHeldError):
