@@ -6,9 +6,10 @@ import atexit
 import os
 import threading
 from concurrent.futures import Future
+from typing import TYPE_CHECKING
 
-import anyio
-from anyio.from_thread import BlockingPortal
+if TYPE_CHECKING:
+    from anyio.from_thread import BlockingPortal
 
 
 class _ProcessPortal:
@@ -50,6 +51,10 @@ def _start() -> tuple[BlockingPortal, threading.Thread]:
     Not by anyio's start_blocking_portal: that cleans up when it is let go of, and in a forked child
     waits for ever for the thread, which was not forked.
     """
+    # Here, as async APIs never come this way and need not pay for the import.
+    import anyio
+    from anyio.from_thread import BlockingPortal
+
     started: Future[BlockingPortal] = Future()
 
     async def serve() -> None:

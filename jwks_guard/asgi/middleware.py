@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from starlette.authentication import AuthCredentials, BaseUser, UnauthenticatedUser
@@ -28,11 +27,16 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
 class TokenUser(BaseUser):
     """`request.user` of a request with an accepted token; its identity is the token's subject."""
 
-    token: VerifiedToken
+    def __init__(self, token: VerifiedToken) -> None:
+        self._token = token
+
+    @property
+    def token(self) -> VerifiedToken:
+        """The accepted token."""
+        return self._token
 
     @property
     def is_authenticated(self) -> bool:
@@ -48,6 +52,18 @@ class TokenUser(BaseUser):
     def display_name(self) -> str:
         """The same as `identity`: access tokens carry no name that was made for display."""
         return self.identity
+
+
+class TokenCredentials(AuthCredentials):
+    """`request.auth`: `authenticated`, and the token's scopes and permissions, once asked for."""
+
+    def __init__(self, token: VerifiedToken) -> None:
+        self._token = token
+
+    @cached_property
+    def scopes(self) -> list[str]:  # type: ignore[override] # can be set, like what it overrides
+        """A list of this request's own."""
+        return ["authenticated", *self._token.scopes, *self._token.permissions]
 
 
 class JWKSGuardMiddleware:
@@ -194,5 +210,5 @@ def _introduce(token: VerifiedToken | None, scope: Scope) -> None:
         scope["user"], scope["auth"] = UnauthenticatedUser(), AuthCredentials()
     else:
         scope["user"] = TokenUser(token)
-        scope["auth"] = AuthCredentials(["authenticated", *token.scopes, *token.permissions])
+        scope["auth"] = TokenCredentials(token)
     scope.setdefault("state", {})["token"] = token

@@ -30,6 +30,8 @@ class ExcludedPaths:
 
         A path whose raw or decoded form is ambiguous never is.
         """
+        if not (self.exact or self.prefixes):
+            return False
         path = _below_root(scope["path"], scope.get("root_path", ""))
         if path not in self.exact and not path.startswith(self.prefixes):
             return False
