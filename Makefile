@@ -6,7 +6,8 @@ STAMP := $(VENV)/.complete
 WHEEL_VENV := .check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench check system-deps clean
+.PHONY: help demo test lint format check system-deps clean \
+        bench bench-revocation bench-http bench-footprint bench-report instructions
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST)
@@ -42,8 +43,24 @@ format: $(STAMP) ## let ruff rewrite what it can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: $(STAMP) ## measure verification against the bare signature check
-	@$(BIN)/python -m benchmarks.verify
+bench: $(STAMP) ## measure verification against the bare signature check and against the peers
+	@$(BIN)/python -m benchmarks.speed
+
+bench-revocation: $(STAMP) ## measure how long a revoked key goes on being accepted, by us and by the peers
+	@$(BIN)/python -m benchmarks.revocation
+
+bench-http: $(STAMP) ## measure guarded against unguarded apps with wrk, also in a flood of forged tokens
+	@$(BIN)/python -m benchmarks.over_http
+
+bench-footprint: $(STAMP) ## measure the memory of cached results and the time to import
+	@$(BIN)/python -m benchmarks.footprint
+
+bench-report: bench bench-revocation bench-http bench-footprint ## all of these, and their tables and charts in the README
+	@$(BIN)/python -m benchmarks.instructions
+	@$(BIN)/python -m benchmarks.report
+
+instructions: $(STAMP) ## count instructions per verification; fails where they grew by more than 10 %
+	@$(BIN)/python -m benchmarks.instructions --check
 
 check: lint test ## lint, test, and the demo from the built wheel in an empty environment
 	@rm -rf dist $(WHEEL_VENV)
@@ -53,10 +70,10 @@ check: lint test ## lint, test, and the demo from the built wheel in an empty en
 	@cd $(WHEEL_VENV) && bin/jwks-guard demo
 	@rm -rf $(WHEEL_VENV)
 
-system-deps: ## install the servers and the browser that tests use (Debian, Ubuntu)
-	@command -v redis-server >/dev/null && command -v chromium >/dev/null || { \
+system-deps: ## install what tests and benchmarks need besides Python (Debian, Ubuntu)
+	@command -v redis-server chromium valgrind wrk >/dev/null || { \
 	  run=""; [ "$$(id -u)" = 0 ] || run=sudo; \
-	  $$run apt-get update -qq && $$run env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq redis-server chromium >/dev/null; }
+	  $$run apt-get update -qq && $$run env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq redis-server chromium valgrind wrk >/dev/null; }
 
 clean: ## remove what the other targets made
-	@rm -rf $(VENV) $(WHEEL_VENV) dist build .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) $(WHEEL_VENV) .bench dist build .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -25,18 +25,22 @@ def python_for(name: str) -> Path:
 
     def install() -> None:
         subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
-        subprocess.run([*pip, "--requirement", str(requirements)], check=True)
+        # From the project's root, which `--editable .` means.
+        subprocess.run([*pip, "--requirement", str(requirements)], check=True, cwd=HERE.parent)
 
-    _made(home, requirements.read_text() + sys.version, install)
+    inputs = requirements.read_text() + sys.version
+    if "--editable ." in inputs:  # what that needs in turn
+        inputs += (HERE.parent / "pyproject.toml").read_text()
+    _made(home, inputs, install)
     return python
 
 
-def node_modules() -> Path | None:
-    """The folder with the `node_modules` of `peers/package.json`; None without node and npm."""
+def node_modules(manifest: Path = PEERS / "package.json", name: str = "node") -> Path | None:
+    """The folder with the `node_modules` of a `package.json`; None without node and npm."""
     npm = shutil.which("npm")
     if npm is None or shutil.which("node") is None:
         return None
-    manifest, home = PEERS / "package.json", BUILT / "node"
+    home = BUILT / name
 
     def install() -> None:
         home.mkdir(parents=True)

@@ -61,13 +61,13 @@ class SyncTokenVerifier:
         """The verified token, or an error, as TokenVerifier.verify gives it."""
         keys, verification = self.keys, self._verifier.verification
         try:
-            token, name = verification.admit(compact)
             loop = keys.loop
             if loop is None or loop.is_closed():
                 process_portal.get().call(keys.adopt)
             if keys.lazy and keys.waits_for_request():
                 self._where_keys_are_fetched(keys.refresh_for_request)
-            if name is not None and (result := verification.cached(name)) is not None:
+            token, name, result = verification.look_up(compact)
+            if result is not None:
                 return result
             try:
                 return verification.fresh(token, name)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import OrderedDict
+from hashlib import sha256
 from typing import Generic, TypeVar
 
 _T = TypeVar("_T")
@@ -14,7 +14,7 @@ def digest(token: bytes) -> bytes:
 
     A part of the token, or a hash that can be made to collide, would let a forged token hit.
     """
-    return hashlib.sha256(token).digest()
+    return sha256(token).digest()
 
 
 class TokenCache(Generic[_T]):

@@ -9,12 +9,15 @@ from jwks_guard.jose.claims import ClaimsPolicy
 from jwks_guard.jose.compact import decode_object, decode_segment, split, to_bytes
 from jwks_guard.jose.header import Header, parse_header
 from jwks_guard.jose.jwk import VerificationKey
-from jwks_guard.jose.jws import verify_signature
+from jwks_guard.jose.jws import SignatureCheck, signature_check
 from jwks_guard.keys.freshness import Instant
 from jwks_guard.keys.store import KeyStore
 from jwks_guard.keys.view import TrustedKeys
 from jwks_guard.token_cache import TokenCache, digest
 from jwks_guard.verified_token import VerifiedToken
+
+Resolved = tuple[Header, VerificationKey, SignatureCheck]
+"""A header, the key that it names, and what checks that key's signatures by the header's `alg`."""
 
 MEMO_ENTRIES = 256
 MEMO_SEGMENT_BYTES = 1024
@@ -50,31 +53,29 @@ class Verification:
         self._caches = cache_size > 0
         self._cache: TokenCache[VerifiedToken] = TokenCache(cache_size)
         # Header segments of accepted tokens with what they resolved to, good for one view.
-        self._memo: tuple[TrustedKeys, dict[bytes, tuple[Header, VerificationKey]]] = (
+        self._memo: tuple[TrustedKeys, dict[bytes, Resolved]] = (
             self._trust.view,
             {},
         )
 
-    def admit(self, compact: str | bytes) -> tuple[bytes, bytes | None]:
-        """The token's bytes and what it is cached by, if it is."""
+    def look_up(self, compact: str | bytes) -> tuple[bytes, bytes | None, VerifiedToken | None]:
+        """The token's bytes, what its result is cached by, and the result if that still stands."""
         token = to_bytes(compact, self.max_token_bytes)
-        return token, digest(token) if self._caches else None
-
-    def cached(self, name: bytes) -> VerifiedToken | None:
-        """The result for a token accepted before, if its key and its times still allow it."""
+        if not self._caches:
+            return token, None, None
+        name = digest(token)
         result = self._cache.get(name)
-        if result is None:
-            return None
-        view, wall = self._trust.view, self._clock.time()
-        until = view.trusted_until
-        if (
-            result._key in view.live
-            and wall < result._valid_until
-            and wall < until.wall
-            and self._clock.monotonic() < until.monotonic
-        ):
-            return result
-        return None
+        if result is not None:
+            view, wall = self._trust.view, self._clock.time()
+            until = view.trusted_until
+            if (
+                result._key in view.live
+                and wall < result._valid_until
+                and wall < until.wall
+                and self._clock.monotonic() < until.monotonic
+            ):
+                return token, name, result
+        return token, name, None
 
     def fresh(self, token: bytes, name: bytes | None) -> VerifiedToken:
         """Verify a token by the current view; raises KeyNotHeldError when that has no answer."""
@@ -84,9 +85,9 @@ class Verification:
         trusted = self._clock.monotonic() < until.monotonic and self._clock.time() < until.wall
         memo_view, memo = self._memo
         known = memo.get(header_segment) if memo_view is view and trusted else None
-        header, key = known or self._resolve(header_segment, view, trusted)
+        header, key, check = resolved = known or self._resolve(header_segment, view, trusted)
         try:
-            verify_signature(key, header.alg, signing_input, decode_segment(signature, "signature"))
+            check(signing_input, decode_segment(signature, "signature"))
             claims = decode_object(payload, "payload")
             valid_until = self._policy.check(claims, self._clock.time())
         except JWKSGuardError as error:
@@ -96,7 +97,7 @@ class Verification:
         if self._trust.view is not view and key not in self._trust.view.live:
             return self.fresh(token, name)
         if known is None:
-            self._remember(view, header_segment, header, key)
+            self._remember(view, header_segment, resolved)
         result = VerifiedToken(header.parameters, claims, key, valid_until)
         if name is not None:
             self._cache.put(name, result)
@@ -119,10 +120,8 @@ class Verification:
         self._keys.events.tell("token_refused", kid=error.kid, code=error.code, detail=str(error))
         raise error
 
-    def _resolve(
-        self, segment: bytes, view: TrustedKeys, trusted: bool
-    ) -> tuple[Header, VerificationKey]:
-        """The header in `segment` and the key that it names."""
+    def _resolve(self, segment: bytes, view: TrustedKeys, trusted: bool) -> Resolved:
+        """What the header in `segment` names."""
         header = parse_header(segment, self._algorithms, self._token_types)
         try:
             key = view.find(header.kid, header.alg)
@@ -131,14 +130,12 @@ class Verification:
             raise
         if key is None or not trusted:
             raise KeyNotHeldError(header.kid)
-        return header, key
+        return header, key, signature_check(key, header.alg)
 
-    def _remember(
-        self, view: TrustedKeys, segment: bytes, header: Header, key: VerificationKey
-    ) -> None:
+    def _remember(self, view: TrustedKeys, segment: bytes, resolved: Resolved) -> None:
         memo_view, memo = self._memo  # once: another thread may exchange it for another view's
         if memo_view is not view:
             memo = {}
             self._memo = (view, memo)
         if len(memo) < MEMO_ENTRIES and len(segment) <= MEMO_SEGMENT_BYTES:
-            memo[segment] = (header, key)
+            memo[segment] = resolved

@@ -171,12 +171,12 @@ class TokenVerifier:
         """
         keys, verification = self.keys, self.verification
         try:
-            token, name = verification.admit(compact)
             if keys.loop is None or keys.loop.is_closed():
                 await keys.adopt()
             if keys.lazy and keys.loop is asyncio.get_running_loop():
                 await keys.refresh_for_request()
-            if name is not None and (result := verification.cached(name)) is not None:
+            token, name, result = verification.look_up(compact)
+            if result is not None:
                 return result
             if keys.loop is not asyncio.get_running_loop():
                 keys.bind()

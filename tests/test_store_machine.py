@@ -339,10 +339,9 @@ class StoreMachine(RuleBasedStateMachine):
 
     def accepted_now(self, token: str) -> bool:
         verification = self.verifier.verification
-        compact, name = verification.admit(token)
-        assert name is not None
+        compact, name, result = verification.look_up(token)
         try:
-            return bool(verification.cached(name) or verification.fresh(compact, name))
+            return bool(result or verification.fresh(compact, name))
         except (InvalidTokenError, KeyNotHeldError):
             return False
 

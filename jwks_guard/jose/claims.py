@@ -47,10 +47,13 @@ class ClaimsPolicy:
         if claims.get("iss") != self.issuer:
             raise _refusal(claims, "iss", "is not the configured issuer")
         aud = claims.get("aud")
-        audiences = [aud] if isinstance(aud, str) else aud
-        if not _is_array_of_strings(audiences):
+        if isinstance(aud, str):
+            named = aud in self.audiences
+        elif _is_array_of_strings(aud):
+            named = not self.audiences.isdisjoint(aud)
+        else:
             raise _refusal(claims, "aud", "is not a string or an array of strings")
-        if self.audiences.isdisjoint(audiences):
+        if not named:
             raise _refusal(claims, "aud", "does not name this API")
         if not isinstance(claims.get("sub", ""), str):
             raise InvalidClaimError("The `sub` claim is not a string.", "sub")

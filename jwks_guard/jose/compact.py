@@ -99,7 +99,7 @@ def to_bytes(compact: str | bytes, max_bytes: int) -> bytes:
         raise MalformedTokenError(f"The token is longer than {max_bytes} bytes.")
     if not compact.isascii():
         raise MalformedTokenError("The token has characters outside ASCII.")
-    return compact.encode("ascii") if isinstance(compact, str) else compact
+    return compact.encode() if isinstance(compact, str) else compact
 
 
 def split(token: bytes) -> tuple[bytes, bytes, bytes, bytes]:

@@ -21,12 +21,50 @@ from jwks_guard.jose.jwk import ALGORITHMS_BY_KEY_TYPE, VerificationKey
 SUPPORTED_ALGORITHMS: Final = frozenset[str]().union(*ALGORITHMS_BY_KEY_TYPE.values())
 """Every `alg` that can be put on an allow-list: asymmetric signatures only."""
 
-# Given the public key, the signing input and the signature, it raises InvalidSignature or returns.
-_Verify = Callable[[Any, bytes, bytes], None]
+SignatureCheck = Callable[[bytes, bytes], None]
+"""Given a signing input and a decoded signature, it returns or raises InvalidSignatureError."""
+
+# Given a signature and what it is of, it returns or raises InvalidSignature.
+_Verify = Callable[[bytes, bytes], None]
 
 
-def _pkcs1v15(hash_name: str, digest_info: str) -> _Verify:
-    """How RSASSA-PKCS1-v1_5 is verified with one hash (RFC 8017 section 8.2.2).
+def signature_check(key: VerificationKey, alg: str) -> SignatureCheck:
+    """Give what checks `alg` signatures of `key`, and can do nothing else.
+
+    It takes ECDSA signatures as r || s in their full length (RFC 7518 section 3.4).
+
+    Raises AlgorithmNotAllowedError if `alg` is not one the key is bound to.
+    """
+    if alg not in key.algorithms:
+        raise AlgorithmNotAllowedError("The header's `alg` is not one its key may verify.")
+    verify, octets = _SCHEMES[alg](key.public_key), key.signature_octets
+
+    def check(signing_input: bytes, signature: bytes) -> None:
+        try:
+            # OpenSSL takes RSA signatures without their leading zeros, against RFC 8017 section 8.
+            if len(signature) != octets:
+                raise InvalidSignature
+            verify(signature, signing_input)
+        except InvalidSignature:
+            raise InvalidSignatureError(
+                "The signature does not verify under the key of its `kid`."
+            ) from None
+
+    return check
+
+
+def verify_signature(
+    key: VerificationKey, alg: str, signing_input: bytes, signature: bytes
+) -> None:
+    """Return if `signature`, decoded, is the key's over `signing_input`.
+
+    Raises what `signature_check` and its check raise.
+    """
+    signature_check(key, alg)(signing_input, signature)
+
+
+def _pkcs1v15(hash_name: str, digest_info: str) -> Callable[[RSAPublicKey], _Verify]:
+    """RSASSA-PKCS1-v1_5 with one hash (RFC 8017 section 8.2.2).
 
     digest_info: the DER that stands before the hash (section 9.2, note 1), in hexadecimal.
 
@@ -37,41 +75,44 @@ def _pkcs1v15(hash_name: str, digest_info: str) -> _Verify:
     new_hash, prefix = getattr(hashlib, hash_name), bytes.fromhex(digest_info)
     padding, whole = PKCS1v15(), NoDigestInfo()
 
-    def verify(key: RSAPublicKey, signing_input: bytes, signature: bytes) -> None:
-        signed = key.recover_data_from_signature(signature, padding, whole)
-        if signed != prefix + new_hash(signing_input).digest():
-            raise InvalidSignature
+    def of(key: RSAPublicKey) -> _Verify:
+        recover = key.recover_data_from_signature
 
-    return verify
+        def verify(signature: bytes, signing_input: bytes) -> None:
+            if recover(signature, padding, whole) != prefix + new_hash(signing_input).digest():
+                raise InvalidSignature
+
+        return verify
+
+    return of
 
 
-def _pss(algorithm: HashAlgorithm) -> _Verify:
-    """How RSASSA-PSS is verified: MGF1 with the same hash, and a salt of its length (RFC 7518)."""
+def _pss(algorithm: HashAlgorithm) -> Callable[[RSAPublicKey], _Verify]:
+    """RSASSA-PSS, MGF1 with the same hash and a salt of its length (RFC 7518 section 3.5)."""
     padding = PSS(MGF1(algorithm), algorithm.digest_size)
-
-    def verify(key: RSAPublicKey, signing_input: bytes, signature: bytes) -> None:
-        key.verify(signature, signing_input, padding, algorithm)
-
-    return verify
+    return lambda key: lambda signature, signed: key.verify(signature, signed, padding, algorithm)
 
 
-def _ecdsa(algorithm: HashAlgorithm) -> _Verify:
-    """How ECDSA is verified: r || s become the DER that OpenSSL takes (RFC 7518 section 3.4)."""
+def _ecdsa(algorithm: HashAlgorithm) -> Callable[[EllipticCurvePublicKey], _Verify]:
+    """ECDSA; OpenSSL takes r and s in DER (RFC 7518 section 3.4)."""
     ecdsa = ECDSA(algorithm)
 
-    def verify(key: EllipticCurvePublicKey, signing_input: bytes, signature: bytes) -> None:
-        size = len(signature) // 2
-        r, s = (int.from_bytes(half, "big") for half in (signature[:size], signature[size:]))
-        key.verify(encode_dss_signature(r, s), signing_input, ecdsa)
+    def of(key: EllipticCurvePublicKey) -> _Verify:
+        def verify(signature: bytes, signing_input: bytes) -> None:
+            size = len(signature) // 2
+            r, s = int.from_bytes(signature[:size], "big"), int.from_bytes(signature[size:], "big")
+            key.verify(encode_dss_signature(r, s), signing_input, ecdsa)
 
-    return verify
+        return verify
+
+    return of
 
 
-def _eddsa(key: Ed25519PublicKey | Ed448PublicKey, signing_input: bytes, signature: bytes) -> None:
-    key.verify(signature, signing_input)
+def _eddsa(key: Ed25519PublicKey | Ed448PublicKey) -> _Verify:
+    return key.verify
 
 
-_VERIFY: Final[dict[str, _Verify]] = {
+_SCHEMES: Final[dict[str, Callable[[Any], _Verify]]] = {
     "RS256": _pkcs1v15("sha256", "3031300d060960864801650304020105000420"),
     "RS384": _pkcs1v15("sha384", "3041300d060960864801650304020205000430"),
     "RS512": _pkcs1v15("sha512", "3051300d060960864801650304020305000440"),
@@ -84,26 +125,3 @@ _VERIFY: Final[dict[str, _Verify]] = {
     # RFC 9864: EdDSA on the one curve of that name, which `VerificationKey.algorithms` has seen to.
     **dict.fromkeys(("EdDSA", "Ed25519", "Ed448"), _eddsa),
 }
-
-
-def verify_signature(
-    key: VerificationKey, alg: str, signing_input: bytes, signature: bytes
-) -> None:
-    """Return if `signature` over `signing_input` is the key's.
-
-    signature: decoded; for ECDSA it is r || s in their full length (RFC 7518 section 3.4).
-
-    Raises AlgorithmNotAllowedError if `alg` is not one the key is bound to, else
-    InvalidSignatureError.
-    """
-    if alg not in key.algorithms:
-        raise AlgorithmNotAllowedError("The header's `alg` is not one its key may verify.")
-    try:
-        # OpenSSL also takes RSA signatures without their leading zeros, against RFC 8017 section 8.
-        if len(signature) != key.signature_octets:
-            raise InvalidSignature
-        _VERIFY[alg](key.public_key, signing_input, signature)
-    except InvalidSignature:
-        raise InvalidSignatureError(
-            "The signature does not verify under the key of its `kid`."
-        ) from None

@@ -25,6 +25,8 @@ from jwks_guard.cli.findings import Finding
 from jwks_guard.cli.stage import Stage, direct_client, opened
 from jwks_guard.cli.story import Step
 from jwks_guard.testing import LocalTenant
+from jwks_guard.token_cache import digest
+from jwks_guard.verification import Verification
 
 COMMAND = Path(sys.executable).with_name("jwks-guard")
 
@@ -90,6 +92,14 @@ async def shrug(*_: object, **__: object) -> None:
     """Distrusts nothing."""
 
 
+def look_up_whatever_became_of_the_key(
+    verification: Verification, compact: str
+) -> tuple[bytes, bytes, VerifiedToken | None]:
+    token = compact.encode()
+    name = digest(token)
+    return token, name, verification._cache.get(name)
+
+
 SABOTAGE = [
     (
         "jwks_guard.verifier.TokenVerifier.distrust",
@@ -97,8 +107,8 @@ SABOTAGE = [
         "clients hammer with it: refused at once",
     ),
     (
-        "jwks_guard.verification.Verification.cached",
-        lambda verification, name: verification._cache.get(name),
+        "jwks_guard.verification.Verification.look_up",
+        look_up_whatever_became_of_the_key,
         "accepted until then, and never afterwards",
     ),
     (
@@ -107,8 +117,8 @@ SABOTAGE = [
         "the edge falls back: the old set is not",
     ),
     (
-        "jwks_guard.verification.verify_signature",
-        lambda *_: None,
+        "jwks_guard.verification.signature_check",
+        lambda *_: lambda *_: None,
         "signed by another key: refused",
     ),
     (

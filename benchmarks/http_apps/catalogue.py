@@ -1,0 +1,136 @@
+"""The apps that are measured: each guard in the framework that it is made for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from benchmarks.environments import PEERS, node_modules, python_for
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+MANIFEST = HERE / "package.json"
+NODE = "node"
+OURS = "starlette"  # with this working tree, both Python frameworks and PyJWT: what all is held to
+
+# An access log would cost one server more than another.
+_UVICORN = "--workers 1 --loop uvloop --http httptools --no-access-log --log-level warning"
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """One app: its file, the framework whose unguarded app it is compared with, its environment.
+
+    `package` is what its version is taken from. `https_issuer` is for a guard that takes no other.
+    """
+
+    name: str
+    framework: str
+    entry: str
+    environment: str
+    package: str
+    settings: Mapping[str, str] = field(default_factory=dict)
+    https_issuer: bool = False
+
+    @property
+    def guarded(self) -> bool:
+        """Whether it asks for a token."""
+        return self.name != "unguarded"
+
+    @property
+    def version(self) -> str:
+        """The pinned version of its package, or none for what is in this working tree."""
+        pins = _node_pins() if self.environment == NODE else _python_pins(self.environment)
+        return pins.get(self.package, "")
+
+    def command(self, port: int) -> list[str]:
+        """How it is served; makes its environment first. Raises `UnavailableError`."""
+        if self.environment == NODE:
+            return ["node", str(HERE / self.entry)]
+        module = f"{__package__}.{self.entry}:app"
+        python = _python_for(f"http-{self.environment}")
+        return [str(python), "-m", "uvicorn", module, "--port", str(port), *_UVICORN.split()]
+
+    def variables(self) -> dict[str, str]:
+        """Its environment variables besides those that name the tenant."""
+        if self.environment != NODE:
+            return dict(self.settings)
+        home = node_modules(MANIFEST, "http-node")
+        if home is None:
+            raise UnavailableError("node and npm are not installed")
+        # In development Express and its parts do more work for an error than in production.
+        return {"NODE_PATH": str(home / "node_modules"), "NODE_ENV": "production", **self.settings}
+
+
+class UnavailableError(Exception):
+    """An app that can't be measured on this machine, and why."""
+
+
+# Asked for once a run: an environment must not be made anew while a server runs in it.
+_python_for = cache(python_for)
+
+
+def _python_pins(environment: str) -> dict[str, str]:
+    lines = (PEERS / f"http-{environment}.txt").read_text().splitlines()
+    pins = (line.split()[0].partition("==") for line in lines if "==" in line)
+    return {name.partition("[")[0]: version for name, _, version in pins}
+
+
+def _node_pins() -> dict[str, str]:
+    pins: dict[str, str] = json.loads(MANIFEST.read_text())["dependencies"]
+    return pins
+
+
+APPS = (
+    App("unguarded", "Starlette", "starlette_plain", OURS, "starlette"),
+    App("jwks_guard", "Starlette", "starlette_jwks_guard", OURS, "jwks-guard"),
+    App(
+        "jwks_guard, cache off",
+        "Starlette",
+        "starlette_jwks_guard",
+        OURS,
+        "jwks-guard",
+        {"TOKEN_CACHE_SIZE": "0"},
+    ),
+    App(
+        "FastMCP's bearer middleware",
+        "Starlette",
+        "starlette_fastmcp",
+        "fastmcp",
+        "fastmcp",
+        {"FASTMCP_LOG_LEVEL": "ERROR"},  # else it prints a line for every refusal
+    ),
+    App("unguarded", "FastAPI", "fastapi_plain", OURS, "fastapi"),
+    App("jwks_guard", "FastAPI", "fastapi_jwks_guard", OURS, "jwks-guard"),
+    App(
+        "auth0-fastapi-api",
+        "FastAPI",
+        "fastapi_auth0",
+        "auth0",
+        "auth0-fastapi-api",
+        https_issuer=True,
+    ),
+    App("PyJWT, async dependency", "FastAPI", "fastapi_pyjwt", OURS, "pyjwt"),
+    App(
+        "PyJWT, dependency in a thread",
+        "FastAPI",
+        "fastapi_pyjwt",
+        OURS,
+        "pyjwt",
+        {"THREADS": "1"},
+    ),
+    App("unguarded", "Express", "express_plain.cjs", NODE, "express"),
+    App(
+        "express-oauth2-jwt-bearer",
+        "Express",
+        "express_auth0.cjs",
+        NODE,
+        "express-oauth2-jwt-bearer",
+    ),
+    App("express-jwt with jwks-rsa", "Express", "express_jwt.cjs", NODE, "express-jwt"),
+    App("unguarded", "Fastify", "fastify_plain.cjs", NODE, "fastify"),
+    App("fastify-jwt-jwks", "Fastify", "fastify_jwks.cjs", NODE, "fastify-jwt-jwks"),
+)

@@ -1,0 +1,272 @@
+"""Instructions per verification, counted by callgrind: a regression shows where clocks are noisy.
+
+    python -m benchmarks.instructions             prints the counts
+    python -m benchmarks.instructions --check     and fails where one has grown by more than 10 %
+    python -m benchmarks.instructions --update    and commits them for this Python
+
+What depends on the processor is left out: the keys are stubs that take made-up signatures, and
+what OpenSSL does to hash is not counted. The garbage collector is off, or it would run in one case
+and not in the next. Keys and tokens come from fixed seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import hashlib
+import json
+import os
+import platform
+import shutil
+import ssl
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from benchmarks.footprint import AUDIENCE, ISSUER, opened, token
+from benchmarks.machine import heading
+from benchmarks.results import save
+from jwks_guard import SyncTokenVerifier, Tombstone
+from jwks_guard.asgi import JWKSGuardMiddleware
+from jwks_guard.jose.compact import b64url_encode
+
+CALLS, WARM_UP = 400, 100
+COMMITTED = Path(__file__).with_suffix(".json")
+GROWTH = 1.10
+PLAIN, MANY_KEYS, MANY_STONES = (
+    "verify, cache off",
+    "verify, cache off, 1000 keys",
+    "verify, cache off, 10,000 tombstones",
+)
+AT_MOST = {MANY_KEYS: 1.05, MANY_STONES: 1.05}
+"""What is wanted of a case, in multiples of the plain one with 3 keys and no tombstone."""
+NO_VALGRIND = "valgrind is needed: apt-get install -y valgrind (Debian, Ubuntu)"
+CALLGRIND = (
+    "--tool=callgrind",
+    # At each marker it writes its counters into a file with the next number, and clears them.
+    "--dump-before=getppid",
+    # Not counted within these. The last option is the last, as those before it would undo it.
+    "--toggle-collect=EVP_DigestUpdate",
+    "--toggle-collect=EVP_DigestFinal_ex",
+    "--collect-atstart=yes",
+)
+ACCEPT = "If that is as it must be, accept it: python -m benchmarks.instructions --update"
+
+Arguments = tuple[Any, ...]
+
+
+# --- what runs under valgrind ---
+
+
+class Cases:
+    """Runs each case between two markers: calls of a C function that nothing else calls."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    @contextmanager
+    def counted(self, name: str) -> Iterator[None]:
+        os.getppid()
+        yield
+        os.getppid()
+        self.names.append(name)
+
+    async def awaited(
+        self, name: str, call: Callable[..., Awaitable[object]], arguments: list[Arguments]
+    ) -> None:
+        warm_up, measured = arguments[:WARM_UP], arguments[WARM_UP:]
+        for each in warm_up:
+            await call(*each)
+        with self.counted(name):
+            for each in measured:
+                await call(*each)
+
+    def called(self, name: str, call: Callable[..., object], arguments: list[Arguments]) -> None:
+        warm_up, measured = arguments[:WARM_UP], arguments[WARM_UP:]
+        for each in warm_up:
+            call(*each)
+        with self.counted(name):
+            for each in measured:
+                call(*each)
+
+
+async def program() -> list[str]:
+    """Run every case; their names in this order."""
+    cases = Cases()
+    new: list[Arguments] = [(token(number),) for number in range(WARM_UP + CALLS)]
+    same = new[:1] * len(new)
+    async with opened(stubbed=False):
+        pass  # a real key is seen to refuse the made-up signature
+    async with opened(token_cache_size=0) as verifier:
+        await cases.awaited(PLAIN, verifier.verify, new)
+    async with opened(token_cache_size=0, keys=1000) as verifier:
+        await cases.awaited(MANY_KEYS, verifier.verify, new)
+    async with opened(token_cache_size=0) as verifier:
+        verifier.keys.trust.absorb(tombstones(10_000))
+        await cases.awaited(MANY_STONES, verifier.verify, new)
+    async with opened(token_cache_size=8) as verifier:
+        await cases.awaited("verify, cache on, every token new", verifier.verify, new)
+    async with opened() as verifier:
+        await cases.awaited("verify, cached", verifier.verify, same)
+        sync = SyncTokenVerifier(ISSUER, AUDIENCE, keys=verifier.keys)
+        cases.called("sync verify, cached", sync.verify, same)
+        guard = JWKSGuardMiddleware(application, verifier=verifier)
+        await cases.awaited("ASGI guard, cached", guard, requests(same))
+    return cases.names
+
+
+async def application(scope: Any, receive: Any, send: Any) -> None:
+    """The ASGI application that does nothing."""
+
+
+def requests(tokens: list[Arguments]) -> list[Arguments]:
+    """What a server calls an application with, for one request with each token."""
+    usual = [(b"host", b"api.acme.com"), (b"accept", b"*/*"), (b"connection", b"keep-alive")]
+    line = {"type": "http", "method": "GET", "path": "/things", "raw_path": b"/things"}
+    headers = ([*usual, (b"authorization", b"Bearer " + each.encode())] for (each,) in tokens)
+    return [({**line, "headers": each}, None, None) for each in headers]
+
+
+def tombstones(count: int) -> Iterator[Tombstone]:
+    """Decisions about keys that are not published any more."""
+    for number in range(count):
+        thumbprint = b64url_encode(hashlib.sha256(b"%d" % number).digest())
+        yield Tombstone(ISSUER, f"gone-{number}", "leaked", 0.0, frozenset({thumbprint}))
+
+
+# --- counting ---
+
+
+def counts() -> dict[str, int]:
+    """Instructions per call of each case."""
+    valgrind = shutil.which("valgrind") or sys.exit(NO_VALGRIND)
+    with tempfile.TemporaryDirectory() as folder:
+        dump = Path(folder) / "dump"
+        counted = [sys.executable, "-m", "benchmarks.instructions", "--run"]
+        ran = subprocess.run(
+            [valgrind, "-q", *CALLGRIND, f"--callgrind-out-file={dump}", *counted],
+            env={**os.environ, "PYTHONHASHSEED": "0"},
+            stdout=subprocess.PIPE,
+            check=True,
+            timeout=600,
+        )
+        names: list[str] = json.loads(ran.stdout)
+        # The even ones are of what ran between a pair of markers.
+        totals = [_total(dump.with_suffix(f".{2 * pair}")) for pair in range(1, len(names) + 1)]
+    return {name: total // CALLS for name, total in zip(names, totals, strict=True)}
+
+
+def _total(dump: Path) -> int:
+    lines = dump.read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("totals:"))
+
+
+# --- comparing ---
+
+
+def python() -> str:
+    """What a committed figure is of."""
+    return f"{sys.version_info.major}.{sys.version_info.minor} {platform.machine()}"
+
+
+def committed_figures() -> dict[str, Any]:
+    """By Python: `instructions`, the counts by case, and `with`, what they were counted with."""
+    figures: dict[str, Any] = json.loads(COMMITTED.read_text()) if COMMITTED.exists() else {}
+    return figures
+
+
+def circumstances() -> dict[str, str]:
+    """What else decides the counts."""
+    optimised = "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or "")
+    return {
+        "python": platform.python_version(),
+        "openssl": ssl.OPENSSL_VERSION,
+        "compiler": platform.python_compiler() + (", optimised build" if optimised else ""),
+        **{name: version(name) for name in ("cryptography", "msgspec", "pybase64", "pyjwt")},
+    }
+
+
+def differences(committed: dict[str, str]) -> str:
+    """How the committed figures' circumstances differ from the present ones, if they do."""
+    now = circumstances()
+    return "; ".join(
+        f"{name} {committed.get(name)} then, {now[name]} now"
+        for name in now
+        if committed.get(name) != now[name]
+    )
+
+
+def grown(now: dict[str, int], committed: dict[str, int]) -> list[str]:
+    """The cases whose count exceeds the committed one by more than GROWTH allows."""
+    return [
+        f"{name}: from {committed[name]:,} to {count:,}, by {count / committed[name] - 1:.0%}"
+        for name, count in now.items()
+        if name in committed and count > GROWTH * committed[name]
+    ]
+
+
+def check(now: dict[str, int], figures: dict[str, Any]) -> None:
+    """Exit with what has grown, why that may be, and what to do about it."""
+    if python() not in figures:
+        print(f"\nNOT CHECKED: no figures are committed for Python {python()}; --update adds them")
+        return
+    committed = figures[python()]["instructions"]
+    other = differences(figures[python()]["with"])
+    aside = f"\n(Counted with other versions: {other}.)" if other else ""
+    if committed.keys() != now.keys():
+        sys.exit(
+            f"\nOther cases than the committed ones: see that the new counts are right. {ACCEPT}"
+        )
+    worse = grown(now, committed)
+    if worse:
+        listed = "\n  ".join(worse)
+        sys.exit(f"\nMore than 10 % above the committed figures:\n  {listed}{aside}\n{ACCEPT}")
+    print(f"\nNo count is more than 10 % above its committed figure.{aside}")
+
+
+def update(now: dict[str, int], figures: dict[str, Any]) -> None:
+    """Make these counts the committed figures of this Python."""
+    figures = {**figures, python(): {"with": circumstances(), "instructions": now}}
+    COMMITTED.write_text(json.dumps(dict(sorted(figures.items())), indent=2) + "\n")
+
+
+def print_counts(now: dict[str, int], committed: dict[str, int]) -> None:
+    print(f"{'instructions per call':<40}{'now':>9}{'committed':>11}{'change':>9}{'/ plain':>9}")
+    for name, count in now.items():
+        before = committed.get(name)
+        change = f"{before:11,}{count / before - 1:+9.1%}" if before else f"{'-':>11}{'-':>9}"
+        wanted = f"  wanted: at most {AT_MOST[name]}" if name in AT_MOST else ""
+        print(f"{name:<40}{count:9,}{change}{count / now[PLAIN]:9.3f}{wanted}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Count instructions per verification.")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--check", action="store_true", help="fail if a count grew by over 10 %%")
+    what.add_argument("--update", action="store_true", help="make these the committed figures")
+    what.add_argument("--run", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.run:
+        gc.disable()
+        print(json.dumps(asyncio.run(program())))
+        return
+    print(heading())
+    now, figures = counts(), committed_figures()
+    print_counts(now, figures.get(python(), {}).get("instructions", {}))
+    print("without the RSA operation, and without what OpenSSL does to hash")
+    save("instructions", {"calls": now})
+    if options.update:
+        update(now, figures)
+    if options.check:
+        check(now, figures)
+
+
+if __name__ == "__main__":
+    main()

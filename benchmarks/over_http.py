@@ -1,0 +1,72 @@
+"""Guarded apps against unguarded ones over HTTP, also in a flood of forged tokens.
+
+`make bench-http` needs wrk, and node and npm for the Node peers. It takes about five minutes. Every
+app is seen to answer 200 to a good token and 401 to a bad one before it is measured; one that
+can't be had or does not, is named with the reason.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import FrameType
+
+from benchmarks import results
+from benchmarks.http_apps import flood, throughput
+from benchmarks.http_apps.catalogue import APPS, OURS, UnavailableError
+from benchmarks.http_apps.cores import leave_the_server_alone
+from benchmarks.http_apps.server import Served, served
+from benchmarks.machine import heading
+
+
+def main() -> None:
+    if shutil.which("wrk") is None:
+        sys.exit("This benchmark needs wrk:\n    apt-get install -y wrk")
+    signal.signal(signal.SIGTERM, _stop)
+    busy = os.getloadavg()[0]  # by others: figures of a busy machine are worth less
+    leave_the_server_alone()
+    with TemporaryDirectory() as folder, ExitStack() as running:
+        apps, missing = _started(Path(folder), running)
+        print(f"{heading()}, load average before {busy:.1f}", end="\n\n", flush=True)
+        for app, reason in missing.items():
+            print(f"not measured: {app}: {reason}")
+        rates = throughput.measured(apps)
+        print(throughput.table(rates), end="\n\n", flush=True)
+        floods = flood.measured(_flooded(apps))
+        print(flood.table(floods), flush=True)
+    figures = {"throughput": rates, "flood": floods}
+    results.save("http", {**figures, "not_measured": missing, "load_average_before": busy})
+
+
+def _started(folder: Path, running: ExitStack) -> tuple[list[Served], dict[str, str]]:
+    """The apps that run and guard as they should, and why the others don't."""
+    apps: list[Served] = []
+    missing: dict[str, str] = {}
+    for app in APPS:
+        try:
+            apps.append(running.enter_context(served(app, folder)))
+        except UnavailableError as reason:
+            if app.environment == OURS:
+                sys.exit(f"{app.framework}: {app.name}: {reason}")
+            missing[f"{app.framework}: {app.name}"] = str(reason)
+    compared = {each.app.framework for each in apps if not each.app.guarded}
+    return [each for each in apps if each.app.framework in compared], missing
+
+
+def _flooded(apps: list[Served]) -> list[Served]:
+    """The guarded apps, and one unguarded one to show what the load alone does."""
+    return [each for each in apps if each.app.guarded or each is apps[0]]
+
+
+def _stop(signum: int, frame: FrameType | None) -> None:
+    """Leave by an exception, so that the servers are stopped."""
+    sys.exit(128 + signum)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,26 @@
+"""Ourselves, under the same conditions as everyone."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from benchmarks.peers.consumer import Consumer
+from jwks_guard import TokenVerifier
+
+PACKAGES = ("jwks-guard", "cryptography")
+
+
+@asynccontextmanager
+async def consumer(
+    issuer: str, jwks_uri: str, audience: str, algorithms: list[str]
+) -> AsyncIterator[Consumer]:
+    async with TokenVerifier(
+        issuer, audience, jwks_uri=jwks_uri, algorithms=algorithms
+    ) as verifier:
+
+        async def distrust(kid: str) -> None:
+            await verifier.distrust(kid, reason="benchmark", force=True)
+
+        # tick() joins a refresh that the background task has begun, and returns when it ended.
+        yield Consumer(verifier.verify, verifier.keys.tick, distrust)

@@ -1,0 +1,90 @@
+"""`make bench`: what verifying a token takes, against the bare signature check and the peers.
+
+Everything is a ratio of things that were run alternately, and the median over rounds. Nothing here
+fails because a figure is bad: it is there to be read.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+
+from benchmarks import speed_ours
+from benchmarks.machine import heading
+from benchmarks.results import save
+from benchmarks.rounds import Row
+from benchmarks.speed_peers import Figures, against_peers
+from benchmarks.speed_threads import Waiting, threads_during_a_fetch
+from benchmarks.tenants import access_token, loopback_tenant
+
+
+def main() -> None:
+    began = time.perf_counter()
+    with loopback_tenant() as (tenant, _):
+        size = len(access_token(tenant))
+    load = os.getloadavg()[0]
+    print(heading())
+    print(f"RS256, 2048 bits, an access token of {size} bytes; load average before {load:.1f}\n")
+    ours = speed_ours.rs256()
+    print_rows(ours)
+    others = speed_ours.other_algorithms()
+    print_rows(others)
+    waiting = threads_during_a_fetch()
+    print_waiting(waiting)
+    peers, unavailable = against_peers()
+    print_peers(peers, unavailable)
+    save(
+        "speed",
+        {
+            "token_bytes": size,
+            "load_average": load,
+            "ours": [asdict(row) for row in ours],
+            "other_algorithms": [asdict(row) for row in others],
+            "threads": asdict(waiting),
+            "peers": [asdict(figures) for figures in peers],
+            "unavailable": unavailable,
+        },
+    )
+    print(f"\n{time.perf_counter() - began:.0f} s")
+
+
+def print_rows(rows: Sequence[Row]) -> None:
+    print(f"{'median of ' + str(speed_ours.ROUNDS) + ' rounds':<44}{'us':>8}{'ratio':>8}  to")
+    for row in rows:
+        goal = "" if row.goal is None else f" (at most {row.goal:.2f})"
+        print(f"{row.case:<44}{row.microseconds:8.2f}{row.ratio:8.3f}  {row.against}{goal}")
+    print()
+
+
+def print_waiting(waiting: Waiting) -> None:
+    print(
+        f"{waiting.threads} threads, while a token of an unknown kid waited"
+        f" {waiting.fetch_milliseconds:.0f} ms for its fetch: {waiting.verifications:.0f}"
+        f" verifications (cache off), the slowest took {waiting.slowest_milliseconds:.1f} ms;"
+        f" without a fetch {waiting.slowest_otherwise_milliseconds:.1f} ms\n"
+    )
+
+
+def print_peers(peers: Sequence[Figures], unavailable: Mapping[str, str]) -> None:
+    print("us for a token, each consumer in a process of its own, all in turn; `to bare`: to the")
+    print("signature check in that process; `again`: a token that this consumer verified before")
+    print(f"{'':<18}{'bare':>8}{'new':>9}{'to bare':>9}{'to ours':>9}{'again':>9}{'to ours':>9}")
+    for each in peers:
+        versions = ", ".join(f"{name} {version}" for name, version in each.versions.items())
+        print(
+            f"{each.name:<18}{each.bare_microseconds:8.1f}{each.new_microseconds:9.1f}"
+            f"{each.new_to_bare:9.2f}{each.new_to_ours:9.2f}{each.again_microseconds:9.2f}"
+            f"{each.again_to_ours:9.2f}  {versions}"
+        )
+    for name, reason in unavailable.items():
+        print(f"{name:<18}not measured: {reason}")
+    for each in peers:
+        for case, ratio in (("new", each.new_to_ours), ("seen again", each.again_to_ours)):
+            if ratio < 1:
+                print(f"{each.name} is ahead of ours for a token that is {case}")
+
+
+if __name__ == "__main__":
+    main()
