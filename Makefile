@@ -71,9 +71,10 @@ check: lint test ## lint, test, and the demo from the built wheel in an empty en
 	@rm -rf $(WHEEL_VENV)
 
 system-deps: ## install what tests and benchmarks need besides Python (Debian, Ubuntu)
-	@command -v redis-server chromium valgrind wrk >/dev/null || { \
-	  run=""; [ "$$(id -u)" = 0 ] || run=sudo; \
-	  $$run apt-get update -qq && $$run env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq redis-server chromium valgrind wrk >/dev/null; }
+	@missing=""; for each in redis-server chromium valgrind wrk; do \
+	  command -v $$each >/dev/null || missing="$$missing $$each"; done; \
+	[ -z "$$missing" ] || { run=""; [ "$$(id -u)" = 0 ] || run=sudo; \
+	  $$run apt-get update -qq && $$run env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $$missing >/dev/null; }
 
 clean: ## remove what the other targets made
 	@rm -rf $(VENV) $(WHEEL_VENV) .bench dist build .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis
