@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
+from asyncio import get_running_loop
 from collections.abc import Callable, Collection, Mapping
 from typing import Self, Unpack
 
@@ -173,12 +173,12 @@ class TokenVerifier:
         try:
             if keys.loop is None or keys.loop.is_closed():
                 await keys.adopt()
-            if keys.lazy and keys.loop is asyncio.get_running_loop():
+            if keys.lazy and keys.loop is get_running_loop():
                 await keys.refresh_for_request()
             token, name, result = verification.look_up(compact)
             if result is not None:
                 return result
-            if keys.loop is not asyncio.get_running_loop():
+            if keys.loop is not get_running_loop():
                 keys.bind()
             try:
                 return verification.fresh(token, name)

@@ -36,8 +36,8 @@ def _shallow(levels: int) -> Any:
     return dict[str, value]
 
 
-_shallow_decoder = msgspec.json.Decoder(_shallow(4))
-_object_decoder = msgspec.json.Decoder(dict[str, Any])
+_decode_shallow = msgspec.json.Decoder(_shallow(4)).decode
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
 # ValueError: what is not UTF-8. RecursionError: deep nesting.
 _DECODE_ERRORS = (msgspec.MsgspecError, ValueError, RecursionError)
 
@@ -67,7 +67,7 @@ def json_object(data: bytes) -> dict[str, Any]:
     MAX_DEPTH levels of nesting.
     """
     try:
-        decoded = _object_decoder.decode(data)
+        decoded = _decode(data)
     except _DECODE_ERRORS:
         raise ValueError("not a JSON object in UTF-8") from None
     # Without a limit, deep nesting would end the recursion of whatever walks the object later.
@@ -132,7 +132,7 @@ def decode_object(segment: bytes, part: str) -> dict[str, Any]:
     """Give the JSON object in a token's segment; MalformedTokenError names the `part`."""
     data = decode_segment(segment, part)
     try:
-        shallow: dict[str, Any] = _shallow_decoder.decode(data)
+        shallow: dict[str, Any] = _decode_shallow(data)
     except _DECODE_ERRORS:
         pass
     else:

@@ -10,7 +10,9 @@ import enum
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Protocol
+
+from msgspec import Struct
 
 BURST = 5
 """Unknown kids may cause this many fetches at once (counted as attempts, failed ones too)."""
@@ -32,7 +34,7 @@ class Clock(Protocol):
         """Seconds on a clock that is never set."""
 
 
-class Instant(NamedTuple):
+class Instant(Struct, frozen=True):
     """One moment on both clocks; of two bounds kept on both, the earlier one counts."""
 
     wall: float
