@@ -88,7 +88,7 @@ def test_date_is_carried_to_the_monotonic_clock_of_the_new_process(snapshot: Sna
     booted = Instant(CONFIRMED.wall + 100, 3.0)
     restored = snapshot.load_keys(URI, booted, 600.0)
     assert restored is not None
-    assert restored.confirmed == (CONFIRMED.wall, -97.0)
+    assert restored.confirmed == Instant(CONFIRMED.wall, -97.0)
 
 
 def test_file_holds_public_keys_and_nothing_more(snapshot: Snapshot) -> None:
