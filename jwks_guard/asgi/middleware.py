@@ -132,7 +132,14 @@ class JWKSGuardMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Guard one connection, or run the lifespan."""
         if scope["type"] == "http":
-            await self._http(scope, receive, send)
+            try:
+                compact = self._http_token(scope)
+                token = None if compact is None else await self._verifier.verify(compact)
+                self._introduce(token, scope)
+            except bearer.REFUSED as error:
+                await self._refuse(scope, send, error)
+                return
+            await self.app(scope, receive, send)
         elif scope["type"] == "websocket":
             await self._websocket(scope, receive, send)
         elif scope["type"] == "lifespan":
@@ -140,56 +147,54 @@ class JWKSGuardMiddleware:
         else:
             raise RuntimeError("a connection of unknown type can't be guarded")
 
-    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if _is_preflight(scope) or self._excluded.cover(scope):
-            token = None
-        else:
-            try:
-                token = await self._authenticate(bearer.bearer_token(scope["headers"]))
-            except bearer.REFUSED as error:
-                await self._refuse(scope, send, error)
-                return
-        _introduce(token, scope)
-        await self.app(scope, receive, send)
-
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         refuse = partial(self._refuse, scope, send)
         try:
             compact, send = self._socket_token(scope, send)
-            token = await self._authenticate(compact)
+            token = None if compact is None else await self._verifier.verify(compact)
+            self._introduce(token, scope)
         except bearer.REFUSED as error:
             await refuse(error)
             return
-        _introduce(token, scope)
         if token is None:
             await self.app(scope, receive, send)
         else:
             socket = GuardedSocket(token, self._verifier, refuse, receive, send)
             await socket.run(self.app, scope)
 
+    def _http_token(self, scope: Scope) -> bytes | None:
+        """The token that a request came with; None for one that may be anonymous."""
+        if _is_preflight(scope) or self._excluded.cover(scope):
+            return None
+        return self._unless_missing(bearer.bearer_token(scope["headers"]))
+
     def _socket_token(self, scope: Scope, send: Send) -> tuple[bytes | None, Send]:
         """The token that a WebSocket came with, and the `send` that accepts it fittingly."""
         compact = bearer.bearer_token(scope["headers"])
         if not self._bearer_subprotocol:
-            return compact, send
+            return self._unless_missing(compact), send
         offer = read_offer(scope.get("subprotocols") or ())
         if offer.token is None:
-            return compact, send
+            return self._unless_missing(compact), send
         if compact is not None:
             raise InvalidRequestError("one token in the Authorization header, one in a subprotocol")
         hide_token(scope, offer)
         return offer.token, answering_bearer(send, offer)
 
-    async def _authenticate(self, compact: bytes | None) -> VerifiedToken | None:
-        """The accepted token; None for an anonymous request."""
-        if compact is None:
-            if self._optional:
-                return None
+    def _unless_missing(self, compact: bytes | None) -> bytes | None:
+        if compact is None and not self._optional:
             raise bearer.MissingCredentialsError("the request has no Authorization header")
-        token = await self._verifier.verify(compact)
-        if self._required:
-            bearer.require_scopes(self._required, token.scopes | token.permissions)
-        return token
+        return compact
+
+    def _introduce(self, token: VerifiedToken | None, scope: Scope) -> None:
+        """Tell the app who is asking, where Starlette looks for it, if the token is enough."""
+        if token is None:
+            scope["user"], scope["auth"] = UnauthenticatedUser(), AuthCredentials()
+        else:
+            if self._required:
+                bearer.require_scopes(self._required, token.scopes | token.permissions)
+            scope["user"], scope["auth"] = TokenUser(token), TokenCredentials(token)
+        scope.setdefault("state", {})["token"] = token
 
     async def _refuse(self, scope: Scope, send: Send, error: bearer.Refused) -> None:
         _log.debug("refused with %d: %s", error.http_status, error.code)
@@ -202,13 +207,3 @@ def _is_preflight(scope: Scope) -> bool:
         return False
     names = {name for name, _ in scope["headers"]}
     return b"origin" in names and b"access-control-request-method" in names
-
-
-def _introduce(token: VerifiedToken | None, scope: Scope) -> None:
-    """Tell the app who is asking, where Starlette looks for it."""
-    if token is None:
-        scope["user"], scope["auth"] = UnauthenticatedUser(), AuthCredentials()
-    else:
-        scope["user"] = TokenUser(token)
-        scope["auth"] = TokenCredentials(token)
-    scope.setdefault("state", {})["token"] = token
