@@ -2,14 +2,17 @@
 
 They are made below `.bench/` when first asked for, from the pinned requirements in `peers/`, and
 made anew when those change. The stamp is written last, so that what was interrupted is done again.
+Who asks for one that another process is making waits for it.
 """
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -46,7 +49,8 @@ def node_modules(manifest: Path = PEERS / "package.json", name: str = "node") ->
         home.mkdir(parents=True)
         shutil.copy(manifest, home)
         quiet = ["--no-package-lock", "--no-audit", "--no-fund", "--loglevel=error"]
-        subprocess.run([npm, "install", *quiet], cwd=home, check=True)
+        # It also says what it added; what goes wrong, it says on stderr.
+        subprocess.run([npm, "install", *quiet], cwd=home, check=True, stdout=subprocess.DEVNULL)
 
     _made(home, manifest.read_text(), install)
     return home
@@ -54,9 +58,19 @@ def node_modules(manifest: Path = PEERS / "package.json", name: str = "node") ->
 
 def _made(home: Path, inputs: str, install: Callable[[], None]) -> None:
     stamp = home / ".complete"
-    if stamp.exists() and stamp.read_text() == inputs:
-        return
-    shutil.rmtree(home, ignore_errors=True)
-    print(f"making the environment {home.name} ...", file=sys.stderr)
-    install()
-    stamp.write_text(inputs)
+    with _locked(home):
+        if stamp.exists() and stamp.read_text() == inputs:
+            return
+        shutil.rmtree(home, ignore_errors=True)
+        print(f"making the environment {home.name} ...", file=sys.stderr)
+        install()
+        stamp.write_text(inputs)
+
+
+@contextmanager
+def _locked(home: Path) -> Iterator[None]:
+    """Nobody else is in such a block for `home`; the end of a process also ends its lock."""
+    BUILT.mkdir(exist_ok=True)
+    with (BUILT / f"{home.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

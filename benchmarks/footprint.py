@@ -12,35 +12,22 @@ import argparse
 import asyncio
 import json
 import os
-import random
 import statistics
 import subprocess
 import sys
 import time
 import tracemalloc
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import replace
-from hashlib import sha256
 from pathlib import Path
-from typing import Any, cast
-
-import httpx
-from cryptography.exceptions import InvalidSignature
 
 from benchmarks.environments import BUILT
 from benchmarks.machine import heading
 from benchmarks.results import save
-from jwks_guard import InvalidSignatureError, TokenVerifier
-from jwks_guard.jose.compact import b64url_encode
-from jwks_guard.jose.jwk import PublicKey, load_jwk_set
-from jwks_guard.keys.freshness import Instant
+from benchmarks.rounds import turned
+from benchmarks.stubbed import opened, token
+from jwks_guard import TokenVerifier
 
-ISSUER, AUDIENCE = "https://acme.eu.auth0.com/", "https://api.acme.com"
-# What RSASSA-PKCS1-v1_5 signs for RS256: this before the hash, 256 bytes in all (RFC 8017, 9.2).
-PADDING = b"\0\1" + b"\xff" * 202 + b"\0"
-DIGEST_INFO = bytes.fromhex("3031300d060960864801650304020105000420")
 MEGABYTE = 1e6
+STATM = Path("/proc/self/statm")  # this process's memory, in pages (Linux)
 CACHED, FLOOD = 10_000, (10_000, 20_000, 100_000, 200_000)
 MEMORY_TARGET, IMPORT_TARGET = 25.0, 1.3  # megabytes; times httpx + jwt
 ROUNDS = 21
@@ -52,95 +39,16 @@ IMPORTS = {
     "httpx + jwt": f"{BARE}; import httpx, jwt",
     "jwks_guard": f"{BARE}; import jwks_guard",
 }
-BROUGHT = """
-import json, sys, httpx, jwt
+# From there on both can be imported again, so that it shows if we do.
+BROUGHT = f"""
+{BARE}
+import json, httpx, jwt
+del sys.modules["click"], sys.modules["rich"]
 before = set(sys.modules)
 import jwks_guard
-brought = {name.partition(".")[0] for name in set(sys.modules) - before}
+brought = {{name.partition(".")[0] for name in set(sys.modules) - before}}
 print(json.dumps(sorted(name for name in brought if not name.startswith("_"))))
 """
-
-
-# --- keys that take made-up signatures, and a verifier that has them ---
-
-
-class StubKey:
-    """An RSA key with the exponent 1: the signature is the encoded message itself.
-
-    It has both methods by which a signature can be checked.
-    """
-
-    def recover_data_from_signature(self, signature: bytes, *_: object) -> bytes:
-        if not signature.startswith(PADDING):
-            raise InvalidSignature
-        return signature.removeprefix(PADDING)
-
-    def verify(self, signature: bytes, *_: object) -> None:
-        self.recover_data_from_signature(signature)
-
-
-def jwk(number: int) -> dict[str, str]:
-    """A published RSA key of 2048 bits, to which nobody has the private one."""
-    modulus = random.Random(number).getrandbits(2048) | 1 << 2047 | 1
-    n = b64url_encode(modulus.to_bytes(256, "big"))
-    return {"kty": "RSA", "alg": "RS256", "use": "sig", "kid": f"{number:021}", "n": n, "e": "AQAB"}
-
-
-def token(number: int = 0, *, padding: bytes = PADDING) -> str:
-    """An access token of Auth0's profile, of about 800 bytes, that only a stub of a key takes."""
-    now = int(time.time())
-    header = {"alg": "RS256", "typ": "JWT", "kid": f"{0:021}"}
-    claims = {
-        "iss": ISSUER,
-        "sub": f"auth0|{number:024}",
-        "aud": [AUDIENCE, f"{ISSUER}userinfo"],
-        "iat": now,
-        "exp": now + 86_400,
-        "scope": "openid profile read:things",
-        "azp": "q2hnj2iu5vK0zTfVZ3hXG0yZJbWd1cEx",
-        "permissions": ["read:things", "write:things"],
-    }
-    segments = [json.dumps(each, separators=(",", ":")).encode() for each in (header, claims)]
-    signing_input = ".".join(map(b64url_encode, segments))
-    signature = padding + DIGEST_INFO + sha256(signing_input.encode()).digest()
-    return f"{signing_input}.{b64url_encode(signature)}"
-
-
-@asynccontextmanager
-async def opened(
-    *, keys: int = 3, stubbed: bool = True, **options: Any
-) -> AsyncIterator[TokenVerifier]:
-    """A started verifier of so many keys, which it has refreshed for as long as this runs."""
-    document = {"keys": [jwk(number) for number in range(keys)]}
-    tenant = httpx.MockTransport(lambda _: httpx.Response(200, json=document))
-    verifier = TokenVerifier(
-        ISSUER,
-        AUDIENCE,
-        jwks_uri=f"{ISSUER}.well-known/jwks.json",
-        refresh_interval=86_400.0,
-        max_stale=86_400.0,
-        http_client=lambda: httpx.AsyncClient(transport=tenant),
-        on_event=lambda _: None,
-        **options,
-    )
-    if stubbed:  # a refresh keeps the objects of keys that it finds unchanged
-        loaded, _ = load_jwk_set(document)
-        stubs = tuple(replace(key, public_key=cast("PublicKey", StubKey())) for key in loaded)
-        verifier.keys.trust.publish(stubs, (), Instant.now(time))
-    async with verifier:
-        assert verifier.health().status == "ok", verifier.health()
-        assert await refuses(verifier, token(padding=bytes(len(PADDING))))
-        assert await refuses(verifier, token()) is not stubbed
-        yield verifier
-
-
-async def refuses(verifier: TokenVerifier, compact: str) -> bool:
-    """Whether it refuses the signature; any other error comes out."""
-    try:
-        await verifier.verify(compact)
-    except InvalidSignatureError:
-        return True
-    return False
 
 
 # --- memory, each figure in a process of its own ---
@@ -177,8 +85,8 @@ async def verified(verifier: TokenVerifier, number: int, read: bool) -> None:
 
 
 def rss() -> float:
-    """Megabytes of this process that are in memory."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    """Megabytes of this process that are in memory. Needs /proc, which Linux has."""
+    pages = int(STATM.read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / MEGABYTE
 
 
@@ -186,12 +94,13 @@ MEASURES = {"allocated": allocated, "resident": resident}
 
 
 def memory() -> dict[str, dict[str, float]]:
-    """Megabytes by row and column of the table."""
+    """Megabytes by row and column of the table; without /proc only what Python has allocated."""
     rows = {"results as they are made": "", "claims and scopes read": "--read"}
+    measures = MEASURES if STATM.exists() else ("allocated",)
     return {
         row: {
             column: megabytes
-            for measure in MEASURES
+            for measure in measures
             for column, megabytes in json.loads(
                 output("-m", "benchmarks.footprint", "--measure", measure, *read.split())
             ).items()
@@ -207,7 +116,10 @@ def import_times() -> dict[str, float]:
     """Seconds that a process takes, imports and all, and the median ratio less a bare process."""
     for code in IMPORTS.values():
         output("-c", code)  # compiles, and fills the disk's cache
-    rounds = [{name: seconds(code) for name, code in IMPORTS.items()} for _ in range(ROUNDS)]
+    rounds = [
+        {name: seconds(IMPORTS[name]) for name in turned(tuple(IMPORTS), number)}
+        for number in range(ROUNDS)
+    ]
     net = [
         (each["jwks_guard"] - each["bare"]) / (each["httpx + jwt"] - each["bare"])
         for each in rounds
@@ -258,8 +170,11 @@ def print_memory(megabytes: dict[str, dict[str, float]]) -> None:
     print(
         f"\nMB (10**6 bytes) for a cache of {CACHED:,} results; at most {MEMORY_TARGET} is wanted."
     )
-    print(f"Tokens are distinct, of {len(token())} bytes. After the first column: growth of RSS.")
     columns = next(iter(megabytes.values()))
+    growth = "After the first column: growth of RSS."
+    if len(columns) == 1:
+        growth = f"Growth of RSS is not measured: that needs {STATM}, which is not here."
+    print(f"Tokens are distinct, of {len(token())} bytes. {growth}")
     print(f"{'':<26}" + "".join(f"{column:>16}" for column in columns))
     for row, figures in megabytes.items():
         print(f"{row:<26}" + "".join(f"{figure:16.1f}" for figure in figures.values()))

@@ -18,7 +18,7 @@ from types import FrameType
 
 from benchmarks import results
 from benchmarks.http_apps import flood, throughput
-from benchmarks.http_apps.catalogue import APPS, OURS, UnavailableError
+from benchmarks.http_apps.catalogue import APPS, OURS, UNGUARDED, UnavailableError
 from benchmarks.http_apps.cores import leave_the_server_alone
 from benchmarks.http_apps.server import Served, served
 from benchmarks.machine import heading
@@ -54,7 +54,7 @@ def _started(folder: Path, running: ExitStack) -> tuple[list[Served], dict[str, 
             if app.environment == OURS:
                 sys.exit(f"{app.framework}: {app.name}: {reason}")
             missing[f"{app.framework}: {app.name}"] = str(reason)
-    compared = {each.app.framework for each in apps if not each.app.guarded}
+    compared = {each.app.framework for each in apps if each.app.name == UNGUARDED}
     return [each for each in apps if each.app.framework in compared], missing
 
 

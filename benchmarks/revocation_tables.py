@@ -74,10 +74,8 @@ def text(table: Table, rows: Sequence[Findings], ours: str) -> Iterator[str]:
     widths = [max(map(len, column)) for column in zip(headings, *cells, strict=True)]
     for line in (headings, *cells):
         yield "  ".join(map(str.ljust, line, widths)).rstrip()
-    own = next(row for row in rows if row.name == ours)
     for column in table.columns:
-        better = [row.name for row in rows if _ahead(column, row, own)]
-        if better:
+        if better := ahead(column, rows, ours):
             yield f"ahead of {ours} in '{column.heading}': {', '.join(better)}"
     for row in rows:
         yield from wrap(table.remark(row), WIDTH)
@@ -94,7 +92,13 @@ def versions(rows: Sequence[Findings]) -> str:
     return ", ".join(sorted(named))
 
 
-def _ahead(column: Column, row: Findings, own: Findings) -> bool:
+def ahead(column: Column, rows: Sequence[Findings], ours: str) -> list[str]:
+    """Who has a better figure than `ours`."""
+    own = next(row for row in rows if row.name == ours)
+    return [row.name for row in rows if _better(column, row, own)]
+
+
+def _better(column: Column, row: Findings, own: Findings) -> bool:
     """Whether this row has the better figure; not by leaving the matter to the application."""
     if column.figure is None or not row.fetches:
         return False
@@ -122,7 +126,8 @@ def _back_after(found: Findings) -> str:
     return _seconds(found.untold.back_after, "not in 2 h") if gone else "-"
 
 
-def _why_never_gone(found: Findings) -> str:
+def why_never_gone(found: Findings) -> str:
+    """Why this consumer never refuses the revoked key, where that needs a word."""
     if found.name != "fast-jwt" or found.untold.accepted_for is not None:
         return ""
     return (
@@ -151,12 +156,31 @@ def _locked_out(found: Findings) -> int:
 
 
 def _rotation(key: str) -> Column:
+    return _until_accepted(key, lambda found: found.rotations[key])
+
+
+def _until_accepted(heading: str, figure: Callable[[Findings], float | None]) -> Column:
     def shown(found: Findings) -> str:
         never = "more than 1 h" if found.fetches else UP_TO_THE_APPLICATION
-        return _seconds(found.rotations[key], never)
+        return _seconds(figure(found), never)
 
-    return Column(key, shown, lambda found: found.rotations[key])
+    return Column(heading, shown, figure)
 
+
+def _longest_rotation(found: Findings) -> float | None:
+    seconds = [each for each in found.rotations.values() if each is not None]
+    return max(seconds) if len(seconds) == len(found.rotations) else None
+
+
+ACCEPTED_FOR = Column("accepted for", _accepted, lambda found: found.untold.accepted_for)
+BACK_FOR = Column("1 older answer: back for", _back_for, lambda found: found.untold.back_for)
+ONCE_TOLD = Column("once told", _told)
+FLOOD_IN_HEALTH, FLOOD_IN_OUTAGE = _flood("healthy, at once"), _flood("outage, at once")
+FAILED = Column(
+    "failed", lambda found: str(found.outage.refused), lambda found: found.outage.refused
+)
+NEW_KEY = _rotation("usually")
+NEW_KEY_AT_WORST = _until_accepted("at worst", _longest_rotation)
 
 TABLES = (
     Table(
@@ -168,22 +192,22 @@ TABLES = (
         "distrust a key. Up to the application: as long as it keeps the key set that it "
         "fetched.",
         (
-            Column("accepted for", _accepted, lambda found: found.untold.accepted_for),
-            Column("1 older answer: back for", _back_for, lambda found: found.untold.back_for),
+            ACCEPTED_FOR,
+            BACK_FOR,
             Column("only older ones: back after", _back_after),
             Column("good refused", lambda found: str(found.untold.good_refused)),
-            Column("once told", _told),
+            ONCE_TOLD,
         ),
-        _why_never_gone,
+        why_never_gone,
     ),
     Table(
         "How many fetches do unknown kids cost?",
         f"{FLOOD} of them at once, or {TRICKLE} a second for a minute (with what is due anyway); "
         "the JWKS is healthy, or answers 503. Valid tokens are offered in between.",
         (
-            _flood("healthy, at once"),
+            FLOOD_IN_HEALTH,
             _flood("healthy, a minute"),
-            _flood("outage, at once"),
+            FLOOD_IN_OUTAGE,
             _flood("outage, a minute"),
             Column("valid refused", lambda found: str(_locked_out(found)), _locked_out),
         ),
@@ -193,11 +217,7 @@ TABLES = (
         "One request a second with a known key, for these 60 s and 60 s more; the worst of four "
         "moments at which the outage may begin after the last fetch.",
         (
-            Column(
-                "failed",
-                lambda found: str(found.outage.refused),
-                lambda found: found.outage.refused,
-            ),
+            FAILED,
             Column("of these, after the 60 s", lambda found: str(found.outage.refused_after)),
             Column(
                 "outage began after",
@@ -211,7 +231,7 @@ TABLES = (
         "The tenant publishes a new key and signs with it at once; a token by it is offered "
         "every second. Usually; when the consumer has just fetched, and then looked up an "
         f"unknown kid; after {FLOOD} unknown kids.",
-        tuple(_rotation(key) for key in ("usually", "just after a fetch", "after the flood")),
+        (NEW_KEY, _rotation("just after a fetch"), _rotation("after the flood")),
     ),
     Table(
         "Does the turned clock reach the consumer's cache?",

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+import select
 import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -110,26 +110,29 @@ class Worker:
         self._ask("distrust", kid=kid)
 
     def _ask(self, what: str, **given: Any) -> dict[str, Any]:
-        process = self._process
-        assert process.stdin is not None
-        assert process.stdout is not None
-        line = json.dumps({"do": what, **given}).encode() + b"\n"
-        timer = threading.Timer(_PATIENCE, process.kill)
-        timer.start()
-        try:
-            process.stdin.write(line)
-            process.stdin.flush()
-            answer = process.stdout.readline()
-        except BrokenPipeError:
-            answer = b""
-        finally:
-            timer.cancel()
+        answer = self._answer(json.dumps({"do": what, **given}).encode() + b"\n")
         if not answer:
             raise PeerError(f"{self.name} ended during {what!r}:\n{self._last_words()}")
         document: dict[str, Any] = json.loads(answer)
         if "error" in document:
             raise PeerError(f"{self.name}: {document['error']}")
         return document
+
+    def _answer(self, command: bytes) -> bytes:
+        """The line that answers this one; none from a worker that ended or is taken for dead."""
+        process = self._process
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            process.stdin.write(command)
+            process.stdin.flush()
+        except BrokenPipeError:
+            return b""
+        # One line for each command: none is left in the reader's buffer, where select won't look.
+        ready, _, _ = select.select([process.stdout], [], [], _PATIENCE)
+        if not ready:
+            process.kill()
+        return process.stdout.readline()
 
     def _last_words(self) -> str:
         self._process.wait()

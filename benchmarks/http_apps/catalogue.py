@@ -16,6 +16,8 @@ MANIFEST = HERE / "package.json"
 NODE = "node"
 OURS = "starlette"  # with this working tree, both Python frameworks and PyJWT: what all is held to
 
+UNGUARDED, BARE = "unguarded", "a bare signature check"
+
 # An access log would cost one server more than another.
 _UVICORN = "--workers 1 --loop uvloop --http httptools --no-access-log --log-level warning"
 
@@ -38,7 +40,7 @@ class App:
     @property
     def guarded(self) -> bool:
         """Whether it asks for a token."""
-        return self.name != "unguarded"
+        return self.name not in (UNGUARDED, BARE)
 
     @property
     def version(self) -> str:
@@ -85,7 +87,7 @@ def _node_pins() -> dict[str, str]:
 
 
 APPS = (
-    App("unguarded", "Starlette", "starlette_plain", OURS, "starlette"),
+    App(UNGUARDED, "Starlette", "starlette_plain", OURS, "starlette"),
     App("jwks_guard", "Starlette", "starlette_jwks_guard", OURS, "jwks-guard"),
     App(
         "jwks_guard, cache off",
@@ -95,6 +97,7 @@ APPS = (
         "jwks-guard",
         {"TOKEN_CACHE_SIZE": "0"},
     ),
+    App(BARE, "Starlette", "starlette_bare", OURS, "cryptography"),
     App(
         "FastMCP's bearer middleware",
         "Starlette",
@@ -103,7 +106,7 @@ APPS = (
         "fastmcp",
         {"FASTMCP_LOG_LEVEL": "ERROR"},  # else it prints a line for every refusal
     ),
-    App("unguarded", "FastAPI", "fastapi_plain", OURS, "fastapi"),
+    App(UNGUARDED, "FastAPI", "fastapi_plain", OURS, "fastapi"),
     App("jwks_guard", "FastAPI", "fastapi_jwks_guard", OURS, "jwks-guard"),
     App(
         "auth0-fastapi-api",
@@ -122,7 +125,7 @@ APPS = (
         "pyjwt",
         {"THREADS": "1"},
     ),
-    App("unguarded", "Express", "express_plain.cjs", NODE, "express"),
+    App(UNGUARDED, "Express", "express_plain.cjs", NODE, "express"),
     App(
         "express-oauth2-jwt-bearer",
         "Express",
@@ -131,6 +134,6 @@ APPS = (
         "express-oauth2-jwt-bearer",
     ),
     App("express-jwt with jwks-rsa", "Express", "express_jwt.cjs", NODE, "express-jwt"),
-    App("unguarded", "Fastify", "fastify_plain.cjs", NODE, "fastify"),
+    App(UNGUARDED, "Fastify", "fastify_plain.cjs", NODE, "fastify"),
     App("fastify-jwt-jwks", "Fastify", "fastify_jwks.cjs", NODE, "fastify-jwt-jwks"),
 )

@@ -87,6 +87,7 @@ def running(app: App, tenant: LocalTenant, port: int, log: Path) -> Iterator[int
     except subprocess.CalledProcessError as error:
         raise UnavailableError(f"its environment can't be made: {error}") from error
     named = {"ISSUER": tenant.issuer, "AUDIENCE": tenant.audience, "JWKS_URI": tenant.jwks_uri}
+    named["TOKEN"] = tenant.token()
     with log.open("wb") as output:
         process = subprocess.Popen(
             on_core(SERVER, command),

@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from benchmarks.http_apps.catalogue import UNGUARDED
 from benchmarks.http_apps.server import TOKENS, Served
 from benchmarks.http_apps.wrk import Figures, Load
 
@@ -61,10 +62,10 @@ def _loaded(served: Served, tokens: Path) -> Measured:
 
 
 def _cases(apps: list[Served]) -> list[Case]:
-    unguarded = {each.app.framework: each for each in apps if not each.app.guarded}
+    unguarded = {each.app.framework: each for each in apps if each.app.name == UNGUARDED}
     cases = []
     for each in apps:
-        if each.app.guarded:
+        if each.app.name != UNGUARDED:
             bare = unguarded[each.app.framework]
             cases.append(Case(each.app.name, each, bare, each.tokens))
             if each.app.name == "jwks_guard":
