@@ -178,13 +178,13 @@ class Freshness:
     ) -> None:
         """Note a fetch that confirmed nothing, with the server's Retry-After if it sent one.
 
-        That is honoured, but never for longer than an interval or half of what is left of trust. A
-        failed `lookup` of an unknown kid never puts the refresh of the known keys off.
+        That is honoured, but never for longer than an interval or half of what is left of trust,
+        and the end of trust is never slept through. A failed `lookup` of an unknown kid never puts
+        the refresh of the known keys off.
         """
+        left = trusted_until.remaining(now)
         asked = min(
-            retry_after or 0.0,
-            MAX_RETRY_AFTER_SECONDS,
-            max(self.refresh_interval, trusted_until.remaining(now) / 2),
+            retry_after or 0.0, MAX_RETRY_AFTER_SECONDS, max(self.refresh_interval, left / 2)
         )
         self._blocked_until = now.shifted(asked)
         if lookup:
@@ -192,4 +192,5 @@ class Freshness:
         doubled = FIRST_RETRY_SECONDS * 2.0 ** min(self.failures, 16)
         self.failures += 1
         pause = min(self.refresh_interval, doubled) * (1.0 - 0.5 * self.random())
-        self._due = now.shifted(max(pause, asked))
+        wait = max(pause, asked)
+        self._due = now.shifted(min(wait, left) if left else wait)

@@ -192,6 +192,17 @@ def test_retry_after_lengthens_the_pause_within_reason(
     assert state.next_due(START) == seconds
 
 
+@pytest.mark.parametrize("retry_after", [None, 120.0])
+def test_the_end_of_trust_is_not_slept_through(retry_after: float | None) -> None:
+    state = freshness()
+    state.failures = 10
+    state.failed(START, retry_after, trusted_until=START.shifted(7.0))
+    assert state.next_due(START) == 7.0
+    over = START.shifted(7.0)
+    state.failed(over, trusted_until=over)
+    assert state.next_due(over) == 60.0
+
+
 def test_lookups_wait_for_retry_after_and_spend_nothing_meanwhile() -> None:
     state = freshness()
     state.failed(START, 120.0)
