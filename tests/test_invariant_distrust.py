@@ -177,6 +177,52 @@ async def test_verifier_made_later_takes_over_what_the_process_distrusts(
         assert (await verifier.verify(token)).kid == kid
 
 
+async def test_closing_and_starting_again_forgets_nothing(
+    tenant: LocalTenant, clock: HandClock
+) -> None:
+    verifier = verifier_of(tenant, clock)
+    await verifier.start()
+    kid, token = await used_key(tenant, verifier)
+    await verifier.distrust(kid, reason="leaked")
+    await verifier.aclose()
+    await verifier.start()
+    with pytest.raises(RevokedKeyError):
+        await verifier.verify(token)
+    await verifier.aclose()
+
+
+async def test_decision_of_a_closed_verifier_holds_once_it_is_started(
+    tenant: LocalTenant, clock: HandClock
+) -> None:
+    verifier = verifier_of(tenant, clock)
+    await verifier.start()
+    kid, token = await used_key(tenant, verifier)
+    await verifier.aclose()
+    await verifier.distrust(kid, reason="leaked")
+    tenant.publish({**tenant.key(kid).jwk, "kid": "disguise"})
+    twin = tenant.token(key=kid, kid="disguise")
+    await verifier.start()
+    for each in (token, twin):
+        with pytest.raises(RevokedKeyError):
+            await verifier.verify(each)
+    await verifier.aclose()
+
+
+async def test_outage_past_the_trust_bound_and_a_rollback_bring_nothing_back(
+    tenant: LocalTenant, clock: HandClock
+) -> None:
+    async with verifier_of(tenant, clock) as verifier:
+        kid, token = await used_key(tenant, verifier)
+        await verifier.distrust(kid, reason="leaked")
+        clock.advance(7200)
+        assert verifier.health().status == "unavailable"
+        await verifier.keys.refresh()  # of a set that lists the key to this day
+        assert kid in {each["kid"] for each in tenant.jwks()["keys"]}
+        assert (await verifier.verify(tenant.token())).kid == tenant.key().kid
+        with pytest.raises(RevokedKeyError):
+            await verifier.verify(token)
+
+
 async def test_only_reinstate_lifts_it(tenant: LocalTenant, clock: HandClock) -> None:
     async with verifier_of(tenant, clock) as verifier:
         kid, token = await used_key(tenant, verifier)
