@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmarks import revocation_tables as revocation
+from benchmarks.http_apps.catalogue import BARE, UNGUARDED
 from benchmarks.report_figures import HTTP, Flooded, Speed, Throughput
 from benchmarks.revocation_tables import Findings
 from benchmarks.speed_peers import Figures
@@ -194,7 +195,7 @@ def http_table(http: HTTP) -> Iterator[str]:
     guards = [
         _Guard(each, floods.get((each.framework, each.name)))
         for each in http.throughput
-        if each.name != "unguarded"
+        if each.name != UNGUARDED
     ]
     table = markdown_table(
         (
@@ -216,6 +217,7 @@ def http_table(http: HTTP) -> Iterator[str]:
                 each.load.name
                 for each in guards
                 if not each.ours
+                and each.load.name != BARE
                 and better(each, ours.get(each.load.framework, ours[OUR_FRAMEWORK]))
             ]
             for what, better in _BETTER.items()
