@@ -8,12 +8,16 @@ import platform
 from importlib.metadata import version
 from pathlib import Path
 
+# Read before anything is measured: later it is the benchmark's own.
+_LOAD_BEFORE = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+
 
 def machine() -> dict[str, str]:
-    """Date, processor and versions, for the head of every table."""
+    """Date, processor, load by others and versions, for the head of every table."""
     return {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "processor": f"{_processor()}, {os.cpu_count()} cores",
+        "load": "unknown" if _LOAD_BEFORE is None else f"{_LOAD_BEFORE:.1f} in the minute before",
         "system": f"{platform.system()} {platform.machine()}",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         **{name: version(name) for name in ("jwks-guard", "cryptography", "pyjwt", "msgspec")},

@@ -1,13 +1,12 @@
 """Guarded apps against unguarded ones over HTTP, also in a flood of forged tokens.
 
-`make bench-http` needs wrk, and node and npm for the Node peers. It takes about five minutes. Every
-app is seen to answer 200 to a good token and 401 to a bad one before it is measured; one that
-can't be had or does not, is named with the reason.
+`make bench-http` needs wrk, and node and npm for the Node peers. It takes about seven minutes.
+Every app is seen to answer 200 to a good token and 401 to a bad one before it is measured; one
+that can't be had or does not, is named with the reason.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import sys
@@ -28,19 +27,17 @@ def main() -> None:
     if shutil.which("wrk") is None:
         sys.exit("This benchmark needs wrk:\n    apt-get install -y wrk")
     signal.signal(signal.SIGTERM, _stop)
-    busy = os.getloadavg()[0]  # by others: figures of a busy machine are worth less
     leave_the_server_alone()
     with TemporaryDirectory() as folder, ExitStack() as running:
         apps, missing = _started(Path(folder), running)
-        print(f"{heading()}, load average before {busy:.1f}", end="\n\n", flush=True)
+        print(heading(), end="\n\n", flush=True)
         for app, reason in missing.items():
             print(f"not measured: {app}: {reason}")
         rates = throughput.measured(apps)
         print(throughput.table(rates), end="\n\n", flush=True)
         floods = flood.measured(_flooded(apps))
         print(flood.table(floods), flush=True)
-    figures = {"throughput": rates, "flood": floods}
-    results.save("http", {**figures, "not_measured": missing, "load_average_before": busy})
+    results.save("http", {"throughput": rates, "flood": floods, "not_measured": missing})
 
 
 def _started(folder: Path, running: ExitStack) -> tuple[list[Served], dict[str, str]]:
@@ -52,8 +49,8 @@ def _started(folder: Path, running: ExitStack) -> tuple[list[Served], dict[str, 
             apps.append(running.enter_context(served(app, folder)))
         except UnavailableError as reason:
             if app.environment == OURS:
-                sys.exit(f"{app.framework}: {app.name}: {reason}")
-            missing[f"{app.framework}: {app.name}"] = str(reason)
+                sys.exit(f"{app.title}: {reason}")
+            missing[app.title] = str(reason)
     compared = {each.app.framework for each in apps if each.app.name == UNGUARDED}
     return [each for each in apps if each.app.framework in compared], missing
 

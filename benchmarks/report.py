@@ -72,13 +72,9 @@ def _circumstances(results: Results) -> str:
     """Date, machine and versions; where the benchmarks' differ, those of each."""
     names = results.machines["speed"]
     facts = ", ".join(_fact(results, name) for name in names)
-    load = (
-        f"{results.speed.load_average:.1f} (speed), {results.http.load_average_before:.1f} (http)"
-    )
     return (
-        f"{facts}; load average before: {load}. RS256 with 2048 bits, an access token of "
-        f"{results.speed.token_bytes} bytes. `make bench-report` measures and writes all of this "
-        "again."
+        f"{facts}. RS256 with 2048 bits, an access token of {results.speed.token_bytes} bytes. "
+        "`make bench-report` measures and writes all of this again."
     )
 
 

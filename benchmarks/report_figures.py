@@ -35,7 +35,6 @@ class Speed:
     """Of `benchmarks.speed`."""
 
     token_bytes: int
-    load_average: float
     ours: list[Row]
     other_algorithms: list[Row]
     threads: Waiting
@@ -77,7 +76,6 @@ class HTTP:
     throughput: list[Throughput]
     flood: list[Flooded]
     not_measured: dict[str, str]
-    load_average_before: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from benchmarks.revocation_scenarios import (
     worst_outage,
 )
 from benchmarks.revocation_stage import Stage, staged
-from benchmarks.revocation_tables import TABLES, Findings, text, versions
+from benchmarks.revocation_tables import LIFETIMES, TABLES, Findings, text, versions
 from benchmarks.workers import OURS, PEERS, PeerError, PeerUnavailableError, Worker
 
 
@@ -81,6 +81,8 @@ def keep_their_word(ours: Findings) -> None:
 
 
 def main() -> None:
+    unread = {OURS, *PEERS} - LIFETIMES.keys()
+    assert not unread, f"read these sources first, and note it in LIFETIMES: {sorted(unread)}"
     print(heading())
     examinations = {name: examined(name) for name in (OURS, *PEERS)}
     rows = [found for found in examinations.values() if isinstance(found, Findings)]

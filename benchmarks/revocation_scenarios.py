@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from benchmarks.revocation_stage import Stage, growing, unknown_kids
+from benchmarks.revocation_stage import Stage, growing
+from benchmarks.tenants import under_unknown_kids
 
 DAY = 86_400.0
 HOUR = 3_600.0
@@ -113,13 +114,13 @@ def _after_older_answers_only(watch: _Watch) -> float | None:
 def flood(stage: Stage, *, outage: bool) -> Flood:
     """FLOOD unknown kids one after the other at one moment."""
     good = _opened(stage, QUIET)
-    return _flooded(stage, good, [unknown_kids(good, FLOOD)], outage=outage)
+    return _flooded(stage, good, [under_unknown_kids(good, FLOOD)], outage=outage)
 
 
 def trickle(stage: Stage, *, outage: bool) -> Flood:
     """TRICKLE unknown kids a second for a minute."""
     good = _opened(stage, QUIET)
-    strangers = unknown_kids(good, TRICKLE * MINUTE)
+    strangers = under_unknown_kids(good, TRICKLE * MINUTE)
     seconds = [strangers[second::MINUTE] for second in range(MINUTE)]
     return _flooded(stage, good, seconds, outage=outage)
 
@@ -188,7 +189,7 @@ def rotation(stage: Stage, *, quiet: float = 0.0, lookups: int = 0) -> float | N
     good = _opened(stage, quiet)
     if quiet:
         _just_after_a_poll(stage, good)
-    stage.offer(*unknown_kids(good, lookups))
+    stage.offer(*under_unknown_kids(good, lookups))
     new = stage.token(stage.tenant.rotate())
     published = stage.elapsed
     for _ in _moments(stage, HOUR):

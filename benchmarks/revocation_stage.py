@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import time
-from base64 import urlsafe_b64encode
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -119,14 +117,3 @@ def growing(end: float, *, finest: float = 1.0) -> Iterator[float]:
         step = max(finest, 1.0 if now < 900.0 else 10.0 if now < 7200.0 else 50.0)
         now += step
         yield step
-
-
-def unknown_kids(token: str, count: int) -> list[str]:
-    """`token` under kids that nobody published, without a signature made for each."""
-    _, payload, signature = token.split(".")
-
-    def header(number: int) -> str:
-        members = {"alg": "RS256", "typ": "JWT", "kid": f"never-published-{number}"}
-        return urlsafe_b64encode(json.dumps(members).encode()).decode().rstrip("=")
-
-    return [f"{header(number)}.{payload}.{signature}" for number in range(count)]

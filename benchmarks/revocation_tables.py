@@ -8,6 +8,9 @@ from textwrap import wrap
 
 from benchmarks.revocation_scenarios import FLOOD, TRICKLE, Flood, Outage, Revocation
 
+UP_TO_THE_APPLICATION = "up to the application"
+"""Where a library leaves fetching to it: for as long as it keeps the key set that it fetched."""
+
 # Read from the sources of the pinned versions, to hold against what the turned clock shows.
 LIFETIMES = {
     "jwks-guard": "48 to 60 s, in the background (refresh_interval)",
@@ -15,14 +18,14 @@ LIFETIMES = {
     "auth0-api-python": "the answer's max-age, here 15 s; 600 s at most (cache_ttl_seconds)",
     "fastmcp": "3600 s (_cache_ttl)",
     "pyjwt": "300 s (lifespan)",
+    "joserfc": UP_TO_THE_APPLICATION,
+    "python-jose": UP_TO_THE_APPLICATION,
     "jose": "600 s (cacheMaxAge)",
     "fast-jwt": "60 s for each kid (ttl of get-jwks)",
     "fast-jwt-cached": "600 s for each token (cacheTTL)",
     "jwks-rsa": "600 s for each kid (cacheMaxAge)",
 }
 WIDTH = 96  # characters of a line of prose
-UP_TO_THE_APPLICATION = "up to the application"
-"""Where a library leaves fetching to it: for as long as it keeps the key set that it fetched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,7 @@ class Findings:
     @property
     def fetches(self) -> bool:
         """Whether the library fetches key sets; if not, how long one is used is not its choice."""
-        return self.name in LIFETIMES
+        return LIFETIMES[self.name] != UP_TO_THE_APPLICATION
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,10 +243,7 @@ TABLES = (
         "a source.",
         (
             Column("fetches again after", lambda found: _seconds(found.refetches, "not in 2 h")),
-            Column(
-                "by its source",
-                lambda found: LIFETIMES.get(found.name, UP_TO_THE_APPLICATION),
-            ),
+            Column("by its source", lambda found: LIFETIMES[found.name]),
         ),
     ),
 )

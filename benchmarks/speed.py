@@ -6,7 +6,6 @@ fails because a figure is bad: it is there to be read.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -24,9 +23,8 @@ def main() -> None:
     began = time.perf_counter()
     with loopback_tenant() as (tenant, _):
         size = len(access_token(tenant))
-    load = os.getloadavg()[0]
     print(heading())
-    print(f"RS256, 2048 bits, an access token of {size} bytes; load average before {load:.1f}\n")
+    print(f"RS256, 2048 bits, an access token of {size} bytes\n")
     ours = speed_ours.rs256()
     print_rows(ours)
     others = speed_ours.other_algorithms()
@@ -39,7 +37,6 @@ def main() -> None:
         "speed",
         {
             "token_bytes": size,
-            "load_average": load,
             "ours": [asdict(row) for row in ours],
             "other_algorithms": [asdict(row) for row in others],
             "threads": asdict(waiting),

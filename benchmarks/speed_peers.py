@@ -6,12 +6,12 @@ server with many requests at once gets more out of `jose`, which checks signatur
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from benchmarks.rounds import Rounds, turned
-from benchmarks.tenants import access_token, access_tokens, loopback_tenant
+from benchmarks.tenants import access_token, access_tokens, bad_tokens, loopback_tenant
 from benchmarks.workers import NODE_PEERS, OURS, PEERS, PeerError, PeerUnavailableError, Worker
 from jwks_guard.testing import LocalTenant
 
@@ -42,19 +42,29 @@ class Figures:
 def against_peers() -> tuple[list[Figures], dict[str, str]]:
     """Our figures and each peer's; and why those that are missing are."""
     unavailable: dict[str, str] = {}
+    workers: list[Worker] = []
     with loopback_tenant() as (tenant, jwks_uri), ExitStack() as running:
+        for name in (OURS, *PEERS):
+            with _or_without(name, unavailable):
+                worker = running.enter_context(Worker(name))
+                workers.append(_proven(worker, tenant, jwks_uri))
+        rounds = _measured(workers, tenant, unavailable)
+        return [_figures(worker, rounds) for worker in _left(workers, unavailable)], unavailable
 
-        def started(name: str) -> Worker:
-            return _proven(running.enter_context(Worker(name)), tenant, jwks_uri)
 
-        workers = [started(OURS)]
-        for name in PEERS:
-            try:
-                workers.append(started(name))
-            except (PeerUnavailableError, PeerError) as error:
-                unavailable[name] = str(error).splitlines()[-1]
-        rounds = _measured(workers, tenant)
-        return [_figures(worker, rounds) for worker in workers], unavailable
+@contextmanager
+def _or_without(name: str, unavailable: dict[str, str]) -> Iterator[None]:
+    """Note why a peer can't be measured, and go on; without us there is nothing to compare."""
+    try:
+        yield
+    except (PeerUnavailableError, PeerError) as error:
+        if name == OURS:
+            raise
+        unavailable[name] = str(error).splitlines()[-1]
+
+
+def _left(workers: Sequence[Worker], unavailable: Mapping[str, str]) -> list[Worker]:
+    return [worker for worker in workers if worker.name not in unavailable]
 
 
 def _proven(worker: Worker, tenant: LocalTenant, jwks_uri: str) -> Worker:
@@ -66,38 +76,41 @@ def _proven(worker: Worker, tenant: LocalTenant, jwks_uri: str) -> Worker:
     (refusal,) = worker.verify([access_token(tenant)])
     if refusal is not None:
         raise PeerUnavailableError(f"it refused a good token: {refusal}")
-    bad = {
-        "with a bad signature": tenant.forged_token(),
-        "that has expired": tenant.token(lifetime=-3600),
-        "for another audience": tenant.token(audience="https://other.test/"),
-        "of another issuer": tenant.token(claims={"iss": "https://other.test/"}),
-    }
-    for (what, _), result in zip(bad.items(), worker.verify(list(bad.values())), strict=True):
+    bad = bad_tokens(tenant)
+    for (what, _), result in zip(bad.items(), worker.verify([*bad.values()]), strict=True):
         if result is None:
             raise PeerUnavailableError(f"it accepted a token {what}")
     return worker
 
 
-def _measured(workers: list[Worker], tenant: LocalTenant) -> Rounds:
+def _measured(
+    workers: Sequence[Worker], tenant: LocalTenant, unavailable: dict[str, str]
+) -> Rounds:
     """Rounds in which each worker has a turn, of which the best of SLICES slices counts.
 
     The first slice finds the processor's caches full of other things, and where other programs
     run, a slice that lasts longer is disturbed more often: that would count against the slow.
     """
     for worker in workers:
-        worker.time(access_tokens(tenant, CALLS) * WARM_UP)
+        with _or_without(worker.name, unavailable):
+            worker.time(access_tokens(tenant, CALLS) * WARM_UP)
     rounds = Rounds()
     for number in range(ROUNDS):
         slices = [access_tokens(tenant, CALLS) for _ in range(SLICES)]
-        for worker in turned(workers, number):
-            seconds = {
-                "new": [worker.time(tokens) for tokens in slices],
-                "again": [worker.time(tokens) for tokens in slices],
-                "bare": [worker.bare(tokens[0], CALLS) for tokens in slices],
-            }
-            for case, figures in seconds.items():
-                rounds.add(f"{worker.name}, {case}", min(figures) / CALLS)
+        for worker in turned(_left(workers, unavailable), number):
+            with _or_without(worker.name, unavailable):
+                _take_turn(worker, slices, rounds)
     return rounds
+
+
+def _take_turn(worker: Worker, slices: Sequence[list[str]], rounds: Rounds) -> None:
+    seconds = {
+        "new": [worker.time(tokens) for tokens in slices],
+        "again": [worker.time(tokens) for tokens in slices],
+        "bare": [worker.bare(tokens[0], CALLS) for tokens in slices],
+    }
+    for case, figures in seconds.items():
+        rounds.add(f"{worker.name}, {case}", min(figures) / CALLS)
 
 
 def _figures(worker: Worker, rounds: Rounds) -> Figures:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import secrets
 import socket
 import time
@@ -20,7 +22,7 @@ def loopback_tenant(
     *, algorithm: str = "RS256", clock: Clock = time
 ) -> Iterator[tuple[LocalTenant, str]]:
     """A running tenant whose issuer is ISSUER, and the address of its JWKS."""
-    port = _free_port()
+    port = free_port()
     with LocalTenant(port=port, issuer=ISSUER, algorithm=algorithm, clock=clock) as tenant:
         yield tenant, f"http://127.0.0.1:{port}{JWKS_PATH}"
 
@@ -44,8 +46,31 @@ def access_token(tenant: LocalTenant) -> str:
     )
 
 
-def _free_port() -> int:
+def bad_tokens(tenant: LocalTenant) -> dict[str, str]:
+    """Tokens that every consumer has to refuse, by what is wrong with them."""
+    return {
+        "with a bad signature": tenant.forged_token(),
+        "of an unknown key": tenant.forged_token(kid="never-published"),
+        "that has expired": tenant.token(lifetime=-3600),
+        "for another audience": tenant.token(audience="https://other.test/"),
+        "of another issuer": tenant.token(claims={"iss": "https://other.test/"}),
+    }
+
+
+def under_unknown_kids(token: str, count: int) -> list[str]:
+    """`token` (RS256) under kids that were never seen before, without a signature made for each."""
+    _, payload, signature = token.split(".")
+    return [f"{_header(secrets.token_urlsafe(16))}.{payload}.{signature}" for _ in range(count)]
+
+
+def free_port() -> int:
+    """A port of the loopback interface that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
     return port
+
+
+def _header(kid: str) -> str:
+    document = json.dumps({"alg": "RS256", "typ": "JWT", "kid": kid}, separators=(",", ":"))
+    return base64.urlsafe_b64encode(document.encode()).rstrip(b"=").decode()

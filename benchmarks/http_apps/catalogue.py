@@ -38,6 +38,11 @@ class App:
     https_issuer: bool = False
 
     @property
+    def title(self) -> str:
+        """What people read."""
+        return f"{self.framework}: {self.name}"
+
+    @property
     def guarded(self) -> bool:
         """Whether it asks for a token."""
         return self.name not in (UNGUARDED, BARE)

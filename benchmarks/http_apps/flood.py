@@ -43,6 +43,7 @@ class Case:
         forged = served.forge(MOST_FORGED)
         served.ready()
         calm = Load(served.url, served.tokens, LEGITIMATE, CALM, PAUSE).run()
+        calm.answered(served.app.title)
         served.tenant.requests.clear()
         legitimate = Load(served.url, served.tokens, LEGITIMATE, FLOODED, PAUSE).start()
         try:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import math
 import os
-import secrets
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +16,7 @@ import httpx
 
 from benchmarks.http_apps.catalogue import ROOT, App, UnavailableError
 from benchmarks.http_apps.cores import SERVER, on_core
+from benchmarks.tenants import bad_tokens, free_port, under_unknown_kids
 from jwks_guard.testing import LocalTenant
 
 TOKENS = 1000
@@ -50,10 +48,7 @@ class Served:
 
     def forge(self, count: int) -> Path:
         """A file of tokens by unknown keys, each with a kid that was never seen before."""
-        _, payload, signature = self.tenant.forged_token().split(".")
-        forged = (
-            f"{_header(secrets.token_urlsafe(16))}.{payload}.{signature}" for _ in range(count)
-        )
+        forged = under_unknown_kids(self.tenant.forged_token(), count)
         return _written(self.tokens.with_suffix(".forged"), forged)
 
 
@@ -105,29 +100,13 @@ def running(app: App, tenant: LocalTenant, port: int, log: Path) -> Iterator[int
 
 def must_guard(url: str, tenant: LocalTenant) -> None:
     """Raise `UnavailableError` unless a good token is accepted and all else is refused."""
-    good = tenant.token()
-    bad = {
-        "forged": tenant.forged_token(),
-        "of an unknown key": tenant.forged_token(kid="never-published"),
-        "expired": tenant.token(lifetime=-60),
-        "for another audience": tenant.token(audience="https://other.test"),
-        "of another issuer": tenant.token(claims={"iss": "https://other.test/"}),
-    }
-    for name, token in bad.items():
+    for what, token in bad_tokens(tenant).items():
         if (status := _status(url, token)) != 401:
-            raise UnavailableError(f"a token {name} got {status}")
-    if (status := _status(url, good)) != 200:
+            raise UnavailableError(f"a token {what} got {status}")
+    if (status := _status(url, tenant.token())) != 200:
         raise UnavailableError(f"a good token got {status}")
     if _status(url, None) not in (400, 401, 403):
         raise UnavailableError("a request without a token passed")
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-    return port
 
 
 def _status(url: str, token: str | None) -> int:
@@ -156,11 +135,6 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _header(kid: str) -> str:
-    document = json.dumps({"alg": "RS256", "typ": "JWT", "kid": kid}, separators=(",", ":"))
-    return base64.urlsafe_b64encode(document.encode()).rstrip(b"=").decode()
-
-
-def _written(path: Path, tokens: Iterator[str] | list[str]) -> Path:
+def _written(path: Path, tokens: Sequence[str]) -> Path:
     path.write_text("\n".join(tokens) + "\n")
     return path

@@ -49,6 +49,19 @@ class Figures:
     longest: float
     failed: int
 
+    def answered(self, app: str) -> Figures:
+        """These, if there is a good answer in them. Raises `UnansweredError`, which names `app`."""
+        if not self.rate:
+            raise UnansweredError(
+                f"{app} gave no good answer under load: {self.answers} answers, {self.failed} "
+                "requests that failed"
+            )
+        return self
+
+
+class UnansweredError(Exception):
+    """A load without one good answer, of which there are no figures."""
+
 
 def figures_of(load: subprocess.Popen[str]) -> Figures:
     """What a load measured, once it has ended; raises CalledProcessError if wrk failed."""
