@@ -51,7 +51,7 @@ def _start() -> tuple[BlockingPortal, threading.Thread]:
     Not by anyio's start_blocking_portal: that cleans up when it is let go of, and in a forked child
     waits for ever for the thread, which was not forked.
     """
-    # Here, as async APIs never come this way and need not pay for the import.
+    # Here, as an API on an event loop never comes this way and need not pay for the import.
     import anyio
     from anyio.from_thread import BlockingPortal
 

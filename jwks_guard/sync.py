@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Coroutine, Mapping
 from typing import Any, Self, Unpack
 
 from jwks_guard.errors import ConfigurationError, JWKSGuardError
+from jwks_guard.jose.compact import to_bytes
 from jwks_guard.keys.distrust import Tombstone
 from jwks_guard.keys.fetch import DEADLINE_SECONDS
 from jwks_guard.keys.health import HealthReport
@@ -61,12 +62,13 @@ class SyncTokenVerifier:
         """The verified token, or an error, as TokenVerifier.verify gives it."""
         keys, verification = self.keys, self._verifier.verification
         try:
+            token = to_bytes(compact, verification.max_token_bytes)
             loop = keys.loop
             if loop is None or loop.is_closed():
                 process_portal.get().call(keys.adopt)
             if keys.lazy and keys.waits_for_request():
                 self._where_keys_are_fetched(keys.refresh_for_request)
-            token, name, result = verification.look_up(compact)
+            name, result = verification.look_up(token)
             if result is not None:
                 return result
             try:

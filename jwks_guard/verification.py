@@ -6,7 +6,7 @@ from typing import NoReturn
 
 from jwks_guard.errors import JWKSGuardError, RemovedKeyError, TokenExpiredError
 from jwks_guard.jose.claims import ClaimsPolicy
-from jwks_guard.jose.compact import decode_object, decode_segment, split, to_bytes
+from jwks_guard.jose.compact import b64url_decode, json_object, malformed, split
 from jwks_guard.jose.header import Header, parse_header
 from jwks_guard.jose.jwk import VerificationKey
 from jwks_guard.jose.jws import SignatureCheck, signature_check
@@ -58,11 +58,10 @@ class Verification:
             {},
         )
 
-    def look_up(self, compact: str | bytes) -> tuple[bytes, bytes | None, VerifiedToken | None]:
-        """The token's bytes, what its result is cached by, and the result if that still stands."""
-        token = to_bytes(compact, self.max_token_bytes)
+    def look_up(self, token: bytes) -> tuple[bytes | None, VerifiedToken | None]:
+        """What the token's result is cached by, and the result if that still stands."""
         if not self._caches:
-            return token, None, None
+            return None, None
         name = digest(token)
         result = self._cache.get(name)
         if result is not None:
@@ -74,8 +73,8 @@ class Verification:
                 and wall < until.wall
                 and self._clock.monotonic() < until.monotonic
             ):
-                return token, name, result
-        return token, name, None
+                return name, result
+        return name, None
 
     def fresh(self, token: bytes, name: bytes | None) -> VerifiedToken:
         """Verify a token by the current view; raises KeyNotHeldError when that has no answer."""
@@ -87,12 +86,16 @@ class Verification:
         known = memo.get(header_segment) if memo_view is view and trusted else None
         header, key, check = resolved = known or self._resolve(header_segment, view, trusted)
         try:
-            check(signing_input, decode_segment(signature, "signature"))
-            claims = decode_object(payload, "payload")
+            check(signing_input, b64url_decode(signature))
+            claims = json_object(b64url_decode(payload))
             valid_until = self._policy.check(claims, self._clock.time())
         except JWKSGuardError as error:
             error.kid = header.kid
             raise
+        except ValueError:
+            refusal = malformed(payload, signature)
+            refusal.kid = header.kid
+            raise refusal from None
         # Trust may have changed since the view was taken: the result stands only if its key does.
         if self._trust.view is not view and key not in self._trust.view.live:
             return self.fresh(token, name)

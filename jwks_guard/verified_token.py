@@ -5,26 +5,32 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from msgspec import Struct
-
 from jwks_guard.jose.claims import freeze, permissions_of, scopes_of
 from jwks_guard.jose.jwk import VerificationKey
 
 
-class VerifiedToken(Struct, gc=False, eq=False):
+class VerifiedToken:
     """The claims set and header of a token that was accepted; immutable and picklable.
 
     Many requests share one result, so nothing in it can be changed: mappings are read-only, arrays
     are tuples. `to_dict` gives a copy to work on. What is seldom read is made when it is read.
     """
 
-    # gc=False: parsed JSON and keys refer to no result, so the collector need not visit any.
-    _header: dict[str, Any]
-    _claims: dict[str, Any]
-    _key: VerificationKey | None
-    _valid_until: float
-    _frozen: Mapping[str, Any] | None = None
-    _scopes: frozenset[str] | None = None
+    __slots__ = ("_claims", "_frozen", "_header", "_key", "_scopes", "_valid_until")
+
+    def __init__(
+        self,
+        header: dict[str, Any],
+        claims: dict[str, Any],
+        key: VerificationKey | None,
+        valid_until: float,
+    ) -> None:
+        self._header = header
+        self._claims = claims
+        self._key = key
+        self._valid_until = valid_until
+        self._frozen: Mapping[str, Any] | None = None
+        self._scopes: frozenset[str] | None = None
 
     @property
     def claims(self) -> Mapping[str, Any]:

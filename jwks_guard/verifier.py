@@ -10,6 +10,7 @@ from typing import Self, Unpack
 
 from jwks_guard.errors import ConfigurationError, JWKSGuardError
 from jwks_guard.jose.claims import ClaimsPolicy
+from jwks_guard.jose.compact import to_bytes
 from jwks_guard.jose.header import normalize_typ
 from jwks_guard.jose.jws import SUPPORTED_ALGORITHMS
 from jwks_guard.keys.arguments import require_count, require_seconds, require_strings
@@ -171,14 +172,17 @@ class TokenVerifier:
         """
         keys, verification = self.keys, self.verification
         try:
-            if keys.loop is None or keys.loop.is_closed():
+            token = to_bytes(compact, verification.max_token_bytes)
+            loop = keys.loop
+            if loop is None or loop.is_closed():
                 await keys.adopt()
-            if keys.lazy and keys.loop is get_running_loop():
+                loop = keys.loop
+            if keys.lazy and loop is get_running_loop():
                 await keys.refresh_for_request()
-            token, name, result = verification.look_up(compact)
+            name, result = verification.look_up(token)
             if result is not None:
                 return result
-            if keys.loop is not get_running_loop():
+            if loop is not get_running_loop():
                 keys.bind()
             try:
                 return verification.fresh(token, name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,7 @@ from jwks_guard import (
     AmbiguousKeyError,
     InvalidSignatureError,
     KeysUnavailableError,
+    MalformedTokenError,
     RemovedKeyError,
     TokenVerifier,
     UnknownKeyError,
@@ -632,3 +634,28 @@ async def test_required_keys_that_cannot_be_had_stop_the_start(
     await verifier.start()
     assert verifier.health().status == "unavailable"
     await verifier.aclose()
+
+
+@pytest.mark.parametrize("background", [True, False])
+@pytest.mark.parametrize("junk", [None, "x" * 20_000, "é.é.é", b"\xff.a.b"])
+async def test_what_can_be_no_token_causes_no_fetch_and_is_never_our_fault(
+    tenant: LocalTenant, clock: HandClock, junk: Any, background: bool
+) -> None:
+    verifier = verifier_of(tenant, clock, background=background)
+    with pytest.raises(MalformedTokenError):
+        await verifier.verify(junk)
+    assert tenant.requests.count(JWKS) + tenant.requests.count(DISCOVERY) == 0
+    await verifier.start()
+    await verifier.aclose()
+    with pytest.raises(MalformedTokenError):
+        await verifier.verify(junk)
+
+
+async def test_lazy_verifier_serves_what_is_cached_on_another_loop(
+    tenant: LocalTenant, clock: HandClock
+) -> None:
+    async with verifier_of(tenant, clock, background=False) as verifier:
+        token = tenant.token()
+        first = await verifier.verify(token)
+        clock.advance(61)  # a refresh is due, and this loop is where it may be made
+        assert await asyncio.to_thread(asyncio.run, verifier.verify(token)) is first

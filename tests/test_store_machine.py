@@ -339,7 +339,8 @@ class StoreMachine(RuleBasedStateMachine):
 
     def accepted_now(self, token: str) -> bool:
         verification = self.verifier.verification
-        compact, name, result = verification.look_up(token)
+        compact = token.encode()
+        name, result = verification.look_up(compact)
         try:
             return bool(result or verification.fresh(compact, name))
         except (InvalidTokenError, KeyNotHeldError):

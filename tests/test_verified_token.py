@@ -7,7 +7,9 @@ import pickle
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
+from rich.pretty import pretty_repr
 
 from jwks_guard import (
     KeysUnavailableError,
@@ -148,6 +150,13 @@ def test_it_can_be_pickled_after_it_was_read(protocol: int) -> None:
 def test_its_text_shows_the_kid_and_nothing_of_the_claims() -> None:
     for text in (repr(token()), str(token()), f"{token()}"):
         assert text == "<VerifiedToken kid='k1'>"
+
+
+def test_no_library_that_looks_inside_is_shown_the_claims() -> None:
+    assert pretty_repr(token()) == "<VerifiedToken kid='k1'>"
+    assert msgspec.json.encode(token(), enc_hook=repr) == b"\"<VerifiedToken kid='k1'>\""
+    with pytest.raises(TypeError):
+        msgspec.json.encode(pickle.loads(pickle.dumps(token())))
 
 
 async def test_no_text_shows_a_token_that_was_really_verified(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
@@ -27,16 +28,11 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
 class TokenUser(BaseUser):
     """`request.user` of a request with an accepted token; its identity is the token's subject."""
 
-    def __init__(self, token: VerifiedToken) -> None:
-        self._token = token
-
-    @property
-    def token(self) -> VerifiedToken:
-        """The accepted token."""
-        return self._token
+    token: VerifiedToken
 
     @property
     def is_authenticated(self) -> bool:

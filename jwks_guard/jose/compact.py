@@ -14,21 +14,21 @@ from jwks_guard.errors import InvalidTokenError, MalformedTokenError, Unsupporte
 
 _LETTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 # By the length modulo 4, how a segment may end so that no unused bit is set. Other ends decode to
-# the same bytes: one signature would have several spellings, and one token several digests. The
-# last slice, which is empty, is how the empty segment ends.
-_ENDS = tuple(
-    frozenset(letters[at : at + 1] for at in range(len(letters) + 1))
-    for letters in (_LETTERS, b"", b"AQgw", b"AEIMQUYcgkosw048")
-)
+# the same bytes: one signature would have several spellings, and one token several digests.
+_ENDS = (_LETTERS, b"", b"AQgw", b"AEIMQUYcgkosw048")
 _PADDING = (b"", b"", b"==", b"=")
 _PLUS, _SLASH, _DOT = b"+/."
+_TEXT = (str, bytes)
 
 MAX_DEPTH = 64
 """Levels of nesting that a JSON object may have, far beyond what claims and key sets have."""
 
 
 def _shallow(levels: int) -> Any:
-    """Give the type of a JSON object with no more than so many levels of nesting."""
+    """Give the type of a JSON object with no more than so many levels of nesting.
+
+    Its size doubles with each of them. Few claims sets have more than four.
+    """
     scalar = str | float | int | bool | None
     value: Any = scalar
     for _ in range(levels - 1):
@@ -48,9 +48,15 @@ def b64url_decode(segment: bytes) -> bytes:
     Raises ValueError, never with the data in it, for padding, white space, the standard alphabet's
     `+` and `/`, and unused bits that are not zero (RFC 4648 section 3.5).
     """
+    remainder = len(segment) & 3
+    if segment and segment[-1] not in _ENDS[remainder]:
+        raise ValueError("not canonical base64url")
+    # pybase64 takes the standard alphabet's two as well.
+    if _PLUS in segment or _SLASH in segment:
+        raise ValueError("not the alphabet of base64url")
     try:
-        return decode_segment(segment, "value")
-    except MalformedTokenError:
+        return b64decode(segment + _PADDING[remainder], b"-_", True)
+    except ValueError:
         raise ValueError("not unpadded base64url") from None
 
 
@@ -66,6 +72,14 @@ def json_object(data: bytes) -> dict[str, Any]:
     around the object, a byte order mark, lone surrogates, numbers beyond a float, more than
     MAX_DEPTH levels of nesting.
     """
+    try:
+        shallow: dict[str, Any] = _decode_shallow(data)
+    except msgspec.ValidationError:
+        pass  # deeper than that, or no object
+    except _DECODE_ERRORS:
+        raise ValueError("not a JSON object in UTF-8") from None
+    else:
+        return shallow
     try:
         decoded = _decode(data)
     except _DECODE_ERRORS:
@@ -93,7 +107,7 @@ def to_bytes(compact: str | bytes, max_bytes: int) -> bytes:
 
     Raises MalformedTokenError, also for what is neither str nor bytes.
     """
-    if not isinstance(compact, (str, bytes)):
+    if not isinstance(compact, _TEXT):
         raise MalformedTokenError("A token is a str or bytes.")
     if len(compact) > max_bytes:
         raise MalformedTokenError(f"The token is longer than {max_bytes} bytes.")
@@ -118,29 +132,29 @@ def split(token: bytes) -> tuple[bytes, bytes, bytes, bytes]:
 
 def decode_segment(segment: bytes, part: str) -> bytes:
     """Give the bytes of a token's segment; MalformedTokenError names the `part`."""
-    remainder = len(segment) & 3
-    # pybase64 takes the standard alphabet's two as well.
-    if segment[-1:] in _ENDS[remainder] and _PLUS not in segment and _SLASH not in segment:
-        try:
-            return b64decode(segment + _PADDING[remainder], b"-_", True)
-        except ValueError:
-            pass
-    raise MalformedTokenError(f"The token's {part} is not unpadded base64url.")
+    try:
+        return b64url_decode(segment)
+    except ValueError:
+        raise MalformedTokenError(f"The token's {part} is not unpadded base64url.") from None
 
 
 def decode_object(segment: bytes, part: str) -> dict[str, Any]:
     """Give the JSON object in a token's segment; MalformedTokenError names the `part`."""
-    data = decode_segment(segment, part)
     try:
-        shallow: dict[str, Any] = _decode_shallow(data)
-    except _DECODE_ERRORS:
-        pass
-    else:
-        return shallow
-    try:
-        return json_object(data)
+        return json_object(b64url_decode(segment))
     except ValueError:
+        decode_segment(segment, part)  # which of the two it was
         raise MalformedTokenError(f"The token's {part} is not a JSON object in UTF-8.") from None
+
+
+def malformed(payload: bytes, signature: bytes) -> MalformedTokenError:
+    """Give the error for segments of which one can't be decoded; it names the first of those."""
+    try:
+        decode_segment(signature, "signature")
+        decode_object(payload, "payload")
+    except MalformedTokenError as error:
+        return error
+    return MalformedTokenError("The token can't be decoded.")
 
 
 def _not_a_jws(token: bytes) -> InvalidTokenError:

@@ -162,13 +162,11 @@ class KeyStore:
             refreshing = keep_fresh(weakref.ref(self))
             self._background = contextvars.Context().run(loop.create_task, refreshing)
 
-    async def adopt(self) -> bool:
-        """Bind to the running loop unless another open loop has that part; whether it is ours."""
+    async def adopt(self) -> None:
+        """Bind to the running loop unless another open loop has that part."""
         loop = self.loop
-        if loop is not None and not loop.is_closed():
-            return loop is asyncio.get_running_loop()
-        await self._ready()
-        return True
+        if loop is None or loop.is_closed():
+            await self._ready()
 
     async def _ready(self) -> None:
         """Bind, once every decision in a file is known; files are not read on the loop."""

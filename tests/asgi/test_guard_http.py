@@ -373,6 +373,26 @@ async def test_state_that_others_set_is_kept() -> None:
     assert seen["user"].token is seen["token"]
 
 
+async def test_what_a_request_does_to_its_scopes_the_next_does_not_see() -> None:
+    lists: list[list[str]] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        assert scope["auth"].scopes is scope["auth"].scopes
+        lists.append(list(scope["auth"].scopes))
+        scope["auth"].scopes.append("admin")
+        assert scope["auth"].scopes[-1] == "admin"
+        scope["auth"].scopes = ["replaced"]
+        assert scope["auth"].scopes == ["replaced"]
+
+    guard = JWKSGuardMiddleware(app, verifier=StubVerifier())
+    for _ in range(2):
+        headers = [(b"authorization", b"Bearer good")]
+        scope: Scope = {"type": "http", "method": "GET", "path": "/", "headers": headers}
+        await guard(scope, silent, mute)
+    assert lists[0] == lists[1]
+    assert "authenticated" in lists[0]
+
+
 async def test_a_connection_of_an_unknown_type_is_not_let_through() -> None:
     guard = JWKSGuardMiddleware(Starlette(), verifier=StubVerifier(), optional=True)
     with pytest.raises(RuntimeError, match="unknown type"):

@@ -93,11 +93,10 @@ async def shrug(*_: object, **__: object) -> None:
 
 
 def look_up_whatever_became_of_the_key(
-    verification: Verification, compact: str
-) -> tuple[bytes, bytes, VerifiedToken | None]:
-    token = compact.encode()
+    verification: Verification, token: bytes
+) -> tuple[bytes, VerifiedToken | None]:
     name = digest(token)
-    return token, name, verification._cache.get(name)
+    return name, verification._cache.get(name)
 
 
 SABOTAGE = [

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 from contextlib import suppress
 from itertools import product
@@ -216,6 +217,33 @@ def test_a_segment_that_does_not_decode_is_malformed_and_named() -> None:
 def test_a_segment_raises_only_malformed_token(segment: bytes) -> None:
     with suppress(MalformedTokenError):
         assert isinstance(decode_object(segment, "header"), dict)
+
+
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text()
+)
+VALUES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=20
+)
+
+
+@given(st.dictionaries(st.text(), VALUES))
+def test_json_object_is_read_as_the_standard_library_reads_it(value: dict[str, Any]) -> None:
+    data = json.dumps(value).encode()
+    assert repr(json_object(data)) == repr(json.loads(data))  # 1, 1.0, "1" and True differ
+
+
+def test_claims_of_any_depth_keep_their_types() -> None:
+    for levels in (1, 3, 4, 5, 6, MAX_DEPTH - 1):
+        deep: Any = 1
+        for _ in range(levels):
+            deep = [deep, 1.5, "1", True]
+        data = json.dumps({"a": deep}).encode()
+        assert repr(json_object(data)) == repr({"a": deep})
 
 
 @pytest.mark.parametrize("opening", ["[", '{"a":'])
