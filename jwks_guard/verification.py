@@ -53,10 +53,7 @@ class Verification:
         self._caches = cache_size > 0
         self._cache: TokenCache[VerifiedToken] = TokenCache(cache_size)
         # Header segments of accepted tokens with what they resolved to, good for one view.
-        self._memo: tuple[TrustedKeys, dict[bytes, Resolved]] = (
-            self._trust.view,
-            {},
-        )
+        self._memo: tuple[TrustedKeys, dict[bytes, Resolved]] = (self._trust.view, {})
 
     def look_up(self, token: bytes) -> tuple[bytes | None, VerifiedToken | None]:
         """What the token's result is cached by, and the result if that still stands."""

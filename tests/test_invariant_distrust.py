@@ -44,6 +44,20 @@ async def test_cached_token_is_refused_at_once(tenant: LocalTenant, clock: HandC
         assert (await verifier.verify(tenant.token())).kid == tenant.key().kid
 
 
+@pytest.mark.parametrize("token_cache_size", [0, 100])
+async def test_token_never_seen_is_refused_although_its_header_was_remembered(
+    tenant: LocalTenant, clock: HandClock, token_cache_size: int
+) -> None:
+    async with verifier_of(tenant, clock, token_cache_size=token_cache_size) as verifier:
+        unseen = tenant.token(sub="auth0|bob")
+        kid, token = await used_key(tenant, verifier)
+        assert unseen.partition(".")[0] == token.partition(".")[0]
+        await verifier.distrust(kid, reason="leaked")
+        for each in (unseen, unseen.encode()):
+            with pytest.raises(RevokedKeyError):
+                await verifier.verify(each)
+
+
 async def test_decision_holds_before_the_first_await(
     tenant: LocalTenant, clock: HandClock, tmp_path: Path
 ) -> None:
