@@ -20,14 +20,28 @@ JWKSGuardError
 |- KeysUnavailableError                  503  our fault: no key that may be trusted now
 |  `- AmbiguousKeyError                       the issuer published two keys for one kid
 |- DistrustNotSharedError                     refused here, but not written down or passed on
-`- RevocationRefusedError                     it would leave no trusted key
+|- ManagementAPIError                         the tenant's Management API gave no good answer
+|  |- UnauthorizedError                       it rejects the token or the client
+|  |- ForbiddenError                          a scope is missing
+|  |- NotFoundError                           there is no such key
+|  |- RateLimitedError                        too many requests; says when to ask again
+|  `- UnavailableError                        it could not be reached, or failed
+|- RotationRefusedError                       a verifier does not hold the next key yet
+|- RotationUncertainError                     it may have rotated or not: look before going on
+`- RevocationRefusedError                     it would refuse tokens that are still needed
 
 No message holds a token, a claim's value or a secret.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from jwks_guard.admin.signing_key import SigningKey
 
 
 class JWKSGuardError(Exception):
@@ -191,8 +205,106 @@ class DistrustNotSharedError(JWKSGuardError):
     code = "distrust_not_shared"
 
 
+class ManagementAPIError(JWKSGuardError):
+    """The Management API refused a call or answered with something that can't be used.
+
+    `status` is the HTTP status, None when there was no answer; `error_code` the `errorCode` of its
+    body, often absent; `retry_after` the seconds after which to ask again, where it said so.
+    """
+
+    code = "management_api"
+    http_status = 502
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        error_code: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.error_code = error_code
+        self.retry_after = retry_after
+
+
+class UnauthorizedError(ManagementAPIError):
+    """The Management API rejects the token, or the token endpoint the client (401)."""
+
+    code = "management_unauthorized"
+
+
+class ForbiddenError(ManagementAPIError):
+    """The token does not allow this call (403); `required` names the scopes to grant, if known."""
+
+    code = "management_forbidden"
+    required: tuple[str, ...] = ()
+
+
+class NotFoundError(ManagementAPIError):
+    """The tenant has no signing key of that kid (404)."""
+
+    code = "management_not_found"
+
+
+class RateLimitedError(ManagementAPIError):
+    """Too many requests (429); `reset_at` says when there is room again, as an aware datetime."""
+
+    code = "management_rate_limited"
+    http_status = 503
+    reset_at: datetime | None = None
+
+
+class UnavailableError(ManagementAPIError):
+    """The Management API could not be reached, did not answer in time, or failed (5xx).
+
+    `sent` is False where the request certainly never left this machine.
+    """
+
+    code = "management_unavailable"
+    http_status = 503
+    sent: bool = True
+
+
+class RotationRefusedError(JWKSGuardError):
+    """Rotating now would hurry somebody: a verifier does not hold the next key; nothing was done.
+
+    `lacking` names the verifiers and `kid` the next key.
+    """
+
+    code = "rotation_refused"
+    http_status = 409
+    lacking: tuple[str, ...] = ()
+
+
+class RotationUncertainError(JWKSGuardError):
+    """The answer to a rotation was lost, and the list of keys does not show exactly one step.
+
+    `before` and `after` are the signing keys as listed before the call and last after it.
+    """
+
+    code = "rotation_uncertain"
+    http_status = 502
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        before: Sequence[SigningKey] = (),
+        after: Sequence[SigningKey] = (),
+    ) -> None:
+        super().__init__(message)
+        self.before = tuple(before)
+        self.after = tuple(after)
+
+
 class RevocationRefusedError(JWKSGuardError):
-    """Doing this would refuse every token of the issuer; nothing was changed."""
+    """Doing this would refuse tokens that are still needed; nothing was changed.
+
+    `report` says in detail what it would break, where that was found out.
+    """
 
     code = "revocation_refused"
     http_status = 409
+    report: object | None = None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-import zlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from jwks_guard.errors import ConfigurationError
 from jwks_guard.jose.compact import json_object
 from jwks_guard.jose.jwk import SkippedKey, VerificationKey, load_jwk_set
 from jwks_guard.keys import urls
+from jwks_guard.keys.bodies import BodyError, read_body
 from jwks_guard.keys.freshness import EPOCH, Instant
 from jwks_guard.keys.http_caching import Dating, dating, entity_tag, retry_after
 
@@ -168,7 +168,7 @@ class HTTPKeyFetcher:
         try:
             # Of an error only the head counts: its page may be as long and as broken as it likes.
             good = response.status_code == httpx.codes.OK
-            return response, await _body(response, self.max_bytes) if good else b""
+            return response, await read_body(response, self.max_bytes) if good else b""
         finally:
             await response.aclose()
 
@@ -212,6 +212,8 @@ _tls = _TLS()
 def _failure(error: Exception, deadline: float, prefix: str = "") -> FetchError:
     if isinstance(error, FetchError):
         return FetchError(f"{prefix}{error}", error.retry_after)
+    if isinstance(error, BodyError):
+        return FetchError(f"{prefix}{error}")
     if isinstance(error, TimeoutError | httpx.TimeoutException):
         return FetchError(f"{prefix}no complete answer within {deadline:g} s")
     return FetchError(f"{prefix}{type(error).__name__}: {error}".removesuffix(": "))
@@ -233,40 +235,3 @@ def _key_set(body: bytes) -> tuple[tuple[VerificationKey, ...], tuple[SkippedKey
         why = f": {skipped[0].reason}" if skipped else ""
         raise FetchError(f"the JWK Set holds no usable key{why}")
     return keys, skipped
-
-
-async def _body(response: httpx.Response, limit: int) -> bytes:
-    """The decoded body, at most `limit` bytes of it ever in memory.
-
-    httpx decodes whole network chunks, of which a few kilobytes can become gigabytes; so the
-    raw bytes are read and decoded here, up to the limit.
-    """
-    too_large = FetchError(f"the answer is larger than {limit} bytes")
-    if response.is_stream_consumed:  # a transport that answers with the whole body at once
-        body = response.content
-    else:
-        raw = bytearray()
-        async for chunk in response.aiter_raw():
-            raw += chunk
-            if len(raw) > limit:
-                raise too_large
-        body = _decoded(bytes(raw), response.headers.get("content-encoding", ""), limit)
-    if len(body) > limit:
-        raise too_large
-    return body
-
-
-def _decoded(raw: bytes, encoding: str, limit: int) -> bytes:
-    encoding = encoding.strip().lower()
-    if encoding in ("", "identity"):
-        return raw
-    if encoding not in ("gzip", "x-gzip", "deflate"):
-        raise FetchError("the answer has a content encoding that was not asked for")
-    decoder = zlib.decompressobj(wbits=47)  # 32 + 15: gzip or zlib, by their headers
-    try:
-        body = decoder.decompress(raw, limit + 1)
-    except zlib.error:
-        raise FetchError("the compressed answer is damaged") from None
-    if not decoder.eof and len(body) <= limit:
-        raise FetchError("the compressed answer is truncated")
-    return body

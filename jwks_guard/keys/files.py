@@ -92,6 +92,22 @@ def locked_for_append(path: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
+def append_durably(path: Path, lines: bytes) -> None:
+    """Append whole lines to `path`; raises OSError or ValueError and then has written none."""
+    with locked_for_append(path) as descriptor:
+        size = os.fstat(descriptor).st_size
+        if size and os.pread(descriptor, 1, size - 1) != b"\n":
+            raise ValueError("its last line is unfinished")
+        try:
+            if os.write(descriptor, lines) != len(lines):
+                raise OSError("the disk is full")
+            os.fsync(descriptor)
+            sync_directory(path.parent)
+        except OSError:
+            os.ftruncate(descriptor, size)
+            raise
+
+
 @contextmanager
 def _flocked(descriptor: int, kind: int) -> Iterator[None]:
     fcntl.flock(descriptor, kind)

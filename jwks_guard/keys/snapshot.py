@@ -101,18 +101,7 @@ class Snapshot:
     def append(self, records: list[dict[str, Any]]) -> None:
         """Write decisions down, durably; raises OSError or ValueError and then has written none."""
         lines = b"".join(msgspec.json.encode(record) + b"\n" for record in records)
-        with files.locked_for_append(self.journal) as descriptor:
-            size = os.fstat(descriptor).st_size
-            if size and os.pread(descriptor, 1, size - 1) != b"\n":
-                raise ValueError("its last line is unfinished")
-            try:
-                if os.write(descriptor, lines) != len(lines):
-                    raise OSError("the disk is full")
-                os.fsync(descriptor)
-                files.sync_directory(self.journal.parent)
-            except OSError:
-                os.ftruncate(descriptor, size)
-                raise
+        files.append_durably(self.journal, lines)
 
 
 def _age(confirmed_at: object, now: Instant) -> float:

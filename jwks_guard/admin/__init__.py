@@ -1,0 +1,23 @@
+"""The Management API side: list, rotate and revoke a tenant's signing keys."""
+
+from jwks_guard.admin.auth import ClientCredentials, PrivateKeyJWT, StaticToken
+from jwks_guard.admin.journal import AdminEvent
+from jwks_guard.admin.receipts import Refusal, RevocationReceipt, RotationReceipt
+from jwks_guard.admin.rotation import KeyRotation
+from jwks_guard.admin.signing_key import SigningKey
+from jwks_guard.admin.signing_keys import SigningKeysClient
+from jwks_guard.admin.sync import SyncSigningKeysClient
+
+__all__ = [
+    "AdminEvent",
+    "ClientCredentials",
+    "KeyRotation",
+    "PrivateKeyJWT",
+    "Refusal",
+    "RevocationReceipt",
+    "RotationReceipt",
+    "SigningKey",
+    "SigningKeysClient",
+    "StaticToken",
+    "SyncSigningKeysClient",
+]

@@ -1,0 +1,187 @@
+"""What was done to a tenant's keys, step by step: told as events, and kept in a file.
+
+The file is an audit trail and a write-ahead journal in one: the intent to revoke is on the disk
+before anything is sent, so what a crash leaves unfinished can be read from it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import logging
+import os
+import secrets
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from jwks_guard.errors import ConfigurationError
+from jwks_guard.keys import files
+from jwks_guard.keys.freshness import Clock
+
+logger = logging.getLogger("jwks_guard")
+Action = Literal["rotate", "revoke", "rotate_and_revoke", "reinstate"]
+Result = Literal["ok", "warning", "failed"]
+ENDS = frozenset({"finished", "failed", "abandoned"})
+"""The steps after which nothing is left to do."""
+_LEVELS: dict[str, int] = {
+    "ok": logging.INFO,
+    "warning": logging.WARNING,
+    "failed": logging.ERROR,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intent:
+    """What somebody set out to do; `tenant` is its URL, `emergency` that verifiers come first."""
+
+    action: Action
+    tenant: str
+    actor: str
+    kid: str
+    reason: str
+    emergency: bool = False
+    operation: str = field(default_factory=lambda: secrets.token_hex(8))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdminEvent:
+    """One step of an operation on a tenant's keys.
+
+    `step` is one of intended, warned, rotated, uncertain (a rotation's answer was lost),
+    acknowledged (the tenant has revoked the key), unanswered, refused_by (a verifier refuses it),
+    not_told (one could not be told), left_jwks, still_in_jwks; or the last one: finished, failed,
+    abandoned. `at` is an aware datetime; `detail` is for people.
+    """
+
+    intent: Intent
+    step: str
+    at: datetime
+    result: Result
+    detail: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The event as JSON-compatible data, flat."""
+        own = {"at": self.at.isoformat(), "step": self.step, "result": self.result}
+        return {**own, **asdict(self.intent), "detail": self.detail}
+
+
+class Journal:
+    """Tells events to the log, to `on_event` and to the file at `path`, where there are these."""
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | None,
+        on_event: Callable[[AdminEvent], object] | None,
+        clock: Clock,
+    ) -> None:
+        if path is not None:
+            files.require_support()
+        self._path = None if path is None else Path(path)
+        self._on_event = on_event
+        self._clock = clock
+
+    def now(self) -> datetime:
+        """The time of day, aware."""
+        return datetime.fromtimestamp(self._clock.time(), UTC)
+
+    async def begin(self, intent: Intent) -> None:
+        """Write an intent down before anything is done.
+
+        Raises ConfigurationError when that fails, unless it is an emergency.
+        """
+        failure = await self._tell(
+            AdminEvent(
+                intent=intent, step="intended", at=self.now(), result="ok", detail=intent.reason
+            )
+        )
+        if failure is not None and not intent.emergency:
+            raise ConfigurationError(
+                f"The journal {self._path} can't be written ({failure}); nothing was done. Mend "
+                "that, or give another journal_path."
+            )
+
+    async def tell(
+        self, intent: Intent, step: str, result: Result = "ok", detail: str = ""
+    ) -> None:
+        """Note a step that was taken; a file that can't be written is only logged by now."""
+        await self._tell(
+            AdminEvent(intent=intent, step=step, at=self.now(), result=result, detail=detail)
+        )
+
+    async def unfinished(self, tenant: str) -> list[Intent]:
+        """The intents of `tenant` that were never brought to an end, oldest first.
+
+        Raises ConfigurationError when the file can't be read.
+        """
+        if self._path is None:
+            return []
+        try:
+            data = await asyncio.to_thread(files.read_private, self._path)
+        except OSError as error:
+            raise ConfigurationError(
+                f"The journal {self._path} can't be read ({error}). Mend that, or give another "
+                "journal_path."
+            ) from None
+        open_intents: dict[str, Intent] = {}
+        for intent, step in _lines(data or b""):
+            if step in ENDS:
+                open_intents.pop(intent.operation, None)
+            elif intent.tenant == tenant:
+                open_intents.setdefault(intent.operation, intent)
+        return [each for each in open_intents.values() if each.action != "rotate"]
+
+    async def _tell(self, event: AdminEvent) -> Exception | None:
+        """Tell `event` to everybody; gives why the file could not be written."""
+        failure = await self._write(event)
+        intent = event.intent
+        logger.log(
+            _LEVELS[event.result],
+            "%s %s tenant=%s kid=%r actor=%s %s",
+            *(intent.action, event.step, intent.tenant, intent.kid, intent.actor, event.detail),
+        )
+        if self._on_event is not None:
+            try:
+                self._on_event(event)
+            except Exception:
+                logger.exception("on_event raised for %s; the event was dropped", event.step)
+        return failure
+
+    async def _write(self, event: AdminEvent) -> Exception | None:
+        if self._path is None:
+            return None
+        line = msgspec.json.encode(event.to_dict()) + b"\n"
+        try:
+            await asyncio.to_thread(files.append_durably, self._path, line)
+        except (OSError, ValueError) as error:
+            logger.error("The journal %s can't be written: %s", self._path, error)
+            return error
+        return None
+
+
+def _lines(data: bytes) -> Iterator[tuple[Intent, str]]:
+    """The intents and steps in a journal; a line that is not ours says nothing.
+
+    A torn one neither: what it announces was not begun, what it reports is done once more.
+    """
+    for line in data.splitlines():
+        try:
+            record = msgspec.json.decode(line, type=dict[str, Any])
+            members = {name: record[name] for name in Intent.__slots__}
+            yield msgspec.convert(members, Intent), str(record["step"])
+        except (msgspec.MsgspecError, ValueError, KeyError, RecursionError):
+            logger.warning("A line of the journal can't be read and is passed over.")
+
+
+def default_actor() -> str:
+    """Who runs this process, as user@host."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        user = str(os.getuid()) if hasattr(os, "getuid") else "unknown"
+    return f"{user}@{socket.gethostname()}"

@@ -1,0 +1,225 @@
+"""Calls to a tenant's Management API v2: one HTTP exchange each, retried where that is safe."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import httpx
+
+from jwks_guard.admin.answers import Reply, api_error, document, grant_error
+from jwks_guard.admin.auth import Auth, ClientCredentials, PrivateKeyJWT, StaticToken
+from jwks_guard.errors import (
+    ConfigurationError,
+    ManagementAPIError,
+    RateLimitedError,
+    UnauthorizedError,
+    UnavailableError,
+)
+from jwks_guard.keys import urls
+from jwks_guard.keys.bodies import BodyError, read_body
+from jwks_guard.keys.freshness import Clock
+
+MAX_BODY_BYTES = 4 * 1024 * 1024
+USER_AGENT = "jwks-guard"
+FIRST_PAUSE_SECONDS = 0.5
+_EXPIRY_MARGIN_SECONDS = 60.0
+_DEFAULT_LIFETIME_SECONDS = 86_400.0
+_T = TypeVar("_T")
+_HEADERS = {
+    "Accept": "application/json",
+    "Accept-Encoding": "gzip, deflate",
+    "User-Agent": USER_AGENT,
+}
+_NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+Sleep = Callable[[float], Awaitable[object]]
+
+
+@dataclass(slots=True)
+class ManagementAPI:
+    """One tenant's Management API and token endpoint, at `base_url`, which ends in a slash.
+
+    `timeout` bounds a whole exchange, from connecting to the last byte. Of `retries`, each waits
+    `max_wait` at most. All in seconds.
+    """
+
+    base_url: str
+    auth: Auth
+    client: httpx.AsyncClient
+    timeout: float
+    retries: int
+    max_wait: float
+    clock: Clock
+    sleep: Sleep
+    _token: StaticToken | None = field(init=False, default=None, repr=False)
+    _renew_at: float = field(init=False, default=0.0)
+    _asking: asyncio.Lock = field(init=False, default_factory=asyncio.Lock)
+
+    async def read(self, path: str, scopes: Sequence[str]) -> Any:
+        """GET `path`, repeated when it can't be answered at the moment; gives its JSON."""
+        return await self.repeated(lambda: self.call("GET", path, scopes))
+
+    async def call(self, method: str, path: str, scopes: Sequence[str]) -> Any:
+        """One call; a second one with a new token if the first is answered 401."""
+        token = await self.token()
+        try:
+            return await self.send(method, path, token, scopes)
+        except UnauthorizedError:
+            if isinstance(self.auth, StaticToken):
+                raise
+        self.drop_token(token)
+        return await self.send(method, path, await self.token(), scopes)
+
+    async def repeated(self, attempt: Callable[[], Awaitable[_T]]) -> _T:
+        """What `attempt` gives; made again after a pause while the tenant can't answer it."""
+        for number in range(self.retries):
+            try:
+                return await attempt()
+            except (UnavailableError, RateLimitedError) as error:
+                pause = max(_backoff(number), error.retry_after or 0.0)
+                if pause > self.max_wait:
+                    raise
+            await self.sleep(pause)
+        return await attempt()
+
+    async def token(self) -> StaticToken:
+        """A token for the Management API; one that is held until shortly before it expires."""
+        auth = self.auth
+        if isinstance(auth, StaticToken):
+            return auth
+        async with self._asking:
+            token = self._token
+            if token is None or self.clock.monotonic() >= self._renew_at:
+                token = self._token = await self._granted(auth)
+            return token
+
+    def drop_token(self, token: StaticToken | None = None) -> None:
+        """Forget the held token, if it is still `token`; without one, whichever it is."""
+        if token is None or token == self._token:
+            self._token = None
+
+    async def _granted(self, auth: ClientCredentials | PrivateKeyJWT) -> StaticToken:
+        """A new token by the client-credentials grant (RFC 6749 section 4.4)."""
+        asked_at = self.clock.monotonic()
+        reply = await self._exchange(self._grant_request(auth))
+        if reply.status != httpx.codes.OK:
+            secret = getattr(auth, "client_secret", None)
+            raise grant_error(reply, self.clock.time(), secret)
+        token, lifetime = _grant(reply)
+        self._renew_at = asked_at + lifetime - min(_EXPIRY_MARGIN_SECONDS, lifetime / 10)
+        return token
+
+    async def send(self, method: str, path: str, token: StaticToken, scopes: Sequence[str]) -> Any:
+        """One call and no other, whatever becomes of it; gives the JSON of its answer."""
+        reply = await self._exchange(self._api_request(method, path, token))
+        if not httpx.codes.is_success(reply.status):
+            raise api_error(reply, self.clock.time(), scopes, token.token)
+        return document(reply)
+
+    # Requests are made in functions that have returned before anything can fail: tools that print
+    # a traceback with its variables shall find no secret in them.
+
+    def _grant_request(self, auth: ClientCredentials | PrivateKeyJWT) -> httpx.Request:
+        parameters = {
+            "grant_type": "client_credentials",
+            "client_id": auth.client_id,
+            "audience": auth.audience or self.base_url + "api/v2/",
+            **auth.proof(self.base_url, self.clock.time()),
+        }
+        return self._request("POST", "oauth/token", json=parameters)
+
+    def _api_request(self, method: str, path: str, token: StaticToken) -> httpx.Request:
+        authorization = {"Authorization": f"Bearer {token.token}"}
+        return self._request(method, f"api/v2/{path}", headers=authorization)
+
+    def _request(self, method: str, path: str, **parts: Any) -> httpx.Request:
+        """Built here and not by the client, whose own headers and parameters stay out."""
+        # A connection is given up sooner than the exchange, so that it is known not to be sent.
+        timeout = httpx.Timeout(self.timeout, connect=self.timeout / 3, pool=self.timeout / 3)
+        request = httpx.Request(
+            method, self.base_url + path, extensions={"timeout": timeout.as_dict()}, **parts
+        )
+        request.headers.update(_HEADERS)
+        return request
+
+    async def _exchange(self, request: httpx.Request) -> Reply:
+        """Send `request` once; raises UnavailableError when no whole answer comes.
+
+        The cause is told in words and not chained: its frames hold the token in their variables.
+        """
+        try:
+            async with asyncio.timeout(self.timeout):
+                response = await self.client.send(
+                    request, stream=True, auth=None, follow_redirects=False
+                )
+                try:
+                    body = await read_body(response, MAX_BODY_BYTES)
+                finally:
+                    with suppress(Exception):
+                        await response.aclose()
+            return Reply(response.status_code, dict(response.headers), body)
+        except (httpx.HTTPError, TimeoutError, BodyError, OSError) as error:
+            failure = _unavailable(error, self.timeout)
+        raise failure
+
+
+def _unavailable(error: Exception, timeout: float) -> UnavailableError:
+    if isinstance(error, _NEVER_SENT):
+        why = "no connection in time" if isinstance(error, httpx.TimeoutException) else str(error)
+        failure = UnavailableError(
+            f"The tenant can't be reached ({why}). Nothing was sent: it is safe to try again."
+        )
+        failure.sent = False
+        return failure
+    if isinstance(error, TimeoutError | httpx.TimeoutException):
+        return UnavailableError(f"The tenant gave no complete answer within {timeout:g} s.")
+    why = str(error) or type(error).__name__
+    return UnavailableError(f"The tenant's answer was lost ({why}).")
+
+
+def _backoff(number: int) -> float:
+    """Full jitter: clients that failed together don't come back together."""
+    return random.uniform(0, FIRST_PAUSE_SECONDS * 2**number)  # noqa: S311 - not for secrets
+
+
+def _grant(reply: Reply) -> tuple[StaticToken, float]:
+    """The token and its lifetime in seconds (RFC 6749 section 5.1)."""
+    answer = document(reply)
+    members = answer if isinstance(answer, dict) else {}
+    try:
+        token = StaticToken(members.get("access_token", ""))
+    except ConfigurationError:
+        raise ManagementAPIError(
+            f"The token endpoint answered {reply.status} without a usable access token.",
+            status=reply.status,
+        ) from None
+    lifetime = members.get("expires_in")
+    if isinstance(lifetime, bool) or not isinstance(lifetime, int | float) or lifetime <= 0:
+        return token, _DEFAULT_LIFETIME_SECONDS
+    return token, float(min(lifetime, _DEFAULT_LIFETIME_SECONDS))
+
+
+def base_url_of(domain: str) -> str:
+    """The URL of a tenant given by domain or URL; raises ConfigurationError."""
+    url = domain if isinstance(domain, str) else ""
+    url = url if "://" in url else f"https://{url}"
+    why = urls.refusal(url, http_on_loopback=True)
+    if why is None and (urlsplit(url).path not in ("", "/") or "?" in url):
+        why = "it has a path"
+    if why is not None or ("." not in url and not urls.is_loopback(url)):
+        raise ConfigurationError(
+            f"domain can't be used: {why or 'it is no host name'}. Write the tenant's domain, for "
+            "example 'acme.eu.auth0.com'."
+        )
+    return url.lower().rstrip("/") + "/"
+
+
+def new_client() -> httpx.AsyncClient:
+    """A client of our own."""
+    # Plain http is only ever spoken on loopback: past any proxy, it stays on the machine.
+    return httpx.AsyncClient(mounts={"http://": None})
