@@ -5,11 +5,14 @@ from __future__ import annotations
 import atexit
 import os
 import threading
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal
+
+_T = TypeVar("_T")
 
 
 class _ProcessPortal:
@@ -30,6 +33,18 @@ class _ProcessPortal:
             if self._running is None:
                 self._running = _start()
             return self._running[0]
+
+    def run(self, step: Callable[..., Awaitable[_T]], *args: object) -> _T:
+        """What `step(*args)` gives on the portal's loop; cancelled there if the wait is cut off.
+
+        By Ctrl-C, say: what has not been sent by then shall not be sent a moment later.
+        """
+        future = self.get().start_task_soon(step, *args)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
 
     def stop(self) -> None:
         """End the loop and its thread."""

@@ -16,8 +16,8 @@ from jwks_guard.testing import LocalTenant
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.mark.parametrize("name", ["revoke_a_key", "threads"])
-def test_script_runs_by_itself(name: str) -> None:
+def run(name: str) -> str:
+    """What the example prints, once it has ended well."""
     done = subprocess.run(
         [sys.executable, "-m", f"examples.{name}"],
         cwd=ROOT,
@@ -27,8 +27,29 @@ def test_script_runs_by_itself(name: str) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout
     assert "Traceback" not in done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("name", ["revoke_a_key", "threads"])
+def test_script_runs_by_itself(name: str) -> None:
+    assert run(name)
+
+
+def test_rotation_example_refuses_no_valid_token_and_after_a_leak_every_stolen_one() -> None:
+    printed = run("rotate_and_revoke")
+    (served,) = re.findall(r"(?m)^planned: (\d+) requests served meanwhile, 0 refused;$", printed)
+    assert int(served) > 100
+    (last,) = re.findall(r"(?m)last token was accepted (-?[\d.]+) s after the call;$", printed)
+    assert float(last) < 10
+    (fresh,) = re.findall(r"(?m)^  (\d+) requests served in the second after it$", printed)
+    assert int(fresh) > 10
+    steps = re.findall(r"(?m)^  \d\d:\d\d:\d\d (\w+) [\w-]+: (\w+)$", printed)
+    assert [action for action, step in steps if step == "finished"] == [
+        "rotate",
+        "revoke",
+        "rotate_and_revoke",
+    ]
 
 
 async def test_starlette_example_guards_its_routes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Any
@@ -23,8 +23,13 @@ from jwks_guard.errors import (
 from jwks_guard.keys.http_caching import retry_after
 
 _LONGEST_QUOTE = 200  # characters
+_LONGEST_CODE = 64
+_TELLING = 16
+"""So many characters of a token or a secret in an answer are taken for a quotation of it."""
+_LONGEST_MESSAGE = 1_000  # characters; the patterns below take the square of it
 _EXPECTED = re.compile(r"expected any of: *([\w:,. -]+)")
 _SCOPE = re.compile(r"\w+:\w+")
+_JWS = re.compile(r"\beyJ[\w-]")  # a token or an assertion, which begins with '{"'
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -33,8 +38,8 @@ class Reply:
     """An HTTP answer as it came in: status, headers by lower-case name, and the decoded body."""
 
     status: int
-    headers: Mapping[str, str]
-    body: bytes
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
 
 
 def document(reply: Reply) -> Any:
@@ -57,7 +62,7 @@ def api_error(reply: Reply, now: float, scopes: Sequence[str], secret: str) -> M
     """
     body = _object(reply.body)
     said = _quoted(body.get("message"), secret)
-    code = _text(body.get("errorCode"))
+    code = _clean(body.get("errorCode"), secret, _LONGEST_CODE)
     if reply.status == HTTPStatus.UNAUTHORIZED:
         return UnauthorizedError(
             f"The Management API rejects the token{said}. It has expired, its signing key was "
@@ -69,7 +74,8 @@ def api_error(reply: Reply, now: float, scopes: Sequence[str], secret: str) -> M
         return _forbidden(body, scopes, said, code)
     if reply.status == HTTPStatus.NOT_FOUND:
         return NotFoundError(
-            f"The tenant has no such signing key{said}. `list` gives those that it has.",
+            f"The tenant has no such signing key{said}; `list` gives those that it has. Where the "
+            "list can't be found either, look whether the domain is the tenant's.",
             status=reply.status,
             error_code=code,
         )
@@ -80,7 +86,7 @@ def grant_error(reply: Reply, now: float, secret: str | None) -> ManagementAPIEr
     """The error that a refusal of the token endpoint stands for (RFC 6749 section 5.2)."""
     body = _object(reply.body)
     said = _quoted(body.get("error_description"), secret)
-    code = _text(body.get("error"))
+    code = _clean(body.get("error"), secret, _LONGEST_CODE)
     if reply.status == HTTPStatus.UNAUTHORIZED:
         return UnauthorizedError(
             f"The token endpoint rejects the client{said}. Check its ID and its secret or key, "
@@ -130,8 +136,8 @@ def _rate_limited(
     if pause is not None:
         try:
             reset_at = _EPOCH + timedelta(seconds=math.ceil(now + pause))
-        except OverflowError:
-            pause = None
+        except OverflowError:  # further off than dates go
+            reset_at = None
     when = f"Try again at {reset_at:%Y-%m-%d %H:%M:%S} UTC" if reset_at else "Try again later"
     error = RateLimitedError(
         f"{answered}. {when}; the limit is the whole tenant's.",
@@ -146,7 +152,7 @@ def _rate_limited(
 def _forbidden(
     body: Mapping[str, Any], scopes: Sequence[str], said: str, code: str | None
 ) -> ForbiddenError:
-    expected = _EXPECTED.search(_text(body.get("message")) or "")
+    expected = _EXPECTED.search((_text(body.get("message")) or "")[:_LONGEST_MESSAGE])
     named = tuple(_SCOPE.findall(expected[1])) if expected else ()
     required = named or tuple(scopes)
     error = ForbiddenError(
@@ -177,11 +183,22 @@ def _text(value: object) -> str | None:
 
 def _quoted(value: object, secret: str | None) -> str:
     """What the tenant says of its reason, fit for a message and a terminal."""
-    text = _text(value)
-    if not text or (secret and secret in text):
-        return ""
-    clean = "".join(c if c.isprintable() else " " for c in text[:_LONGEST_QUOTE])
-    return f' ("{clean}")'
+    clean = _clean(value, secret, _LONGEST_QUOTE)
+    return f' ("{clean}")' if clean else ""
+
+
+def _clean(value: object, secret: str | None, longest: int) -> str | None:
+    """Untrusted text as one line of printable characters; None where it quotes of the secret."""
+    text = (_text(value) or "")[:longest]
+    if not text or _JWS.search(text) or (secret is not None and _quotes(text, secret)):
+        return None
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
+def _quotes(text: str, secret: str) -> bool:
+    """Whether a stretch of the secret is in `text`, long enough to be no accident."""
+    pieces = range(max(1, len(secret) - _TELLING + 1))
+    return any(secret[start : start + _TELLING] in text for start in pieces)
 
 
 def _status(status: int) -> str:

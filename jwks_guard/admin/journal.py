@@ -15,6 +15,7 @@ import socket
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,11 +23,14 @@ import msgspec
 
 from jwks_guard.errors import ConfigurationError
 from jwks_guard.keys import files
+from jwks_guard.keys.arguments import require_listener
 from jwks_guard.keys.freshness import Clock
 
 logger = logging.getLogger("jwks_guard")
 Action = Literal["rotate", "revoke", "rotate_and_revoke", "reinstate"]
 Result = Literal["ok", "warning", "failed"]
+PATIENCE = 2.0
+"""For so long another process may hold the file, in seconds."""
 ENDS = frozenset({"finished", "failed", "abandoned"})
 """The steps after which nothing is left to do."""
 _LEVELS: dict[str, int] = {
@@ -82,7 +86,11 @@ class Journal:
     ) -> None:
         if path is not None:
             files.require_support()
-        self._path = None if path is None else Path(path)
+        try:
+            self._path = None if path is None else Path(path)
+        except TypeError:
+            raise ConfigurationError("journal_path must be the path of a file.") from None
+        require_listener(on_event)
         self._on_event = on_event
         self._clock = clock
 
@@ -114,9 +122,10 @@ class Journal:
             AdminEvent(intent=intent, step=step, at=self.now(), result=result, detail=detail)
         )
 
-    async def unfinished(self, tenant: str) -> list[Intent]:
-        """The intents of `tenant` that were never brought to an end, oldest first.
+    async def unfinished(self, tenant: str, *, rotations: bool = False) -> list[Intent]:
+        """The intents at `tenant` that were never brought to an end, oldest first.
 
+        They are those to revoke, or with `rotations` those that only rotate.
         Raises ConfigurationError when the file can't be read.
         """
         if self._path is None:
@@ -130,11 +139,16 @@ class Journal:
             ) from None
         open_intents: dict[str, Intent] = {}
         for intent, step in _lines(data or b""):
-            if step in ENDS:
+            if intent.tenant != tenant or (intent.action == "rotate") is not rotations:
+                continue
+            # Whoever lifts a decision does not want it finished; and one revocation is enough.
+            if intent.action == "reinstate" or step == "finished":
+                open_intents = {n: i for n, i in open_intents.items() if i.kid != intent.kid}
+            elif step in ENDS:
                 open_intents.pop(intent.operation, None)
-            elif intent.tenant == tenant:
+            else:
                 open_intents.setdefault(intent.operation, intent)
-        return [each for each in open_intents.values() if each.action != "rotate"]
+        return list(open_intents.values())
 
     async def _tell(self, event: AdminEvent) -> Exception | None:
         """Tell `event` to everybody; gives why the file could not be written."""
@@ -142,7 +156,7 @@ class Journal:
         intent = event.intent
         logger.log(
             _LEVELS[event.result],
-            "%s %s tenant=%s kid=%r actor=%s %s",
+            "%s %s tenant=%s kid=%r actor=%r %r",
             *(intent.action, event.step, intent.tenant, intent.kid, intent.actor, event.detail),
         )
         if self._on_event is not None:
@@ -157,7 +171,9 @@ class Journal:
             return None
         line = msgspec.json.encode(event.to_dict()) + b"\n"
         try:
-            await asyncio.to_thread(files.append_durably, self._path, line)
+            await asyncio.to_thread(
+                partial(files.append_durably, self._path, line, after_torn=True, patience=PATIENCE)
+            )
         except (OSError, ValueError) as error:
             logger.error("The journal %s can't be written: %s", self._path, error)
             return error

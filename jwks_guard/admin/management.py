@@ -28,6 +28,7 @@ from jwks_guard.keys.freshness import Clock
 MAX_BODY_BYTES = 4 * 1024 * 1024
 USER_AGENT = "jwks-guard"
 FIRST_PAUSE_SECONDS = 0.5
+_MOST_DOUBLINGS = 40  # a thousand would overflow
 _EXPIRY_MARGIN_SECONDS = 60.0
 _DEFAULT_LIFETIME_SECONDS = 86_400.0
 _T = TypeVar("_T")
@@ -58,7 +59,7 @@ class ManagementAPI:
     sleep: Sleep
     _token: StaticToken | None = field(init=False, default=None, repr=False)
     _renew_at: float = field(init=False, default=0.0)
-    _asking: asyncio.Lock = field(init=False, default_factory=asyncio.Lock)
+    _asking: asyncio.Task[StaticToken] | None = field(init=False, default=None, repr=False)
 
     async def read(self, path: str, scopes: Sequence[str]) -> Any:
         """GET `path`, repeated when it can't be answered at the moment; gives its JSON."""
@@ -81,10 +82,10 @@ class ManagementAPI:
             try:
                 return await attempt()
             except (UnavailableError, RateLimitedError) as error:
-                pause = max(_backoff(number), error.retry_after or 0.0)
-                if pause > self.max_wait:
+                asked, jitter = error.retry_after or 0.0, _backoff(number, self.max_wait)
+                if asked > self.max_wait:
                     raise
-            await self.sleep(pause)
+            await self.sleep(min(self.max_wait, asked + jitter))
         return await attempt()
 
     async def token(self) -> StaticToken:
@@ -92,26 +93,37 @@ class ManagementAPI:
         auth = self.auth
         if isinstance(auth, StaticToken):
             return auth
-        async with self._asking:
-            token = self._token
-            if token is None or self.clock.monotonic() >= self._renew_at:
-                token = self._token = await self._granted(auth)
-            return token
+        if self._token is not None and self.clock.monotonic() < self._renew_at:
+            return self._token
+        asking = self._asking
+        if asking is None or asking.done():
+            asking = self._asking = asyncio.create_task(self._granted(auth))
+        # Shared, its failure too, and left running for the others by a waiter that is cancelled.
+        await asyncio.wait({asking})
+        return asking.result()
 
     def drop_token(self, token: StaticToken | None = None) -> None:
         """Forget the held token, if it is still `token`; without one, whichever it is."""
         if token is None or token == self._token:
             self._token = None
+            self._asking = None  # a token on its way may be signed by the same key
 
     async def _granted(self, auth: ClientCredentials | PrivateKeyJWT) -> StaticToken:
         """A new token by the client-credentials grant (RFC 6749 section 4.4)."""
         asked_at = self.clock.monotonic()
         reply = await self._exchange(self._grant_request(auth))
         if reply.status != httpx.codes.OK:
-            secret = getattr(auth, "client_secret", None)
-            raise grant_error(reply, self.clock.time(), secret)
-        token, lifetime = _grant(reply)
-        self._renew_at = asked_at + lifetime - min(_EXPIRY_MARGIN_SECONDS, lifetime / 10)
+            raise grant_error(reply, self.clock.time(), getattr(auth, "client_secret", None))
+        grant = _grant(reply)
+        if grant is None:
+            raise ManagementAPIError(
+                f"The token endpoint answered {reply.status} without a usable access token.",
+                status=reply.status,
+            )
+        token, lifetime = grant
+        if asyncio.current_task() is self._asking:
+            self._token = token
+            self._renew_at = asked_at + lifetime - min(_EXPIRY_MARGIN_SECONDS, lifetime / 10)
         return token
 
     async def send(self, method: str, path: str, token: StaticToken, scopes: Sequence[str]) -> Any:
@@ -121,8 +133,8 @@ class ManagementAPI:
             raise api_error(reply, self.clock.time(), scopes, token.token)
         return document(reply)
 
-    # Requests are made in functions that have returned before anything can fail: tools that print
-    # a traceback with its variables shall find no secret in them.
+    # Requests are made, and tokens read, in functions that have returned before anything can fail:
+    # tools that print a traceback with its variables shall find no secret in them.
 
     def _grant_request(self, auth: ClientCredentials | PrivateKeyJWT) -> httpx.Request:
         parameters = {
@@ -152,6 +164,8 @@ class ManagementAPI:
 
         The cause is told in words and not chained: its frames hold the token in their variables.
         """
+        if self.client.is_closed:
+            raise ConfigurationError("This client is closed; make a new one.")
         try:
             async with asyncio.timeout(self.timeout):
                 response = await self.client.send(
@@ -163,7 +177,8 @@ class ManagementAPI:
                     with suppress(Exception):
                         await response.aclose()
             return Reply(response.status_code, dict(response.headers), body)
-        except (httpx.HTTPError, TimeoutError, BodyError, OSError) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, BodyError, OSError, UnicodeError) as error:
+            # httpx looks at a Location that it is not to follow: InvalidURL, UnicodeError.
             failure = _unavailable(error, self.timeout)
         raise failure
 
@@ -178,26 +193,25 @@ def _unavailable(error: Exception, timeout: float) -> UnavailableError:
         return failure
     if isinstance(error, TimeoutError | httpx.TimeoutException):
         return UnavailableError(f"The tenant gave no complete answer within {timeout:g} s.")
-    why = str(error) or type(error).__name__
+    # Other texts than ours quote what was received, and that may quote the request.
+    why = str(error) if isinstance(error, BodyError) else type(error).__name__
     return UnavailableError(f"The tenant's answer was lost ({why}).")
 
 
-def _backoff(number: int) -> float:
+def _backoff(number: int, longest: float) -> float:
     """Full jitter: clients that failed together don't come back together."""
-    return random.uniform(0, FIRST_PAUSE_SECONDS * 2**number)  # noqa: S311 - not for secrets
+    bound = min(longest, FIRST_PAUSE_SECONDS * 2.0 ** min(number, _MOST_DOUBLINGS))
+    return random.uniform(0, bound)  # noqa: S311 - not for secrets
 
 
-def _grant(reply: Reply) -> tuple[StaticToken, float]:
-    """The token and its lifetime in seconds (RFC 6749 section 5.1)."""
+def _grant(reply: Reply) -> tuple[StaticToken, float] | None:
+    """The token and its lifetime in seconds, if there is one (RFC 6749 section 5.1)."""
     answer = document(reply)
     members = answer if isinstance(answer, dict) else {}
     try:
         token = StaticToken(members.get("access_token", ""))
     except ConfigurationError:
-        raise ManagementAPIError(
-            f"The token endpoint answered {reply.status} without a usable access token.",
-            status=reply.status,
-        ) from None
+        return None
     lifetime = members.get("expires_in")
     if isinstance(lifetime, bool) or not isinstance(lifetime, int | float) or lifetime <= 0:
         return token, _DEFAULT_LIFETIME_SECONDS
@@ -211,12 +225,21 @@ def base_url_of(domain: str) -> str:
     why = urls.refusal(url, http_on_loopback=True)
     if why is None and (urlsplit(url).path not in ("", "/") or "?" in url):
         why = "it has a path"
+    if why is None and not _has_host(url):
+        why = "it is no host name"
     if why is not None or ("." not in url and not urls.is_loopback(url)):
         raise ConfigurationError(
             f"domain can't be used: {why or 'it is no host name'}. Write the tenant's domain, for "
             "example 'acme.eu.auth0.com'."
         )
     return url.lower().rstrip("/") + "/"
+
+
+def _has_host(url: str) -> bool:
+    try:
+        return bool(httpx.URL(url).host)
+    except (httpx.InvalidURL, UnicodeError):  # an IDNA label that can't be read
+        return False
 
 
 def new_client() -> httpx.AsyncClient:

@@ -78,6 +78,7 @@ class RevocationReceipt:
         refusals: who was told to refuse it, with what result.
         rotation: the rotation that went before, in an emergency.
         tokens_expire_by: when the last token of the key would have expired, where that is known.
+        warnings: what the operator should know.
 
     """
 
@@ -90,10 +91,11 @@ class RevocationReceipt:
     refusals: tuple[Refusal, ...]
     rotation: RotationReceipt | None = None
     tokens_expire_by: datetime | None = None
+    warnings: tuple[str, ...] = ()
 
     @property
     def refused_everywhere(self) -> bool:
-        """Whether everybody who was told refuses the key, and has stored and shared that."""
+        """Whether everybody who was told (nobody, maybe) refuses the key, and has stored that."""
         return all(each.since is not None and each.error is None for each in self.refusals)
 
     @property
@@ -130,13 +132,56 @@ class RevocationReceipt:
             ],
             "rotation": self.rotation and self.rotation.to_dict(),
             "tokens_expire_by": _iso(self.tokens_expire_by),
+            "warnings": list(self.warnings),
             "consequences": self.consequences,
         }
 
 
+def rotation_receipt(
+    base_url: str,
+    rotated_at: datetime,
+    lifetime: timedelta | None,
+    *,
+    previous: SigningKey,
+    current: SigningKey,
+    new: SigningKey,
+) -> RotationReceipt:
+    """The receipt of a rotation from `previous` to `current`; `new` is the next key now."""
+    certificates = certificates_of(base_url)
+    return RotationReceipt(
+        rotated_at=rotated_at,
+        previous=previous,
+        current=current,
+        next=new,
+        inferred=new.inferred,
+        tokens_expire_by=expiry_of(rotated_at, lifetime),
+        warnings=(saml_warning(certificates),),
+        certificates=certificates,
+    )
+
+
+def certificates_of(base_url: str) -> Mapping[str, str]:
+    """Where the tenant at that URL gives out its current certificate, by kind."""
+    return {kind: base_url + path for kind, path in CERTIFICATES.items()}
+
+
+def saml_warning(certificates: Mapping[str, str]) -> str:
+    """What rotating does to those who trust the tenant's certificate and not its JWK Set."""
+    return (
+        "SAML and WS-Fed parties that check this tenant's signature break at the rotation, and not "
+        "at the revocation, until they have the new certificate: now it is the next key's (`cert`, "
+        f"in `keys show KID --json`), afterwards it is at {', '.join(certificates.values())}."
+    )
+
+
 def expiry_of(until: datetime | None, lifetime: timedelta | None) -> datetime | None:
     """When the last token expires of a key that signs `until` then."""
-    return until + lifetime if until is not None and lifetime is not None else None
+    if until is None or lifetime is None:
+        return None
+    try:
+        return until + lifetime
+    except OverflowError:  # beyond the year 9999
+        return None
 
 
 def _iso(moment: datetime | None) -> str | None:

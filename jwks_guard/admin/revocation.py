@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from http import HTTPStatus
 
 from jwks_guard.admin.journal import Intent, Journal
 from jwks_guard.admin.receipts import Refusal, RevocationReceipt, expiry_of
 from jwks_guard.admin.signing_key import SigningKey
-from jwks_guard.admin.signing_keys import SigningKeysClient
+from jwks_guard.admin.signing_keys import SETTLE_SECONDS, SigningKeysClient
 from jwks_guard.admin.telling import told
 from jwks_guard.errors import (
     ManagementAPIError,
@@ -35,8 +36,9 @@ class Revocation:
     async def carry_out(self, intent: Intent, key: SigningKey) -> RevocationReceipt:
         """Do what is left to do of `intent`, where `key` is as the tenant has it now."""
         refusals = await self._told(intent) if intent.emergency else ()
-        if not key.revoked:
-            key = await self._acknowledged(intent, key)
+        expires = expiry_of(key.current_until, self.token_lifetime)
+        warnings = await self._warned(intent, expires)
+        key = await self._acknowledged(intent, key)
         acknowledged_at = self.journal.now()
         await self.journal.tell(intent, "acknowledged")
         if not intent.emergency:
@@ -49,34 +51,63 @@ class Revocation:
             inferred=key.inferred,
             left_jwks_at=await self._left_jwks(intent),
             refusals=refusals,
-            tokens_expire_by=expiry_of(key.current_until, self.token_lifetime),
+            tokens_expire_by=expires,
+            warnings=warnings,
         )
         if receipt.refused_everywhere:
             await self.journal.tell(intent, "finished")
         return receipt
 
+    async def _warned(self, intent: Intent, expires: datetime | None) -> tuple[str, ...]:
+        """What speaks against a planned revocation at this moment."""
+        if intent.emergency or expires is None or expires <= self.journal.now():
+            return ()
+        warning = (
+            f"Clients may hold valid tokens of {intent.kid} until "
+            f"{expires:%Y-%m-%d %H:%M:%S} UTC: they are refused from now on."
+        )
+        await self.journal.tell(intent, "warned", "warning", warning)
+        return (warning,)
+
     async def _acknowledged(self, intent: Intent, key: SigningKey) -> SigningKey:
         """The key as it is once the tenant has revoked it."""
+        if key.revoked:
+            return replace(key, inferred=True)
         try:
-            revoked = await self.keys.revoke(key.kid)
-        except (UnavailableError, RateLimitedError) as error:
+            revoked = await self._revoked(intent)
+        except (UnavailableError, RateLimitedError, RevocationRefusedError) as error:
             await self.journal.tell(intent, "unanswered", "warning", str(error))
             error.add_note(
                 ("Whoever was told refuses the key already. " if intent.emergency else "")
-                + "It is not known to be revoked at the tenant: repeat the call, it is safe."
+                + f"It is not known to be revoked at the tenant: call {_again(intent)} until it is."
             )
             raise
-        except (ManagementAPIError, RevocationRefusedError) as error:
+        except ManagementAPIError as error:
             note = f"The tenant refused to revoke {key.kid}, so it is still published."
             if intent.emergency:
                 note += (
-                    " Tokens of it are refused here all the same; `reinstate(kid, reason=...)` "
-                    "lifts that if it was a mistake."
+                    " Its tokens are refused here all the same. If that is a mistake, "
+                    f"`reinstate({key.kid!r}, reason=...)` lifts it; if not, call {_again(intent)} "
+                    "once the cause is mended."
                 )
             error.add_note(note)
             await self.journal.tell(intent, "failed", "failed", f"{error} {note}")
             raise
         return replace(key, revoked=True, inferred=revoked.inferred)
+
+    async def _revoked(self, intent: Intent) -> SigningKey:
+        """Revoke; just after a rotation of our own, until the tenant has noticed that itself."""
+        clock = self.keys.clock
+        until, pause = clock.monotonic() + SETTLE_SECONDS, 1.0
+        while True:
+            try:
+                return await self.keys.revoke(intent.kid)
+            except (RevocationRefusedError, ManagementAPIError) as error:
+                left = until - clock.monotonic()
+                if intent.action != "rotate_and_revoke" or left <= 0 or not _may_pass(error):
+                    raise
+            await self.keys.sleep(min(pause, left))
+            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
     async def _told(self, intent: Intent) -> tuple[Refusal, ...]:
         return await told(self.fleet, intent, self.journal)
@@ -100,3 +131,19 @@ class Revocation:
                 return None
             await self.keys.sleep(min(pause, left))
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+
+
+def _may_pass(error: RevocationRefusedError | ManagementAPIError) -> bool:
+    """Whether a tenant may say this of a key that was current a moment ago."""
+    if isinstance(error, RevocationRefusedError):
+        return True
+    return type(error) is ManagementAPIError and error.status in (
+        HTTPStatus.BAD_REQUEST,
+        HTTPStatus.CONFLICT,
+    )
+
+
+def _again(intent: Intent) -> str:
+    """The call that revokes and never rotates, as `rotate_and_revoke()` might a second time."""
+    emergency = ", emergency=True" if intent.emergency else ""
+    return f"`revoke({intent.kid!r}{emergency})`"

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from inspect import iscoroutinefunction
 
 from jwks_guard.admin.journal import Action, AdminEvent, Intent, Journal, default_actor
 from jwks_guard.admin.receipts import (
-    CERTIFICATES,
     RevocationReceipt,
     RotationReceipt,
-    expiry_of,
+    certificates_of,
+    rotation_receipt,
+    saml_warning,
 )
 from jwks_guard.admin.revocation import Revocation
 from jwks_guard.admin.signing_key import SigningKey
 from jwks_guard.admin.signing_keys import SigningKeysClient
 from jwks_guard.admin.steps import only
 from jwks_guard.admin.telling import lacking
+from jwks_guard.admin.unfinished import Unfinished
 from jwks_guard.errors import (
     ConfigurationError,
     ManagementAPIError,
-    NotFoundError,
     RotationRefusedError,
     RotationUncertainError,
 )
@@ -72,8 +75,8 @@ class KeyRotation:
                 "without one, make a TokenVerifier beside the SyncTokenVerifier: what it is told "
                 "to distrust, every verifier of the process refuses."
             )
-        if token_lifetime is not None and not isinstance(token_lifetime, timedelta):
-            raise ConfigurationError("token_lifetime must be a timedelta.")
+        if token_lifetime is not None and not _is_duration(token_lifetime):
+            raise ConfigurationError("token_lifetime must be a timedelta above 0.")
         if actor is not None:
             require_text("actor", actor)
         require_jwks_uri(jwks_uri)
@@ -83,24 +86,31 @@ class KeyRotation:
         self._token_lifetime = token_lifetime
         self._journal = Journal(journal_path, on_event, keys.clock)
         self._actor = actor or default_actor()
+        self._one_at_a_time = asyncio.Lock()  # but not for emergencies, which wait for nobody
         self._revocation = Revocation(
             keys, self._fleet, self._journal, token_lifetime, jwks_uri, confirm_within
         )
+        self._unfinished = Unfinished(keys, self._journal, self._revocation)
 
     async def rotate(self, *, reason: str = "planned rotation") -> RotationReceipt:
         """Make the next key current, once every verifier holds it.
 
         Raises RotationRefusedError when one does not, although it was asked to refresh; and what
-        SigningKeysClient.rotate raises.
+        SigningKeysClient.rotate raises. Where the journal shows that an earlier rotation was cut
+        off, this does not rotate: it gives that one's receipt if it did happen, and raises
+        RotationUncertainError, once, if it does not seem so.
         """
-        await self.resume()
-        keys = await self._keys.list()
-        await self.require_prepared(keys)
-        intent = self._intent("rotate", only(keys, "current").kid, reason)
-        await self._journal.begin(intent)
-        receipt = await self._rotated(intent, keys)
-        await self._journal.tell(intent, "finished")
-        return receipt
+        async with self._one_at_a_time:
+            await self._unfinished.resume()
+            keys = await self._keys.list()
+            if (done := await self._unfinished.rotation(keys)) is not None:
+                return done
+            await self.require_prepared(keys)
+            intent = self._intent("rotate", only(keys, "current").kid, reason)
+            await self._journal.begin(intent)
+            receipt = await self._rotated(intent, keys)
+            await self._journal.tell(intent, "finished")
+            return receipt
 
     async def require_prepared(self, keys: Iterable[SigningKey]) -> None:
         """Raise RotationRefusedError unless every verifier trusts the next one of `keys`."""
@@ -126,107 +136,89 @@ class KeyRotation:
         Raises RevocationRefusedError for the current and the next key, and what
         SigningKeysClient.revoke raises.
         """
-        require_text("reason", reason)
-        if not emergency:
-            await self.resume()
-        key = await self._revocable(kid, emergency=emergency)
         intent = self._intent("revoke", kid, reason, emergency=emergency)
-        await self._journal.begin(intent)
-        return await self._revocation.carry_out(intent, key)
+        if emergency:
+            return await self._revoked_in_emergency(intent)
+        async with self._one_at_a_time:
+            await self._unfinished.resume()
+            key = await self._keys.revocable(kid)
+            await self._journal.begin(intent)
+            return await self._revocation.carry_out(intent, key)
 
     async def rotate_and_revoke(
         self, kid: str | None = None, *, reason: str = "the key has leaked"
     ) -> RevocationReceipt:
         """For a leaked key: rotate, have it refused everywhere, revoke it at the tenant.
 
-        `kid` is the leaked key; when it is not current any more, there is no rotation. Without it
-        the current key is meant. Where an earlier run was cut off, this finishes that one and does
-        nothing else.
+        `kid` is the leaked key; when it is not current any more, there is no rotation, so that the
+        call can be repeated until it succeeds. Without it the current key is meant. Where the
+        journal shows an earlier such call that was cut off, it can't be told whether this is that
+        one again, and RotationRefusedError asks for the kid.
         """
         require_text("reason", reason)
-        for intent, receipt in await self._resumed():
-            if intent.action == "rotate_and_revoke":
-                return receipt
-        keys = await self._keys.list()
-        current = only(keys, "current")
+        if kid is None:
+            await self._unfinished.require_no_emergency()
+        with _nobody_refuses_yet():
+            keys = await self._keys.list()
+            current = only(keys, "current")
         if kid is not None and kid != current.kid:
             return await self.revoke(kid, reason=reason, emergency=True)
         intent = self._intent("rotate_and_revoke", current.kid, reason, emergency=True)
         await self._journal.begin(intent)
-        rotation = await self._rotated(intent, keys)
+        with _nobody_refuses_yet():
+            rotation = await self._rotated(intent, keys)
         leaked = replace(current, current=False, current_until=rotation.rotated_at)
         return replace(await self._revocation.carry_out(intent, leaked), rotation=rotation)
 
     async def reinstate(self, kid: str, *, reason: str) -> None:
-        """Have `kid` accepted again, where it is still published: nothing else ever lifts that."""
+        """Have `kid` accepted again, where it is still published: nothing else ever lifts that.
+
+        Every verifier is told; the first error of one that failed is raised then.
+        """
         intent = self._intent("reinstate", kid, reason)
         await self._journal.begin(intent)
-        for each in self._fleet:
-            await each.reinstate(kid, reason=reason)
+        steps = (each.reinstate(kid, reason=reason) for each in self._fleet)
+        for failure in await asyncio.gather(*steps, return_exceptions=True):
+            if failure is not None:
+                await self._journal.tell(intent, "failed", "failed", str(failure))
+                raise failure
         await self._journal.tell(intent, "finished")
 
     async def resume(self) -> list[RevocationReceipt]:
         """Finish what a crash left unfinished in the journal; gives what that brought about.
 
-        A planned revocation that never reached the tenant is abandoned, and so is an emergency
-        whose rotation did not happen: ask for it again.
+        A planned revocation that never reached the tenant is abandoned: ask for it again. An
+        emergency whose key is still current stays open: repeat it, naming the key.
         """
-        return [receipt for _, receipt in await self._resumed()]
+        async with self._one_at_a_time:
+            return await self._unfinished.resume()
 
-    async def _resumed(self) -> list[tuple[Intent, RevocationReceipt]]:
-        receipts = []
-        for intent in await self._journal.unfinished(self._keys.base_url):
-            try:
-                key = await self._keys.get(intent.kid)
-            except NotFoundError:  # who forgot a key has revoked it
-                key = SigningKey(kid=intent.kid, revoked=True)
-            if key.revoked or (intent.emergency and key.state == "previously used"):
-                receipts.append((intent, await self._revocation.carry_out(intent, key)))
-            else:
-                why = f"the key is {key.state}: nothing was revoked"
-                await self._journal.tell(intent, "abandoned", "warning", why)
-        return receipts
-
-    async def _revocable(self, kid: str, *, emergency: bool) -> SigningKey:
-        """The key, if it may be revoked."""
-        try:
-            return await self._keys.revocable(kid)
-        except ManagementAPIError as error:
-            if emergency:
-                error.add_note(
-                    "Nobody refuses the key yet. `verifier.distrust(kid, reason=...)` does it "
-                    "without the Management API; for the current key that refuses every token."
-                )
-            raise
+    async def _revoked_in_emergency(self, intent: Intent) -> RevocationReceipt:
+        with _nobody_refuses_yet():
+            key = await self._keys.revocable(intent.kid)
+        await self._journal.begin(intent)
+        return await self._revocation.carry_out(intent, key)
 
     async def _rotated(self, intent: Intent, keys: list[SigningKey]) -> RotationReceipt:
-        certificates = {kind: self._keys.base_url + path for kind, path in CERTIFICATES.items()}
-        warning = saml_warning(certificates)
+        warning = saml_warning(certificates_of(self._keys.base_url))
         await self._journal.tell(intent, "warned", "warning", warning)
         try:
             new = await self._keys.rotate()
         except RotationUncertainError as error:
             await self._journal.tell(intent, "uncertain", "failed", str(error))
-            if intent.emergency:
-                error.add_note(
-                    f"Nobody refuses {intent.kid} yet. Once it reads as previously used, call "
-                    f"rotate_and_revoke({intent.kid!r}) again: it will not rotate then."
-                )
             raise
         except ManagementAPIError as error:
             await self._journal.tell(intent, "failed", "failed", str(error))
             raise
-        now, current = self._journal.now(), only(keys, "next")
+        current = only(keys, "next")
         await self._journal.tell(intent, "rotated", detail=f"current is {current.kid}")
-        return RotationReceipt(
-            rotated_at=now,
+        return rotation_receipt(
+            self._keys.base_url,
+            self._journal.now(),
+            self._token_lifetime,
             previous=only(keys, "current"),
             current=current,
-            next=new,
-            inferred=new.inferred,
-            tokens_expire_by=expiry_of(now, self._token_lifetime),
-            warnings=(warning,),
-            certificates=certificates,
+            new=new,
         )
 
     def _intent(self, action: Action, kid: str, reason: str, *, emergency: bool = False) -> Intent:
@@ -242,10 +234,19 @@ class KeyRotation:
         )
 
 
-def saml_warning(certificates: Mapping[str, str]) -> str:
-    """What rotating does to those who trust the tenant's certificate and not its JWK Set."""
-    return (
-        "SAML and WS-Fed parties that check this tenant's signature break at the rotation, and not "
-        "at the revocation, until they have the new certificate: now it is the next key's (`cert`, "
-        f"in `keys show KID --json`), afterwards it is at {', '.join(certificates.values())}."
-    )
+def _is_duration(value: object) -> bool:
+    return isinstance(value, timedelta) and value > timedelta(0)
+
+
+@contextmanager
+def _nobody_refuses_yet() -> Iterator[None]:
+    """Have an error say what can be done about the key all the same."""
+    try:
+        yield
+    except (ManagementAPIError, RotationUncertainError) as error:
+        error.add_note(
+            "Nobody refuses the key yet. `verifier.distrust(kid, reason=...)` has it refused "
+            "without the Management API; while it is the current key, that refuses every token. "
+            "This call can be repeated, with the kid: it does not rotate where that was done."
+        )
+        raise

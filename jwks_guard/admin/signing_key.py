@@ -71,7 +71,10 @@ class SigningKey:
     @property
     def certificate(self) -> x509.Certificate:
         """The certificate; raises ValueError when `cert` is none."""
-        return x509.load_pem_x509_certificate(self.pem.encode("ascii", "replace"))
+        try:
+            return x509.load_pem_x509_certificate(self.pem.encode("ascii", "replace"))
+        except x509.InvalidVersion as error:
+            raise ValueError(str(error)) from None
 
     def to_dict(self) -> dict[str, Any]:
         """The key as JSON-compatible data, dates in ISO 8601; `inferred` only where it is true."""
@@ -131,9 +134,11 @@ def _typed(members: Mapping[str, Any], name: str, kind: type) -> Any:
 
 
 def _date(value: object) -> datetime | None:
-    """An ISO 8601 date as an aware datetime, UTC where it names no zone; None for anything else."""
-    try:
-        date = datetime.fromisoformat(value) if isinstance(value, str) else None
-    except ValueError:
+    """An ISO 8601 date in UTC, which it is where it names no zone; None for anything else."""
+    if not isinstance(value, str):
         return None
-    return date.replace(tzinfo=UTC) if date is not None and date.tzinfo is None else date
+    try:
+        date = datetime.fromisoformat(value)
+        return date.replace(tzinfo=date.tzinfo or UTC).astimezone(UTC)
+    except (ValueError, OverflowError):  # the latter just outside the years 1 to 9999
+        return None

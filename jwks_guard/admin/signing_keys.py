@@ -6,7 +6,6 @@ import asyncio
 import math
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
@@ -30,13 +29,17 @@ from jwks_guard.admin.signing_key import (
     parse_key,
     parse_keys,
 )
-from jwks_guard.admin.steps import may_have_rotated, next_key_after_one_step, uncertain
+from jwks_guard.admin.steps import (
+    may_have_rotated,
+    next_key_after_one_step,
+    require_revocable,
+    uncertain,
+)
 from jwks_guard.errors import (
     ConfigurationError,
     ManagementAPIError,
     NotFoundError,
     RateLimitedError,
-    RevocationRefusedError,
     UnavailableError,
 )
 from jwks_guard.keys.arguments import require_count, require_seconds, require_text
@@ -51,6 +54,7 @@ REVOKE_SCOPES = ("update:signing_keys",)
 MAX_JWKS_BYTES = 524_288
 _PATH = "keys/signing"
 _SETTLE_PAUSE_SECONDS = 4.0
+_LONGEST_KID = 4_096  # characters, quoted
 _Keys = list[SigningKey]
 _T = TypeVar("_T")
 
@@ -79,7 +83,8 @@ class SigningKeysClient:
             fails (5xx) or is busy (429). `rotate` never is.
         max_wait: the longest wait before one of them, in seconds. A Retry-After or
             X-RateLimit-Reset beyond it is raised at once as RateLimitedError.
-        http_client: an httpx.AsyncClient for transport, TLS and proxies; not closed here.
+        http_client: an httpx.AsyncClient for transport, TLS and proxies; not closed here. Its
+            transport must not repeat requests: it would rotate twice.
         clock: anything with time() and monotonic().
         sleep: how to wait, in seconds; asyncio.sleep.
 
@@ -138,7 +143,7 @@ class SigningKeysClient:
 
         GET /api/v2/keys/signing/{kid}, scope read:signing_keys.
         """
-        return _read(parse_key, await self._api.read(_path_of(kid), READ_SCOPES))
+        return _named(kid, await self._api.read(_path_of(kid), READ_SCOPES))
 
     async def rotate(self) -> SigningKey:
         """Make the next key current; gives the new next key.
@@ -147,10 +152,16 @@ class SigningKeysClient:
         once and never again: a second one would rotate a second time. If its answer is lost or an
         error of the server, the keys are listed for up to 30 s; where they are exactly one step on,
         that is success, marked as `inferred`, and anything else raises RotationUncertainError.
-        An UnavailableError means that nothing was sent.
+        A rotation that somebody else makes at that very moment can't be told from this one. On a
+        401 there is no second attempt either: the list before has just been answered with this
+        token. An UnavailableError means that nothing was sent.
         """
-        before = await self.list()
-        token = await self._api.token()
+        try:
+            before = await self.list()
+            token = await self._api.token()
+        except UnavailableError as error:
+            error.sent = False
+            raise
         try:
             answer = await self._api.send("POST", f"{_PATH}/rotate", token, ROTATE_SCOPES)
             return _read(partial(parse_change, state="next"), answer)
@@ -184,22 +195,11 @@ class SigningKeysClient:
         """
         path = _path_of(kid)
         keys = await self.list()
-        key = next((key for key in keys if key.kid == kid), None)
-        if key is None:
-            key = _read(parse_key, await self._api.read(path, READ_SCOPES))
-        if key.revoked:
-            return key
-        if key.current or key.next:
-            raise RevocationRefusedError(
-                f"{kid} is the tenant's {key.state} key: revoking it would refuse the tokens that "
-                "are issued now. Rotate first, until it is a previously used key."
-            )
-        if not any(each.current for each in keys) or not any(each.next for each in keys):
-            raise RevocationRefusedError(
-                "The tenant's answer does not say which keys are current and next, so it can't be "
-                f"told whether {kid} is one of them. Look at the list of keys."
-            )
-        return key
+        entries = [key for key in keys if key.kid == kid]
+        if not entries:
+            entries = [_named(kid, await self._api.read(path, READ_SCOPES))]
+        require_revocable(kid, entries, keys)
+        return entries[0]
 
     async def published_kids(self, jwks_uri: str | None = None) -> frozenset[str]:
         """The kids in the tenant's JWK Set now, asked for past caches (`no-cache`).
@@ -231,7 +231,7 @@ class SigningKeysClient:
     async def _as_read_again(self, kid: str) -> SigningKey | None:
         self._api.drop_token()
         try:
-            return _read(parse_key, await self._api.call("GET", _path_of(kid), READ_SCOPES))
+            return _named(kid, await self._api.call("GET", _path_of(kid), READ_SCOPES))
         except ManagementAPIError:
             return None
 
@@ -241,13 +241,16 @@ class SigningKeysClient:
         after: _Keys = []
         pause = FIRST_PAUSE_SECONDS
         while True:
-            with suppress(ManagementAPIError):
+            try:
                 after = _read(parse_keys, await self._api.call("GET", _PATH, READ_SCOPES))
-                if (key := next_key_after_one_step(before, after)) is not None:
-                    return replace(key, inferred=True)
+                unread = ""
+            except ManagementAPIError as error:
+                unread = f" Then the keys could not be listed: {error}"
+            if (key := next_key_after_one_step(before, after)) is not None:
+                return replace(key, inferred=True)
             left = until - self.clock.monotonic()
             if left <= 0:
-                raise uncertain(before, after, str(lost)) from None
+                raise uncertain(before, after, f"{lost}{unread}") from None
             await self.sleep(min(pause, left))
             pause = min(2 * pause, _SETTLE_PAUSE_SECONDS)
 
@@ -263,8 +266,21 @@ def _read(parse: Callable[[object], _T], document: object) -> _T:
         ) from None
 
 
+def _named(kid: str, document: object) -> SigningKey:
+    """The key in an answer about `kid`; one about another key is a ManagementAPIError."""
+    key = _read(parse_key, document)
+    if key.kid != kid:
+        raise ManagementAPIError(
+            "The Management API answered about another key than it was asked for.",
+            status=HTTPStatus.OK,
+        )
+    return key
+
+
 def _path_of(kid: str) -> str:
     require_text("kid", kid)
-    if kid in (".", ".."):  # they would name another path
-        raise NotFoundError(f"The tenant has no signing key {kid!r}.")
-    return f"{_PATH}/{quote(kid, safe='')}"
+    quoted = quote(kid, safe="")
+    # The first two would name another path; the rest is more than a URL can hold.
+    if kid in (".", "..") or len(quoted) > _LONGEST_KID:
+        raise NotFoundError(f"The tenant has no signing key {kid[:20]!r}.")
+    return f"{_PATH}/{quoted}"

@@ -24,7 +24,7 @@ class SyncSigningKeysClient:
 
     def close(self) -> None:
         """Close the connections, as SigningKeysClient.aclose does."""
-        process_portal.get().call(self._client.aclose)
+        process_portal.run(self._client.aclose)
 
     def __enter__(self) -> Self:
         return self
@@ -34,16 +34,16 @@ class SyncSigningKeysClient:
 
     def list(self) -> _Keys:
         """Every signing key, as SigningKeysClient.list gives them."""
-        return process_portal.get().call(self._client.list)
+        return process_portal.run(self._client.list)
 
     def get(self, kid: str) -> SigningKey:
         """The signing key `kid`; raises NotFoundError."""
-        return process_portal.get().call(self._client.get, kid)
+        return process_portal.run(self._client.get, kid)
 
     def rotate(self) -> SigningKey:
         """Rotate once, as SigningKeysClient.rotate does; gives the new next key."""
-        return process_portal.get().call(self._client.rotate)
+        return process_portal.run(self._client.rotate)
 
     def revoke(self, kid: str) -> SigningKey:
         """Revoke a previously used key for good, as SigningKeysClient.revoke does."""
-        return process_portal.get().call(self._client.revoke, kid)
+        return process_portal.run(self._client.revoke, kid)

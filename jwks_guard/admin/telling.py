@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Sequence
 
 from jwks_guard.admin.journal import Intent, Journal
 from jwks_guard.admin.receipts import Refusal
-from jwks_guard.errors import DistrustNotSharedError, KeysUnavailableError
+from jwks_guard.errors import DistrustNotSharedError, JWKSGuardError
 from jwks_guard.readiness import Revocable
+
+LONGEST_SECONDS = 10.0
 
 
 async def lacking(fleet: Sequence[Revocable], kid: str) -> tuple[str, ...]:
@@ -16,24 +19,39 @@ async def lacking(fleet: Sequence[Revocable], kid: str) -> tuple[str, ...]:
 
 
 async def told(fleet: Sequence[Revocable], intent: Intent, journal: Journal) -> tuple[Refusal, ...]:
-    """Have each of `fleet` refuse the key of `intent`; one that fails keeps no other from it."""
-    return tuple([await _told(each, who, intent, journal) for who, each in _named(fleet)])
+    """Have each of `fleet` refuse the key of `intent`, all at once.
+
+    One that fails, or takes longer than 10 s, keeps no other from it.
+    """
+    return tuple(
+        await asyncio.gather(*(_told(each, who, intent, journal) for who, each in _named(fleet)))
+    )
 
 
 async def _told(revocable: Revocable, who: str, intent: Intent, journal: Journal) -> Refusal:
     try:
-        # It is not the current key: forced, as refusing it is right for whoever holds no other.
-        await revocable.distrust(intent.kid, reason=intent.reason, force=True)
+        async with asyncio.timeout(LONGEST_SECONDS):
+            # It is not the current key: forced, as refusing it is right for whoever holds no other.
+            await revocable.distrust(intent.kid, reason=intent.reason, force=True)
     except DistrustNotSharedError as error:
-        refusal = Refusal(who, journal.now(), str(error))
         await journal.tell(intent, "refused_by", "warning", f"{who}: {error}")
+        return Refusal(who, journal.now(), str(error))
+    except TimeoutError:
+        return await _not_told(who, f"it took longer than {LONGEST_SECONDS:g} s", intent, journal)
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        return await _not_told(who, "it was cancelled", intent, journal)
     except Exception as error:  # noqa: BLE001 - whatever it is, the others must be told
-        refusal = Refusal(who, None, f"{type(error).__name__}: {error}")
-        await journal.tell(intent, "not_told", "failed", f"{who}: {refusal.error}")
-    else:
-        refusal = Refusal(who, journal.now())
-        await journal.tell(intent, "refused_by", detail=who)
-    return refusal
+        return await _not_told(who, f"{type(error).__name__}: {error}", intent, journal)
+    await journal.tell(intent, "refused_by", detail=who)
+    return Refusal(who, journal.now())
+
+
+async def _not_told(who: str, why: str, intent: Intent, journal: Journal) -> Refusal:
+    await journal.tell(intent, "not_told", "failed", f"{who}: {why}")
+    return Refusal(who, None, why)
 
 
 async def _holds(revocable: Revocable, kid: str) -> bool:
@@ -41,7 +59,7 @@ async def _holds(revocable: Revocable, kid: str) -> bool:
         return True
     try:
         await revocable.keys.refresh()
-    except KeysUnavailableError:
+    except JWKSGuardError:  # no answer of the issuer, or a verifier of another event loop
         return False
     return kid in revocable.keys.kids
 

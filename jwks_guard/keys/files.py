@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,12 +20,15 @@ else:
     SUPPORTED = True
 
 MAX_BYTES = 64 * 1024 * 1024
+_LOCK_PAUSE_SECONDS = 0.02
 
 
 def require_support() -> None:
     """Raise ConfigurationError where files can't be owned, locked and kept private."""
     if not SUPPORTED:  # pragma: no cover
-        raise ConfigurationError("snapshot_path needs a POSIX system; leave it out on this one.")
+        raise ConfigurationError(
+            "Files are kept only on a POSIX system; leave their paths out on this one."
+        )
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -80,24 +84,35 @@ def require_ours(descriptor: int) -> None:
 
 
 @contextmanager
-def locked_for_append(path: Path) -> Iterator[int]:
-    """Open (or create) `path` to append, alone among processes; gives the descriptor."""
+def locked_for_append(path: Path, patience: float | None = None) -> Iterator[int]:
+    """Open (or create) `path` to append, alone among processes; gives the descriptor.
+
+    Raises OSError when another process has held it for `patience` seconds.
+    """
     flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     descriptor = os.open(path, flags, 0o600)
     try:
         require_ours(descriptor)
-        with _flocked(descriptor, fcntl.LOCK_EX):
+        with _flocked(descriptor, fcntl.LOCK_EX, patience):
             yield descriptor
     finally:
         os.close(descriptor)
 
 
-def append_durably(path: Path, lines: bytes) -> None:
-    """Append whole lines to `path`; raises OSError or ValueError and then has written none."""
-    with locked_for_append(path) as descriptor:
+def append_durably(
+    path: Path, lines: bytes, *, after_torn: bool = False, patience: float | None = None
+) -> None:
+    """Append whole lines to `path`; raises OSError or ValueError and then has written none.
+
+    A last line that a crash has torn stays there and is ended with `after_torn`, else refused. For
+    another process that holds the file it waits for `patience` seconds; None: as long as it takes.
+    """
+    with locked_for_append(path, patience) as descriptor:
         size = os.fstat(descriptor).st_size
         if size and os.pread(descriptor, 1, size - 1) != b"\n":
-            raise ValueError("its last line is unfinished")
+            if not after_torn:
+                raise ValueError("its last line is unfinished")
+            lines = b"\n" + lines
         try:
             if os.write(descriptor, lines) != len(lines):
                 raise OSError("the disk is full")
@@ -109,10 +124,26 @@ def append_durably(path: Path, lines: bytes) -> None:
 
 
 @contextmanager
-def _flocked(descriptor: int, kind: int) -> Iterator[None]:
-    fcntl.flock(descriptor, kind)
+def _flocked(descriptor: int, kind: int, patience: float | None = None) -> Iterator[None]:
+    _flock(descriptor, kind, patience)
     try:
         yield
     finally:
         # Closing alone keeps the lock as long as a child forked meanwhile has a copy open.
         fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
+def _flock(descriptor: int, kind: int, patience: float | None) -> None:
+    if patience is None:
+        fcntl.flock(descriptor, kind)
+        return
+    until = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                raise OSError("another process has locked it") from None
+            time.sleep(_LOCK_PAUSE_SECONDS)
+        else:
+            return

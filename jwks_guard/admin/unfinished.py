@@ -1,0 +1,100 @@
+"""What a crash has left unfinished, as the journal tells, brought to its end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from jwks_guard.admin.journal import Intent, Journal
+from jwks_guard.admin.receipts import RevocationReceipt, RotationReceipt, rotation_receipt
+from jwks_guard.admin.revocation import Revocation
+from jwks_guard.admin.signing_key import SigningKey
+from jwks_guard.admin.signing_keys import SigningKeysClient
+from jwks_guard.admin.steps import only
+from jwks_guard.errors import (
+    ConfigurationError,
+    NotFoundError,
+    RotationRefusedError,
+    RotationUncertainError,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """Looks into `journal`, then at the tenant, and lets `revocation` do what is left."""
+
+    keys: SigningKeysClient
+    journal: Journal
+    revocation: Revocation
+
+    async def resume(self) -> list[RevocationReceipt]:
+        """Finish what is left to revoke; gives what that brought about."""
+        unfinished = await self.journal.unfinished(self.keys.base_url)
+        receipts = [await self._resumed(intent) for intent in unfinished]
+        return [receipt for receipt in receipts if receipt is not None]
+
+    async def _resumed(self, intent: Intent) -> RevocationReceipt | None:
+        """What finishing `intent` has brought about; None when there was nothing to finish."""
+        keys = await self.keys.list()
+        only(keys, "current")
+        only(keys, "next")
+        key = next((key for key in keys if key.kid == intent.kid), None)
+        if key is None:
+            try:
+                key = await self.keys.get(intent.kid)
+            except NotFoundError:  # neither listed nor known: who forgot a key has revoked it
+                key = SigningKey(kid=intent.kid, revoked=True)
+        if key.revoked or (intent.emergency and key.state == "previously used"):
+            return await self.revocation.carry_out(intent, key)
+        why = f"the key is {key.state}: it was not revoked"
+        if intent.emergency:
+            await self.journal.tell(intent, "unanswered", "warning", f"{why}. Repeat the call.")
+        else:
+            await self.journal.tell(intent, "abandoned", "warning", why)
+        return None
+
+    async def rotation(self, keys: list[SigningKey]) -> RotationReceipt | None:
+        """The receipt of a rotation whose end the journal does not tell of, if there was one."""
+        tenant = self.keys.base_url
+        for intent in await self.journal.unfinished(tenant, rotations=True):
+            current = only(keys, "current")
+            if current.kid == intent.kid:
+                await self.journal.tell(intent, "abandoned", "warning", "the key is still current")
+                raise RotationUncertainError(
+                    f"An earlier rotation was cut off. {intent.kid} is still the current key, so "
+                    "it does not seem to have happened. Look at the keys in a few minutes: if "
+                    "that is still so, rotate again.",
+                    before=keys,
+                    after=keys,
+                )
+            await self.journal.tell(intent, "finished", detail="as read from the list of keys")
+            previous = next((key for key in keys if key.kid == intent.kid), None)
+            previous = previous or SigningKey(kid=intent.kid)
+            return rotation_receipt(
+                tenant,
+                current.current_since or self.journal.now(),
+                self.revocation.token_lifetime,
+                previous=previous,
+                current=current,
+                new=replace(only(keys, "next"), inferred=True),
+            )
+        return None
+
+    async def require_no_emergency(self) -> None:
+        """Raise RotationRefusedError where an emergency was cut off: it has to be named."""
+        try:
+            unfinished = await self.journal.unfinished(self.keys.base_url)
+        except ConfigurationError as error:
+            error.add_note(
+                "It may tell of a rotation that was done before. Name the leaked key, as in "
+                "`rotate_and_revoke(kid)`, and it need not be read."
+            )
+            raise
+        kids = [intent.kid for intent in unfinished if intent.action == "rotate_and_revoke"]
+        if not kids:
+            return
+        refusal = RotationRefusedError(
+            f"An earlier call for {kids[-1]} was not finished. Call "
+            f"rotate_and_revoke({kids[-1]!r}) to finish it; if another key has leaked, name that."
+        )
+        refusal.kid = kids[-1]
+        raise refusal
