@@ -98,6 +98,8 @@ class ManagementAPI:
         asking = self._asking
         if asking is None or asking.done():
             asking = self._asking = asyncio.create_task(self._granted(auth))
+            # Looked at, or its failure is logged as lost where every waiter was cancelled.
+            asking.add_done_callback(lambda task: task.cancelled() or task.exception())
         # Shared, its failure too, and left running for the others by a waiter that is cancelled.
         await asyncio.wait({asking})
         return asking.result()

@@ -82,7 +82,7 @@ class SigningKey:
         dates = {name: getattr(self, name) for name in _DATES}
         written = {name: date and date.isoformat() for name, date in dates.items()}
         marks = {"inferred": True} if self.inferred else {}
-        return {**known, **written, **marks, **self.extra}
+        return {**known, **written, **self.extra, **marks}
 
 
 class UnexpectedAnswerError(ValueError):

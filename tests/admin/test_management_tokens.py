@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -205,6 +206,31 @@ async def test_refusal_of_a_token_is_shared_by_all_who_wait_for_it(
         refused = await asyncio.gather(*calls, return_exceptions=True)
     assert {type(error) for error in refused} == {UnauthorizedError}
     assert tenant.requests.count(TOKEN) == 1
+
+
+async def test_refusal_of_a_token_that_nobody_waits_for_any_more_is_no_noise(
+    server: Scripted, naps: Naps, caplog: pytest.LogCaptureFixture
+) -> None:
+    arrived, go = asyncio.Event(), asyncio.Event()
+
+    async def late(_: Asked) -> bytes:
+        arrived.set()
+        await go.wait()
+        return answer(401)
+
+    server.on("POST", TOKEN, late)
+    async with client_of(server, naps, auth=CREDENTIALS) as keys:
+        call = asyncio.create_task(keys.list())
+        await arrived.wait()
+        call.cancel()
+        asking = keys._api._asking
+        assert asking is not None
+        go.set()
+        await asyncio.wait([call, asking])
+        keys._api.drop_token()
+        del asking, call  # whose traceback holds it too
+        gc.collect()
+    assert [record for record in caplog.records if record.name == "asyncio"] == []
 
 
 # --- dropped ---
