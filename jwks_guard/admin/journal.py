@@ -76,7 +76,10 @@ class AdminEvent:
 
 
 class Journal:
-    """Tells events to the log, to `on_event` and to the file at `path`, where there are these."""
+    """Tells events to the log, to `on_event` and to the file at `path`, where there are these.
+
+    `error` says why the file could not be written, where it could not.
+    """
 
     def __init__(
         self,
@@ -91,6 +94,7 @@ class Journal:
         except TypeError:
             raise ConfigurationError("journal_path must be the path of a file.") from None
         require_listener(on_event)
+        self.error: str | None = None
         self._on_event = on_event
         self._clock = clock
 
@@ -175,7 +179,8 @@ class Journal:
                 partial(files.append_durably, self._path, line, after_torn=True, patience=PATIENCE)
             )
         except (OSError, ValueError) as error:
-            logger.error("The journal %s can't be written: %s", self._path, error)
+            self.error = f"The journal {self._path} can't be written ({error}): steps are missing."
+            logger.error("%s", self.error)
             return error
         return None
 

@@ -169,8 +169,8 @@ def saml_warning(certificates: Mapping[str, str]) -> str:
     """What rotating does to those who trust the tenant's certificate and not its JWK Set."""
     return (
         "SAML and WS-Fed parties that check this tenant's signature break at the rotation, and not "
-        "at the revocation, until they have the new certificate: now it is the next key's (`cert`, "
-        f"in `keys show KID --json`), afterwards it is at {', '.join(certificates.values())}."
+        "at the revocation, until they have the new certificate: now it is the next key's (`keys "
+        f"show KID --pem` prints it), afterwards it is at {', '.join(certificates.values())}."
     )
 
 

@@ -52,7 +52,7 @@ class Revocation:
             left_jwks_at=await self._left_jwks(intent),
             refusals=refusals,
             tokens_expire_by=expires,
-            warnings=warnings,
+            warnings=warnings if self.journal.error is None else (*warnings, self.journal.error),
         )
         if receipt.refused_everywhere:
             await self.journal.tell(intent, "finished")

@@ -8,12 +8,12 @@ import typer
 
 from jwks_guard.cli.demo import demo
 from jwks_guard.cli.inspect import inspect
+from jwks_guard.cli.keys import keys
 from jwks_guard.cli.tenant import tenant
 
 app = typer.Typer(
     help="Verify a tenant's access tokens, and watch what a key rotation does to them.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,  # its tracebacks print local variables, tokens among them
 )
 
@@ -29,3 +29,4 @@ def _group() -> None:
 app.command()(demo)
 app.command()(inspect)
 app.command()(tenant)
+app.add_typer(keys, name="keys")

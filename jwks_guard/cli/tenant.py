@@ -21,6 +21,11 @@ _NAMES = (
     "client_id",
     "client_secret",
 )
+_ENVIRONMENT = {
+    "JWKS_GUARD_DOMAIN": "issuer",
+    "JWKS_GUARD_CLIENT_ID": "client_id",
+    "JWKS_GUARD_CLIENT_SECRET": "client_secret",
+}
 
 
 def tenant(
@@ -63,4 +68,7 @@ def _introduce(facts: dict[str, str]) -> None:
     console.print(Panel("\n".join(lines), title="Local tenant", expand=False), highlight=False)
     console.print("A token for the API, for example:", highlight=False)
     console.print(request, soft_wrap=True, highlight=False, markup=False)
+    console.print("To try `jwks-guard keys list` on it:", highlight=False)
+    for name, fact in _ENVIRONMENT.items():
+        console.print(f"export {name}={facts[fact]}", soft_wrap=True, highlight=False)
     console.print("Ctrl-C ends it.", highlight=False)

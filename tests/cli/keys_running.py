@@ -1,0 +1,120 @@
+"""The `jwks-guard keys` command in a process of its own, with a terminal or without."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jwks_guard.testing import LocalTenant
+
+WAIT = 30.0  # s, at most
+COMMAND = (sys.executable, "-m", "jwks_guard", "keys")
+
+
+def environment(home: Path, **variables: str) -> dict[str, str]:
+    """The environment of this process without what configures the command or its terminal."""
+    foreign = ("JWKS_GUARD_", "XDG_", "COLUMNS", "NO_COLOR", "FORCE_COLOR", "TTY_", "TERM")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+    return {**kept, "HOME": str(home), "TERM": "xterm", **variables}
+
+
+def of_tenant(tenant: LocalTenant) -> dict[str, str]:
+    return {
+        "JWKS_GUARD_DOMAIN": tenant.issuer,
+        "JWKS_GUARD_CLIENT_ID": tenant.client_id,
+        "JWKS_GUARD_CLIENT_SECRET": tenant.client_secret,
+    }
+
+
+def run(environ: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run it to its end, without a terminal."""
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        env=environ,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=2 * WAIT,
+        check=False,
+    )
+
+
+@contextmanager
+def started(environ: Mapping[str, str], *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """Run it without a terminal, for as long as the block lasts."""
+    process = subprocess.Popen(
+        [*COMMAND, *arguments],
+        env=environ,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@dataclass(slots=True)
+class Terminal:
+    """A terminal in which the command runs; `shown` is all that it has written so far."""
+
+    process: subprocess.Popen[bytes]
+    descriptor: int
+    shown: str = ""
+
+    def expect(self, text: str) -> None:
+        """Wait until `text` is shown."""
+        until = time.monotonic() + WAIT
+        while text not in self.shown:
+            assert self._read(until), f"{text!r} is not shown, but {self.shown!r}"
+
+    def type(self, text: str) -> None:
+        os.write(self.descriptor, text.encode())
+
+    def status(self) -> int:
+        """Wait for the command's end; gives its exit status."""
+        until = time.monotonic() + WAIT
+        while self._read(until):
+            pass
+        return self.process.wait(WAIT)
+
+    def _read(self, until: float) -> bool:
+        """Take in what comes next; whether there was something before the end and in time."""
+        ready, _, _ = select.select([self.descriptor], [], [], max(0.0, until - time.monotonic()))
+        data = b""
+        if ready:
+            with suppress(OSError):  # the other end is closed
+                data = os.read(self.descriptor, 65_536)
+        self.shown += data.decode().replace("\r\n", "\n")
+        return bool(data)
+
+
+@contextmanager
+def terminal(environ: Mapping[str, str], *arguments: str, **popen: Any) -> Iterator[Terminal]:
+    """Run it in a terminal, by default of 80 columns, for as long as the block lasts."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [*COMMAND, *arguments],
+        env={"COLUMNS": "80", **environ},
+        **{"stdin": theirs, "stdout": theirs, "stderr": theirs, **popen},
+        start_new_session=True,  # or it would ask on the terminal of whoever runs the tests
+    )
+    os.close(theirs)
+    try:
+        yield Terminal(process, ours)
+    finally:
+        process.kill()
+        process.wait(WAIT)
+        os.close(ours)

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+WAIT = 30.0  # s, at most
+PROGRAM = "from jwks_guard.cli import main; import sys; sys.argv = ['jwks-guard', *{!r}]; main()"
+
+
+def completed(line: str) -> list[str]:
+    """What bash offers for the last word of `line`."""
+    words = line.split(" ")
+    environ = {
+        **os.environ,
+        "_JWKS_GUARD_COMPLETE": "complete_bash",
+        "COMP_WORDS": line,
+        "COMP_CWORD": str(len(words) - 1),
+    }
+    return run(environ).split()
+
+
+def run(environ: dict[str, str], *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM.format(arguments)],
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=WAIT,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("jwks-guard k", ["keys"]),
+        ("jwks-guard keys r", ["rotate", "revoke", "rotate-and-revoke"]),
+        ("jwks-guard keys rotate --dr", ["--dry-run"]),
+    ],
+)
+def test_bash_completes_commands_and_options(line: str, offered: list[str]) -> None:
+    assert sorted(completed(line)) == sorted(offered)
+
+
+def test_completion_can_be_shown_to_be_installed_by_hand() -> None:
+    environ = {**os.environ, "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
+    script = run(environ, "--show-completion", "bash")
+    assert "_JWKS_GUARD_COMPLETE=complete_bash" in script
