@@ -18,6 +18,7 @@ from jwks_guard.testing import LocalTenant
 from tests.support import HandClock
 
 TESTS = Path(__file__).parents[1]
+HTML = b"<!doctype html><title>Maintenance</title>"
 KEYS = "/api/v2/keys/signing"
 ROTATE = KEYS + "/rotate"
 TOKEN = "/oauth/token"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from email.utils import formatdate
 
 import httpx
@@ -30,6 +30,7 @@ from tests.admin.support import (
     AUTH,
     BEARER,
     CREDENTIALS,
+    HTML,
     KEY_SET,
     KEYS,
     ROTATE,
@@ -45,32 +46,8 @@ from tests.admin.support import (
 )
 from tests.support import HandClock
 
-HTML = b"<!doctype html><title>Maintenance</title>"
 NOW = HandClock().wall
 Call = Callable[[SigningKeysClient], Awaitable[object]]
-
-
-@pytest.fixture
-def naps(clock: HandClock) -> Naps:
-    return Naps(clock)
-
-
-@pytest.fixture
-def tenant(clock: HandClock) -> Iterator[LocalTenant]:
-    with LocalTenant(algorithm="ES256", clock=clock) as local:
-        yield local
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[Scripted]:
-    async with scripted() as listening:
-        yield listening
-
-
-@pytest.fixture
-async def keys(server: Scripted, naps: Naps) -> AsyncIterator[SigningKeysClient]:
-    async with client_of(server, naps, timeout=2.0) as client:
-        yield client
 
 
 # --- the error that an answer stands for ---

@@ -42,6 +42,7 @@ from jwks_guard.testing import LocalTenant
 from tests.admin.support import (
     BEARER,
     CREDENTIALS,
+    HTML,
     KEY_SET,
     KEYS,
     ROTATE,
@@ -59,15 +60,9 @@ from tests.admin.support import (
 )
 from tests.support import HandClock
 
-HTML = b"<!doctype html><title>Maintenance</title>"
 DAY = 86_400.0
 ODD_LIFETIMES: list[object] = [0, -1, -(10**400), True, False, None, "100", [], {}]
 ALGORITHMS: list[Literal["RS256", "RS384", "PS256"]] = ["RS256", "RS384", "PS256"]
-
-
-@pytest.fixture
-def naps(clock: HandClock) -> Naps:
-    return Naps(clock)
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from jwks_guard.testing import LocalTenant
 from tests.admin.support import (
     BEARER,
     CREDENTIALS,
+    HTML,
     KEY_SET,
     KEYS,
     TOKEN,
@@ -34,14 +35,8 @@ from tests.admin.support import (
 )
 from tests.support import HandClock
 
-HTML = b"<!doctype html><title>Maintenance</title>"
 ONE = f"{KEYS}/previous"
 REVOKE = f"{ONE}/revoke"
-
-
-@pytest.fixture
-def naps(clock: HandClock) -> Naps:
-    return Naps(clock)
 
 
 @pytest.fixture

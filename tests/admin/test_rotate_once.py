@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -21,6 +21,7 @@ from jwks_guard.errors import (
 )
 from jwks_guard.testing import LocalTenant
 from tests.admin.support import (
+    HTML,
     KEY_SET,
     KEYS,
     ROTATE,
@@ -33,9 +34,7 @@ from tests.admin.support import (
     key_document,
     scripted,
 )
-from tests.support import HandClock
 
-HTML = b"<!doctype html><title>Maintenance</title>"
 ROTATED = [
     key_document("next", current=True),
     key_document("newest", next=True),
@@ -47,17 +46,6 @@ ROTATED_TWICE = [
     key_document("newer than that", next=True),
     *(key_document(kid, previous=True) for kid in ("next", "current", "previous")),
 ]
-
-
-@pytest.fixture
-def naps(clock: HandClock) -> Naps:
-    return Naps(clock)
-
-
-@pytest.fixture
-def tenant(clock: HandClock) -> Iterator[LocalTenant]:
-    with LocalTenant(algorithm="ES256", clock=clock) as local:
-        yield local
 
 
 @pytest.fixture

@@ -33,18 +33,6 @@ from jwks_guard.errors import (
 from jwks_guard.portal import process_portal
 from jwks_guard.testing import LocalTenant
 from tests.admin.support import KEYS, ROTATE, TOKEN, Naps
-from tests.support import HandClock
-
-
-@pytest.fixture
-def naps(clock: HandClock) -> Naps:
-    return Naps(clock)
-
-
-@pytest.fixture
-def tenant(clock: HandClock) -> Iterator[LocalTenant]:
-    with LocalTenant(algorithm="ES256", clock=clock) as local:
-        yield local
 
 
 def options(tenant: LocalTenant, naps: Naps) -> ClientOptions:
