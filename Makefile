@@ -7,7 +7,8 @@ WHEEL_VENV := .check
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format check system-deps clean \
-        bench bench-revocation bench-http bench-footprint bench-report instructions
+        bench bench-revocation bench-http bench-footprint bench-fleet bench-forged \
+        bench-report instructions
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST)
@@ -18,7 +19,7 @@ $(STAMP): pyproject.toml
 	@{ $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	   && $(PYTHON) -m venv $(VENV) \
 	   && $(BIN)/python -m pip install --quiet --disable-pip-version-check 'pip>=25.1' \
-	   && $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cli,testing]' --group dev \
+	   && $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cli,testing,redis,prometheus]' --group dev \
 	   && touch $(STAMP); } \
 	 || { rm -rf $(VENV); \
 	      echo "The environment could not be made. It needs Python 3.11 or newer with venv, and a network:" >&2; \
@@ -54,6 +55,12 @@ bench-http: $(STAMP) ## measure guarded against unguarded apps with wrk, also in
 
 bench-footprint: $(STAMP) ## measure the memory of cached results and the time to import
 	@$(BIN)/python -m benchmarks.footprint
+
+bench-fleet: $(STAMP) ## measure how long a revoked key is accepted anywhere in a fleet of processes over Redis
+	@$(BIN)/python -m benchmarks.fleet
+
+bench-forged: $(STAMP) ## measure what a million forged kids leave in memory
+	@$(BIN)/python -m benchmarks.forged
 
 bench-report: bench bench-revocation bench-http bench-footprint ## all of these, and their tables and charts in the README
 	@$(BIN)/python -m benchmarks.instructions

@@ -37,6 +37,7 @@ from jwks_guard.keys.health import HealthReport
 from jwks_guard.keys.store import KeyStore
 from jwks_guard.multi_issuer import MultiIssuerVerifier
 from jwks_guard.sync import SyncTokenVerifier
+from jwks_guard.usage import KeyUsage
 from jwks_guard.verified_token import VerifiedToken
 from jwks_guard.verifier import TokenVerifier
 
@@ -57,6 +58,7 @@ __all__ = [
     "InvalidTokenError",
     "JWKSGuardError",
     "KeyStore",
+    "KeyUsage",
     "KeysUnavailableError",
     "MalformedTokenError",
     "ManagementAPIError",

@@ -199,10 +199,12 @@ class AmbiguousKeyError(KeysUnavailableError):
 class DistrustNotSharedError(JWKSGuardError):
     """This instance refuses the key already, but the decision was not stored or passed on.
 
-    Repeat the call once the cause named in the message is mended.
+    Repeat the call once the cause named in the message is mended. `here` is False where it was a
+    fleet that was told, of which nobody is in this process: then nobody is known to refuse the key.
     """
 
     code = "distrust_not_shared"
+    here: bool = True
 
 
 class ManagementAPIError(JWKSGuardError):

@@ -10,6 +10,7 @@ from typing import Self
 from jwks_guard.errors import ConfigurationError, InvalidClaimError, MissingClaimError
 from jwks_guard.jose.compact import decode_object, split, to_bytes
 from jwks_guard.keys.health import HealthReport
+from jwks_guard.usage import KeyUsage
 from jwks_guard.verified_token import VerifiedToken
 from jwks_guard.verifier import TokenVerifier
 
@@ -74,6 +75,10 @@ class MultiIssuerVerifier:
     def health(self) -> Mapping[str, HealthReport]:
         """Each issuer's report."""
         return {issuer: verifier.health() for issuer, verifier in self.verifiers.items()}
+
+    def usage(self) -> Mapping[str, Mapping[str, KeyUsage]]:
+        """Each issuer's counts, as TokenVerifier.usage gives them."""
+        return {issuer: verifier.usage() for issuer, verifier in self.verifiers.items()}
 
     def _verifier_of(self, issuer: object) -> TokenVerifier:
         if issuer is None:

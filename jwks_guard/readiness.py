@@ -1,9 +1,82 @@
-"""What a revocation needs of whoever refuses tokens: the protocol that joins them."""
+"""Whether a key may be revoked now: a verdict from what every instance shows (pure).
+
+What nobody has shown can't be seen: idle clients hold tokens too, and a restart erases what an
+instance had counted. So time has to pass that nothing can replace: the lifetime of the tokens, and
+a quiet period in which every instance was watched.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Protocol
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal, Protocol
+
+from jwks_guard.usage import NEVER, KeyUsage
+
+Verdict = Literal["yes", "no", "unknown"]
+_UNITS = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceState:
+    """What one process shows of itself for one issuer; instants in seconds since the epoch.
+
+    Arguments:
+        instance: a random id of the process.
+        host: where it runs, for people.
+        issuer: whose keys.
+        started_at: when it began to count.
+        reported_at: when it showed this.
+        status: as in HealthReport.
+        confirmed_at: when the issuer last confirmed the keys that it holds.
+        trusted_until: when trust in them ends.
+        kids: the kids that it trusts.
+        refused: the kids that it refuses, and since when.
+        usage: what became of the tokens, by kid.
+
+    """
+
+    instance: str
+    host: str
+    issuer: str
+    started_at: float
+    reported_at: float
+    status: Literal["ok", "degraded", "unavailable"]
+    confirmed_at: float | None
+    trusted_until: float | None
+    kids: tuple[str, ...]
+    refused: dict[str, float] = field(default_factory=dict)
+    usage: dict[str, KeyUsage] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The instance as messages name it."""
+        return f"{self.host} ({self.instance[:8]})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The state as JSON-compatible data."""
+        return {**asdict(self), "kids": list(self.kids)}
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What instances show: their states, and the latest `exp` that any ever accepted of a kid."""
+
+    states: tuple[InstanceState, ...]
+    latest_expiry: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Whether `who` refuses a revoked key: `since` when, or the `error` of telling it.
+
+    Both: it does refuse the key, but could not store or share that.
+    """
+
+    who: str
+    since: datetime | None
+    error: str | None = None
 
 
 class KeyView(Protocol):
@@ -20,19 +93,293 @@ class KeyView(Protocol):
 
 
 class Revocable(Protocol):
-    """Whatever refuses an issuer's tokens when told to: a TokenVerifier is one."""
+    """Whatever refuses an issuer's tokens when told to: a TokenVerifier, or a fleet of them."""
 
-    issuer: str
+    @property
+    def issuer(self) -> str:
+        """Whose tokens."""
+        ...
 
     @property
     def keys(self) -> KeyView:
-        """What it trusts."""
+        """What it trusts; of a fleet, what every instance does."""
         ...
 
-    async def distrust(self, kid: str, *, reason: str, force: bool = False) -> None:
-        """Refuse every token of `kid` from now on; DistrustNotSharedError: only here, so far."""
+    async def distrust(
+        self, kid: str, *, reason: str, force: bool = False
+    ) -> Sequence[Refusal] | None:
+        """Refuse every token of `kid` from now on; DistrustNotSharedError: only here, so far.
+
+        A fleet gives who refuses it since when.
+        """
         ...
 
     async def reinstate(self, kid: str, *, reason: str) -> None:
         """Lift that again."""
         ...
+
+    async def observe(self, kid: str) -> Observed:
+        """What its instances show of `kid`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyFacts:
+    """What the tenant says of its keys; instants in seconds since the epoch.
+
+    `state` is that of the key in question, `current_until` when it stopped signing; `current_kid`
+    is the key that signs now, since `current_since`.
+    """
+
+    kid: str
+    state: Literal["next", "current", "previously used", "revoked"]
+    current_until: float | None
+    current_kid: str
+    current_since: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadinessSettings:
+    """What a verdict is measured by; durations in seconds.
+
+    Arguments:
+        token_lifetime: the longest lifetime of the tenant's access tokens; without it there is no
+            verdict of "yes". One that was seen to be longer counts instead.
+        quiet_period: for so long every instance must have been watched without accepting the key.
+        expected_instances: how many have to report.
+        report_within: an instance that was silent for longer does not count as watched.
+
+    """
+
+    token_lifetime: float | None = None
+    quiet_period: float = 600.0
+    expected_instances: int = 1
+    report_within: float = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blocker:
+    """One reason against revoking; `message` can be understood alone.
+
+    `verdict` is "no" for what is known to break, "unknown" for what can't be told. `until` is when
+    it passes by itself, where that is known, in seconds since the epoch.
+    """
+
+    code: str
+    verdict: Literal["no", "unknown"]
+    message: str
+    instance: str | None = None
+    until: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevocationReadiness:
+    """The verdict on revoking `kid` at `assessed_at`, with everything that speaks against it.
+
+    `earliest_safe_time` is when the last token of the key has expired, as far as can be known: both
+    in seconds since the epoch.
+    """
+
+    kid: str
+    verdict: Verdict
+    assessed_at: float
+    earliest_safe_time: float | None
+    blockers: tuple[Blocker, ...]
+    instances: tuple[InstanceState, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The verdict as JSON-compatible data."""
+        return {
+            "kid": self.kid,
+            "verdict": self.verdict,
+            "assessed_at": self.assessed_at,
+            "earliest_safe_time": self.earliest_safe_time,
+            "blockers": [asdict(blocker) for blocker in self.blockers],
+            "instances": [state.to_dict() for state in self.instances],
+        }
+
+
+def revocation_readiness(
+    facts: KeyFacts, observed: Observed, settings: ReadinessSettings, now: float
+) -> RevocationReadiness:
+    """Whether the key may be revoked at `now` (seconds since the epoch) and nobody needs it."""
+    safe_from = earliest_safe_time(facts, observed, settings)
+    states = sorted(observed.states, key=lambda state: state.name)
+    blockers = [
+        *_by_the_tenant(facts, safe_from, settings, now),
+        *_by_their_number(states, settings, now),
+        *(b for state in states for b in _by_instance(facts, state, settings, now)),
+    ]
+    verdicts = {blocker.verdict for blocker in blockers}
+    verdict: Verdict = "no" if "no" in verdicts else "unknown" if verdicts else "yes"
+    return RevocationReadiness(
+        kid=facts.kid,
+        verdict=verdict,
+        assessed_at=now,
+        earliest_safe_time=safe_from,
+        blockers=tuple(blockers),
+        instances=tuple(states),
+    )
+
+
+def earliest_safe_time(
+    facts: KeyFacts, observed: Observed, settings: ReadinessSettings
+) -> float | None:
+    """When the last token of the key has expired; None when that can't be known."""
+    seen = [observed.latest_expiry or 0.0, *(_expiry(s, facts.kid) for s in observed.states)]
+    if settings.token_lifetime is None or facts.current_until is None:
+        return None
+    return max(facts.current_until + settings.token_lifetime, *seen)
+
+
+def _by_the_tenant(
+    facts: KeyFacts, safe_from: float | None, settings: ReadinessSettings, now: float
+) -> Iterator[Blocker]:
+    if facts.state in ("current", "next"):
+        yield Blocker(
+            code=f"key_is_{facts.state}",
+            verdict="no",
+            message=f"{facts.kid} is the tenant's {facts.state} key. Rotate first.",
+        )
+    elif settings.token_lifetime is None:
+        yield Blocker(
+            code="token_lifetime_unknown",
+            verdict="unknown",
+            message="The lifetime of the tenant's access tokens is not set (token_lifetime), so it "
+            "can't be told when the last one expires.",
+        )
+    elif safe_from is None:
+        yield Blocker(
+            code="rotation_time_unknown",
+            verdict="unknown",
+            message=f"The tenant does not say until when {facts.kid} was current.",
+        )
+    elif not safe_from <= now:
+        expire = "never expire" if safe_from >= NEVER else f"expire by {_moment(safe_from, now)}"
+        yield Blocker(
+            code="tokens_unexpired",
+            verdict="no",
+            message=f"Clients may hold tokens of {facts.kid}, used or not, that {expire}.",
+            until=safe_from,
+        )
+
+
+def _by_their_number(
+    states: Sequence[InstanceState], settings: ReadinessSettings, now: float
+) -> Iterator[Blocker]:
+    reporting = len({s.instance for s in states if _reports(s, settings, now)})
+    if reporting < settings.expected_instances:
+        yield Blocker(
+            code="instances_missing",
+            verdict="unknown",
+            message=f"{reporting} instances report, {settings.expected_instances} are expected.",
+        )
+
+
+def _reports(state: InstanceState, settings: ReadinessSettings, now: float) -> bool:
+    """Whether it shows itself, by a clock that goes with ours."""
+    return abs(now - state.reported_at) <= settings.report_within
+
+
+def _by_instance(
+    facts: KeyFacts, state: InstanceState, settings: ReadinessSettings, now: float
+) -> Iterator[Blocker]:
+    silent = now - state.reported_at
+    if not _reports(state, settings, now):
+        text = f"has not reported for {_span(silent)}."
+        if silent < 0:
+            text = f"reports with a clock that is {_span(-silent)} ahead."
+        yield _of(state, "instance_silent", "unknown", text)
+    watched = state.reported_at - state.started_at
+    if not watched >= settings.quiet_period:
+        until = state.started_at + settings.quiet_period
+        yield _of(
+            state,
+            "instance_watched_too_short",
+            "unknown",
+            f"has been watched for {_span(watched)}; the quiet period is "
+            f"{_span(settings.quiet_period)}.",
+            until,
+        )
+    yield from _by_its_keys(facts, state, now)
+    yield from _by_its_usage(facts, state, settings, now)
+
+
+def _by_its_keys(facts: KeyFacts, state: InstanceState, now: float) -> Iterator[Blocker]:
+    until = state.trusted_until
+    if until is None or not until > now or state.status != "ok":
+        trusts = "holds none" if until is None else f"trusts them until {_clock(until)}"
+        text = f"may hold stale keys: it is {state.status} and {trusts}."
+        yield _of(state, "keys_stale", "unknown", text)
+    confirmed = state.confirmed_at is not None and (
+        facts.current_since is None or state.confirmed_at >= facts.current_since
+    )
+    if facts.current_kid not in state.kids or not confirmed:
+        yield _of(
+            state,
+            "current_key_unconfirmed",
+            "no",
+            f"has not confirmed the current key, {facts.current_kid}, since the rotation.",
+        )
+
+
+def _by_its_usage(
+    facts: KeyFacts, state: InstanceState, settings: ReadinessSettings, now: float
+) -> Iterator[Blocker]:
+    usage = state.usage.get(facts.kid)
+    if usage is None or usage.last_seen is None:
+        return
+    quiet = now - usage.last_seen
+    if not quiet >= settings.quiet_period:
+        ends = _expiry(state, facts.kid)
+        last = ""
+        if ends > now:
+            expires = "never expires" if ends >= NEVER else f"expires {_moment(ends, now)}"
+            last = f"; the last one {expires}"
+        yield _of(
+            state,
+            "key_in_use",
+            "no",
+            f"accepted {usage.recent} tokens of {facts.kid} in the last 10 min, the latest "
+            f"{_span(quiet)} ago{last}.",
+            max(ends, usage.last_seen + settings.quiet_period),
+        )
+
+
+def _of(
+    state: InstanceState,
+    code: str,
+    verdict: Literal["no", "unknown"],
+    text: str,
+    until: float | None = None,
+) -> Blocker:
+    message = f"{state.name} {text}"
+    return Blocker(
+        code=code, verdict=verdict, message=message, instance=state.instance, until=until
+    )
+
+
+def _expiry(state: InstanceState, kid: str) -> float:
+    usage: Mapping[str, KeyUsage] = state.usage
+    found = usage.get(kid)
+    return (found.latest_expiry or 0.0) if found is not None else 0.0
+
+
+def _moment(timestamp: float, now: float) -> str:
+    return f"{_clock(timestamp)}, in {_span(timestamp - now)}"
+
+
+def _clock(timestamp: float) -> str:
+    """A date, whatever the number: beyond those that have one, the first or the last that has."""
+    dated = timestamp if 0.0 <= timestamp < NEVER else 0.0 if timestamp < 0.0 else NEVER - 1.0
+    return f"{datetime.fromtimestamp(dated, UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _span(seconds: float) -> str:
+    """A duration in its two largest units."""
+    left, parts = int(min(max(0.0, seconds), NEVER)), []
+    for name, size in _UNITS:
+        count, left = divmod(left, size)
+        if count:
+            parts.append(f"{count} {name}")
+    return " ".join(parts[:2]) or "0 s"

@@ -7,12 +7,18 @@ import functools
 from collections.abc import Callable, Collection, Coroutine, Mapping
 from typing import Any, Self, Unpack
 
-from jwks_guard.errors import ConfigurationError, JWKSGuardError
+from jwks_guard.errors import (
+    ConfigurationError,
+    DistrustNotSharedError,
+    JWKSGuardError,
+    KeysUnavailableError,
+)
 from jwks_guard.jose.compact import to_bytes
 from jwks_guard.keys.distrust import Tombstone
 from jwks_guard.keys.fetch import DEADLINE_SECONDS
 from jwks_guard.keys.health import HealthReport
 from jwks_guard.portal import process_portal
+from jwks_guard.usage import KeyUsage
 from jwks_guard.verification import KeyNotHeldError
 from jwks_guard.verified_token import VerifiedToken
 from jwks_guard.verifier import TokenVerifier, VerifierOptions, auth0_issuer
@@ -83,11 +89,31 @@ class SyncTokenVerifier:
 
     def distrust(self, kid: str, *, reason: str, force: bool = False) -> None:
         """Refuse `kid` and its key from now on, as TokenVerifier.distrust does."""
-        self.keys.distrust_blocking(kid, reason=reason, force=force)
+        # In this thread first: the event loop that the fleet is told on may be busy.
+        try:
+            self.keys.distrust_blocking(kid, reason=reason, force=force)
+        except DistrustNotSharedError:  # not stored, which does not concern the others
+            self._share()
+            raise
+        self._share()
 
     def reinstate(self, kid: str, *, reason: str) -> None:
         """Lift the distrust of `kid`."""
-        self.keys.reinstate_blocking(kid, reason=reason)
+        if self.keys.fleet is None:
+            self.keys.reinstate_blocking(kid, reason=reason)
+        else:
+            self._where_keys_are_fetched(functools.partial(self.keys.reinstate, kid, reason=reason))
+
+    def _share(self) -> None:
+        if self.keys.fleet is None:
+            return
+        try:
+            self._where_keys_are_fetched(self.keys.share)
+        except KeysUnavailableError:
+            raise DistrustNotSharedError(
+                "The key is refused here, but the event loop that shares decisions with the fleet "
+                "does not run."
+            ) from None
 
     @property
     def distrusted(self) -> Mapping[str, Tombstone]:
@@ -97,6 +123,10 @@ class SyncTokenVerifier:
     def health(self) -> HealthReport:
         """The state of the keys, with both bounds."""
         return self.keys.health()
+
+    def usage(self) -> Mapping[str, KeyUsage]:
+        """What became of each trusted kid's tokens here, as TokenVerifier.usage counts it."""
+        return self._verifier.usage()
 
     def _where_keys_are_fetched(
         self, step: Callable[..., Coroutine[Any, Any, None]], *args: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import NoReturn
 
 from jwks_guard.errors import JWKSGuardError, RemovedKeyError, TokenExpiredError
@@ -13,11 +14,12 @@ from jwks_guard.jose.jws import SignatureCheck, signature_check
 from jwks_guard.keys.freshness import Instant
 from jwks_guard.keys.store import KeyStore
 from jwks_guard.keys.view import TrustedKeys
-from jwks_guard.token_cache import TokenCache, digest
+from jwks_guard.token_cache import TokenCache
+from jwks_guard.usage import Counter
 from jwks_guard.verified_token import VerifiedToken
 
-Resolved = tuple[Header, VerificationKey, SignatureCheck]
-"""A header, the key that it names, and what checks that key's signatures by the header's `alg`."""
+Resolved = tuple[Header, VerificationKey, SignatureCheck, Counter]
+"""A header, the key that it names, what checks its signatures by this `alg`, and what counts."""
 
 MEMO_ENTRIES = 256
 MEMO_SEGMENT_BYTES = 1024
@@ -44,6 +46,7 @@ class Verification:
         cache_size: int,
     ) -> None:
         self.max_token_bytes = max_token_bytes
+        self.usage = keys.usage_of(policy.leeway)
         self._keys = keys
         self._trust = keys.trust
         self._policy = policy
@@ -59,7 +62,7 @@ class Verification:
         """What the token's result is cached by, and the result if that still stands."""
         if not self._caches:
             return None, None
-        name = digest(token)
+        name = sha256(token).digest()
         result = self._cache.get(name)
         if result is not None:
             view, wall = self._trust.view, self._clock.time()
@@ -70,6 +73,7 @@ class Verification:
                 and wall < until.wall
                 and self._clock.monotonic() < until.monotonic
             ):
+                result._counter.accepted += 1
                 return name, result
         return name, None
 
@@ -81,7 +85,9 @@ class Verification:
         trusted = self._clock.monotonic() < until.monotonic and self._clock.time() < until.wall
         memo_view, memo = self._memo
         known = memo.get(header_segment) if memo_view is view and trusted else None
-        header, key, check = resolved = known or self._resolve(header_segment, view, trusted)
+        header, key, check, counter = resolved = known or self._resolve(
+            header_segment, view, trusted
+        )
         try:
             check(signing_input, b64url_decode(signature))
             claims = json_object(b64url_decode(payload))
@@ -98,8 +104,12 @@ class Verification:
             return self.fresh(token, name)
         if known is None:
             self._remember(view, header_segment, resolved)
+        counter.accepted += 1
+        if valid_until > counter.until:
+            counter.until = valid_until
         result = VerifiedToken(header.parameters, claims, key, valid_until)
         if name is not None:
+            result._counter = counter
             self._cache.put(name, result)
         return result
 
@@ -117,6 +127,7 @@ class Verification:
 
     def refused(self, error: JWKSGuardError) -> NoReturn:
         """Tell of a refusal and raise it."""
+        self.usage.refused(error.kid)
         self._keys.events.tell("token_refused", kid=error.kid, code=error.code, detail=str(error))
         raise error
 
@@ -130,7 +141,8 @@ class Verification:
             raise
         if key is None or not trusted:
             raise KeyNotHeldError(header.kid)
-        return header, key, signature_check(key, header.alg)
+        counter = self.usage.counter(header.kid)
+        return header, key, signature_check(key, header.alg), counter
 
     def _remember(self, view: TrustedKeys, segment: bytes, resolved: Resolved) -> None:
         memo_view, memo = self._memo  # once: another thread may exchange it for another view's

@@ -7,6 +7,7 @@ from typing import Any
 
 from jwks_guard.jose.claims import freeze, permissions_of, scopes_of
 from jwks_guard.jose.jwk import VerificationKey
+from jwks_guard.usage import Counter
 
 
 class VerifiedToken:
@@ -16,7 +17,10 @@ class VerifiedToken:
     are tuples. `to_dict` gives a copy to work on. What is seldom read is made when it is read.
     """
 
-    __slots__ = ("_claims", "_frozen", "_header", "_key", "_scopes", "_valid_until")
+    __slots__ = ("_claims", "_counter", "_frozen", "_header", "_key", "_scopes", "_valid_until")
+
+    _counter: Counter
+    """What counts it when it is found again; only set where results are kept."""
 
     def __init__(
         self,

@@ -9,18 +9,21 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Self, Unpack
 
 from jwks_guard.errors import ConfigurationError, JWKSGuardError
+from jwks_guard.instance import state_of
 from jwks_guard.jose.claims import ClaimsPolicy
 from jwks_guard.jose.compact import to_bytes
 from jwks_guard.jose.header import normalize_typ
 from jwks_guard.jose.jws import SUPPORTED_ALGORITHMS
 from jwks_guard.keys.arguments import require_count, require_seconds, require_strings
-from jwks_guard.keys.distrust import Tombstone
+from jwks_guard.keys.distrust import DistrustFeed, Tombstone
 from jwks_guard.keys.events import Event
 from jwks_guard.keys.fetch import HTTPClient
 from jwks_guard.keys.freshness import Clock
 from jwks_guard.keys.health import HealthReport
 from jwks_guard.keys.options import StoreOptions
 from jwks_guard.keys.store import KeyStore
+from jwks_guard.readiness import Observed
+from jwks_guard.usage import KeyUsage
 from jwks_guard.verification import KeyNotHeldError, Verification
 from jwks_guard.verified_token import VerifiedToken
 
@@ -65,6 +68,7 @@ class TokenVerifier:
         on_event: called with each Event; must return quickly.
         background: False leaves refreshing to the requests: one that comes after two intervals
             without waits for it.
+        fleet: shares what is distrusted with other processes, as jwks_guard.fleet.RedisFleet does.
 
     Raises ConfigurationError for an argument that can't be used.
 
@@ -92,6 +96,7 @@ class TokenVerifier:
         snapshot_path: str | os.PathLike[str] | None = None,
         on_event: Callable[[Event], object] | None = None,
         background: bool = True,
+        fleet: DistrustFeed | None = None,
     ) -> None:
         audiences = [audience] if isinstance(audience, str) else audience
         require_strings("audience", audiences)
@@ -113,6 +118,7 @@ class TokenVerifier:
             "snapshot_path": snapshot_path,
             "on_event": on_event,
             "background": background,
+            "fleet": fleet,
         }
         self.issuer = issuer
         self._owns_keys = keys is None
@@ -231,6 +237,19 @@ class TokenVerifier:
     def health(self) -> HealthReport:
         """The state of the keys, with both bounds."""
         return self.keys.health()
+
+    async def observe(self, kid: str) -> Observed:
+        """What this instance shows of `kid` to whoever asks whether that may be revoked."""
+        known = self.keys.decisions.known.of(self.issuer)
+        refused = {each.kid: each.at for each in known.values()}
+        return Observed((state_of((self.keys,), self.keys.clock.time(), refused),))
+
+    def usage(self) -> Mapping[str, KeyUsage]:
+        """What became of each trusted kid's tokens here, since the verifier was made.
+
+        Verifiers that share a KeyStore and have the same leeway count together.
+        """
+        return self.verification.usage.report(self.keys.clock.time())
 
 
 def auth0_issuer(domain: str) -> str:

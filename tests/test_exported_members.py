@@ -14,7 +14,17 @@ import pytest
 import jwks_guard
 from jwks_guard import errors
 
-OPTIONAL = {"starlette", "rich", "uvicorn", "typer", "redis", "fastapi", "jinja2", "pytest"}
+OPTIONAL = {
+    "starlette",
+    "rich",
+    "uvicorn",
+    "typer",
+    "redis",
+    "prometheus_client",
+    "fastapi",
+    "jinja2",
+    "pytest",
+}
 
 
 ERRORS: list[type[errors.JWKSGuardError]] = [

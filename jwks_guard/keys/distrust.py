@@ -7,27 +7,54 @@ key. Only an explicit reinstatement lifts a tombstone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from jwks_guard.keys.health import HealthReport
+    from jwks_guard.usage import KeyUsage
+
+
+Name = tuple[str, str]
+"""What a decision is about: an issuer and its kid."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tombstone:
-    """The decision not to trust `kid` of `issuer`; `at` is in seconds since the epoch."""
+    """The decision not to trust `kid` of `issuer`; `at` is in seconds since the epoch.
+
+    Of two decisions about one kid the one with the higher `version` counts, and of the same version
+    the one that distrusts: processes that learn of them in any order come to the same end.
+    """
 
     issuer: str
     kid: str
     reason: str
     at: float
     thumbprints: frozenset[str] = frozenset()
+    version: int = 1
+
+    def joined(self, other: Tombstone) -> Tombstone:
+        """This and `other` about the same kid as one: the one that counts, with both's keys.
+
+        Of the same version the earlier one gives the reason.
+        """
+        counts = min(self, other, key=lambda stone: (-stone.version, stone.at, stone.reason))
+        return replace(counts, thumbprints=self.thumbprints | other.thumbprints)
 
 
 @dataclass(frozen=True, slots=True)
 class Tombstones:
-    """An immutable collection of tombstones; the methods return a changed copy."""
+    """An immutable collection of tombstones; the methods return a changed copy.
 
-    entries: Mapping[tuple[str, str], Tombstone] = field(default_factory=dict)
+    `lifted` holds the version at which a decision was lifted, so that an older one that comes in
+    later, from a process that did not know, changes nothing.
+    """
+
+    entries: Mapping[Name, Tombstone] = field(default_factory=dict)
+    lifted: Mapping[Name, int] = field(default_factory=dict)
     thumbprints: frozenset[str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -40,33 +67,164 @@ class Tombstones:
             {kid: stone for (owner, kid), stone in self.entries.items() if owner == issuer}
         )
 
-    def merged(self, stones: Iterable[Tombstone]) -> Tombstones:
-        """These and `stones`; for a kid in both, the older decision with all thumbprints."""
-        entries = dict(self.entries)
-        for stone in stones:
-            held = entries.get((stone.issuer, stone.kid))
-            if held is not None:
-                both = held.thumbprints | stone.thumbprints
-                stone = replace(held, thumbprints=both)
-            entries[stone.issuer, stone.kid] = stone
-        return Tombstones(entries)
+    def next_version(self, name: Name) -> int:
+        """The version of a decision to distrust that is made now; one that stands keeps its own."""
+        held = self.entries.get(name)
+        return held.version if held is not None else self.lifted.get(name, 0) + 1
 
-    def without(self, issuer: str, kid: str) -> Tombstones:
-        """These but for one; a key that another tombstone also covers stays distrusted."""
-        kept = {name: stone for name, stone in self.entries.items() if name != (issuer, kid)}
-        return Tombstones(kept)
+    def next_lift(self, name: Name) -> int:
+        """The version of lifting that decision now."""
+        held = self.entries.get(name)
+        return held.version + 1 if held is not None else max(1, self.lifted.get(name, 0))
+
+    def merged(self, stones: Iterable[Tombstone]) -> Tombstones:
+        """These and `stones`; for a kid in both, the decision that counts with all thumbprints."""
+        entries, lifted = dict(self.entries), dict(self.lifted)
+        for stone in stones:
+            name = stone.issuer, stone.kid
+            if lifted.get(name, 0) > stone.version:
+                continue
+            lifted.pop(name, None)
+            held = entries.get(name)
+            entries[name] = stone if held is None else held.joined(stone)
+        return Tombstones(entries, lifted)
+
+    def without(self, lifts: Mapping[Name, int]) -> Tombstones:
+        """These without those lifted at a higher version than their own.
+
+        A key that another tombstone also covers stays distrusted.
+        """
+        entries, lifted = dict(self.entries), dict(self.lifted)
+        for name, version in lifts.items():
+            held = entries.get(name)
+            if held is not None and held.version >= version:
+                continue
+            entries.pop(name, None)
+            lifted[name] = max(version, lifted.get(name, 0))
+        return Tombstones(entries, lifted)
+
+    def above(self, lifts: Mapping[Name, int], names: Collection[Name]) -> list[Tombstone]:
+        """The tombstones under `names` that `lifts` would lift, with versions that they don't."""
+        return [
+            replace(stone, version=lifts[name] + 1)
+            for name, stone in self.entries.items()
+            if name in names and lifts.get(name, 0) > stone.version
+        ]
 
     def completed(self, learned: Iterable[Tombstone]) -> Tombstones:
         """These with the thumbprints of `learned`; one that was lifted meanwhile stays lifted."""
         return self.merged(each for each in learned if (each.issuer, each.kid) in self.entries)
 
-    def learned(self, issuer: str, seen: Mapping[str, frozenset[str]]) -> list[Tombstone]:
-        """The tombstones of `issuer` that have no thumbprints, with those `seen` under their kids.
+    def learned(
+        self,
+        issuer: str,
+        seen: Mapping[str, frozenset[str]],
+        fresh: Collection[str] = frozenset(),
+    ) -> list[Tombstone]:
+        """The tombstones of `issuer` that `seen`, the keys seen under each kid, adds keys to.
 
-        A decision about a kid that was never seen covers the keys that are first seen under it.
+        A decision about a kid that was never seen covers the keys that are first seen under it. So
+        does one under a `fresh` kid, which is new here or has just been decided about, beside the
+        keys that it came with: whoever made it may have seen others, or be wrong.
         """
         return [
-            replace(stone, thumbprints=seen[kid])
+            replace(stone, thumbprints=stone.thumbprints | seen[kid])
             for (owner, kid), stone in self.entries.items()
-            if owner == issuer and not stone.thumbprints and kid in seen
+            if owner == issuer
+            and kid in seen
+            and (not stone.thumbprints or kid in fresh)
+            and not seen[kid] <= stone.thumbprints
         ]
+
+
+class Decided(Protocol):
+    """The decisions of a FleetMember."""
+
+    @property
+    def known(self) -> Tombstones:
+        """Every decision that it knows of."""
+        ...
+
+    @property
+    def unshared(self) -> Mapping[Name, Tombstone]:
+        """What was decided here and, as far as is known, by nobody heard of yet."""
+        ...
+
+    def shared(self, stones: Mapping[Name, Tombstone]) -> None:
+        """Note that the others can know of these now."""
+        ...
+
+    def decide(self, stones: Collection[Tombstone]) -> None:
+        """Go by these, which were decided in this process; in effect when this returns."""
+        ...
+
+    def lift(self, lifts: Mapping[Name, int]) -> None:
+        """Lift these decisions, as was decided in this process."""
+        ...
+
+    def take_over(self, stones: Collection[Tombstone], lifts: Mapping[Name, int]) -> None:
+        """Go by these, which come from outside, from now on; in effect when this returns.
+
+        A lift from outside does not undo what is unshared: whoever made it did not know of that.
+        """
+        ...
+
+
+class FleetMember(Protocol):
+    """What a DistrustFeed needs of a KeyStore; used on the loop that the store is bound to."""
+
+    issuer: str
+    since: float
+    """When it began to count what its verifiers do, in seconds since the epoch."""
+
+    @property
+    def decisions(self) -> Decided:
+        """What it distrusts."""
+        ...
+
+    def health(self) -> HealthReport:
+        """The state of its keys."""
+        ...
+
+    def usage(self) -> Mapping[str, KeyUsage]:
+        """What became of each kid's tokens."""
+        ...
+
+    def refresh_soon(self) -> None:
+        """Have the keys refreshed without waiting for it."""
+        ...
+
+    def hurry(self, interval: float | None) -> None:
+        """Refresh the keys at least every `interval` seconds; None: as configured."""
+        ...
+
+
+class DistrustFeed(Protocol):
+    """Whatever shares decisions to distrust with other processes: the fleet.
+
+    Its methods are called on the event loop that the store is bound to.
+    """
+
+    @property
+    def error(self) -> str | None:
+        """Why it can't share anything at the moment; None when it can."""
+        ...
+
+    async def join(self, member: FleetMember) -> None:
+        """Take part from now on; `member` knows the fleet's decisions when this returns.
+
+        Raises ConfigurationError when that is required and not possible.
+        """
+        ...
+
+    async def leave(self, member: FleetMember) -> None:
+        """Take part no longer."""
+        ...
+
+    async def share(self) -> None:
+        """Have the others know what the members know; raises DistrustNotSharedError."""
+        ...
+
+    async def share_lifts(self, lifts: Mapping[Name, int], reason: str) -> None:
+        """Have the others lift these decisions; raises DistrustNotSharedError."""
+        ...

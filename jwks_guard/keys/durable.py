@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, Literal
 
 from jwks_guard.errors import DistrustNotSharedError
-from jwks_guard.keys.distrust import Tombstone
+from jwks_guard.keys.distrust import Name, Tombstone
 from jwks_guard.keys.events import Events
 from jwks_guard.keys.freshness import Clock, Instant
 from jwks_guard.keys.snapshot import Snapshot, SnapshotError, distrust_record, reinstate_record
@@ -46,8 +46,12 @@ class Durable:
         """Whether the files were read."""
         return self._loaded.is_set()
 
-    def load(self, jwks_uri: str | None, max_stale: float) -> bool:
+    def load(
+        self, jwks_uri: str | None, max_stale: float, made: Collection[Name] = frozenset()
+    ) -> bool:
         """Restore what the files hold, the first time; whether it was that.
+
+        Decisions `made` in this process are later than what the file lifts, and stand.
 
         Raises ConfigurationError when the tombstones can't be read. A key set that can't be used
         is passed over: the issuer will be asked anyway.
@@ -57,8 +61,12 @@ class Durable:
         with self._lock:
             if self._loaded.is_set():
                 return False
-            self._trust.absorb(self._snapshot.load_tombstones().entries.values())
+            stored = self._snapshot.load_tombstones()
+            again = self._trust.tombstones.above(stored.lifted, made)
+            self._trust.absorb([*stored.entries.values(), *again], stored.lifted)
             self._loaded.set()
+        if again:
+            self.save_tombstones(again, "hear")
         try:
             keys = self._snapshot.load_keys(jwks_uri, Instant.now(self._clock), max_stale)
         except SnapshotError as error:
@@ -74,9 +82,9 @@ class Durable:
             self._pending.append(distrust_record(stone))
             self._flush()
 
-    def reinstate(self, issuer: str, kid: str, reason: str) -> None:
+    def reinstate(self, name: Name, version: int, reason: str) -> None:
         """Write down that a decision is lifted; raises DistrustNotSharedError, then it is not."""
-        record = reinstate_record(issuer, kid, reason, self._clock.time())
+        record = reinstate_record(name, version, reason, self._clock.time())
         with self._lock:
             self._pending.append(record)
             try:
@@ -85,11 +93,26 @@ class Durable:
                 self._pending.remove(record)
                 raise
 
-    def save_tombstones(self, stones: Iterable[Tombstone]) -> None:
+    def save_later_what_came_in(
+        self, stones: Iterable[Tombstone], lifts: Mapping[Name, int]
+    ) -> None:
+        """Write down decisions of other processes without keeping anybody waiting."""
+        at = self._clock.time()
+        self._pending += [distrust_record(stone, "hear") for stone in stones]
+        self._pending += [
+            reinstate_record(name, version, "lifted elsewhere", at)
+            for name, version in lifts.items()
+        ]
+        if self._on_its_way() is None:
+            self._saving = asyncio.create_task(self._save())
+
+    def save_tombstones(
+        self, stones: Iterable[Tombstone], op: Literal["learn", "hear"] = "learn"
+    ) -> None:
         """Write down what tombstones have learned; a failure is told and tried again later."""
         try:
             with self._lock:
-                self._pending.extend(distrust_record(stone, "learn") for stone in stones)
+                self._pending.extend(distrust_record(stone, op) for stone in stones)
                 self._flush()
         except DistrustNotSharedError as error:
             self._events.tell("snapshot_failed", detail=str(error))
@@ -106,9 +129,14 @@ class Durable:
             self._saving = asyncio.create_task(self._save())
 
     async def _save(self) -> None:
-        while self._wanted is not None:
-            (published, jwks_uri), self._wanted = self._wanted, None
-            await asyncio.to_thread(self._write, published, jwks_uri)
+        failed = False
+        while self._wanted is not None or (self._pending and not failed):
+            wanted, self._wanted = self._wanted, None
+            if wanted is None:
+                await asyncio.to_thread(self.save_tombstones, [])
+            else:
+                await asyncio.to_thread(self._write, *wanted)
+            failed = self.error is not None
 
     def _write(self, published: PublishedSet, jwks_uri: str) -> None:
         self.save_tombstones([])

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from typing import TypedDict
 
+from jwks_guard.keys.distrust import DistrustFeed
 from jwks_guard.keys.events import Event
 from jwks_guard.keys.fetch import HTTPClient
 from jwks_guard.keys.freshness import Clock
@@ -23,3 +24,4 @@ class StoreOptions(TypedDict, total=False):
     snapshot_path: str | os.PathLike[str] | None
     on_event: Callable[[Event], object] | None
     background: bool
+    fleet: DistrustFeed | None

@@ -28,7 +28,8 @@ class OpenStores:
         with self._lock:
             self._stores.add(store)
         for other in self.besides(store):
-            store.trust.absorb(other.trust.tombstones.entries.values())
+            known = other.trust.tombstones
+            store.trust.absorb(known.entries.values(), known.lifted)
 
     def discard(self, store: KeyStore) -> None:
         """Count `store` out."""
@@ -39,6 +40,11 @@ class OpenStores:
         """The other open stores."""
         with self._lock:
             return [other for other in self._stores if other is not store]
+
+    def of(self, issuer: str) -> list[KeyStore]:
+        """The open stores of that issuer."""
+        with self._lock:
+            return [store for store in self._stores if store.issuer == issuer]
 
     def share(self, store: KeyStore, stones: Collection[Tombstone]) -> None:
         """Hand decisions of `store` to the others, and to all what they know of the keys meant."""

@@ -94,6 +94,14 @@ class Refresher:
             await self._flight.join(self._fly).landed()
         self._trust.tell_expiry(self._now())
 
+    def refresh_soon(self) -> None:
+        """Begin a fetch, unless one is on its way."""
+        self._flight.join(self._fly)
+
+    def hurry(self, interval: float | None) -> None:
+        """Refresh at least every `interval` seconds; None: as configured."""
+        self._freshness.hurry(interval, self._now())
+
     def nap(self) -> float:
         """Seconds after which `refresh_if_due` should be called again."""
         now = self._now()

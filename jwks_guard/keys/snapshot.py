@@ -8,7 +8,6 @@ can't be read stops the start, for a decision that is lost would let a revoked k
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +17,7 @@ from jwks_guard.errors import ConfigurationError
 from jwks_guard.jose.compact import json_object
 from jwks_guard.jose.jwk import load_jwk_set
 from jwks_guard.keys import files
-from jwks_guard.keys.distrust import Tombstone, Tombstones
+from jwks_guard.keys.distrust import Name, Tombstone, Tombstones
 from jwks_guard.keys.freshness import Instant
 from jwks_guard.keys.view import PublishedSet
 
@@ -26,12 +25,14 @@ VERSION = 1
 
 
 class _Line(msgspec.Struct, forbid_unknown_fields=True):
-    op: Literal["distrust", "learn", "reinstate"]
+    op: Literal["distrust", "hear", "learn", "reinstate"]
     issuer: str
     kid: str
     reason: str
     at: float
     thumbprints: list[str] = []
+    version: int = 0
+    """0: not known; the decision then follows on whatever stands before it."""
 
 
 class SnapshotError(Exception):
@@ -113,7 +114,10 @@ def _age(confirmed_at: object, now: Instant) -> float:
 
 
 def distrust_record(stone: Tombstone, op: str = "distrust") -> dict[str, Any]:
-    """The journal's line for a decision, or with "learn" for what it turned out to cover."""
+    """The journal's line for a decision that is made here.
+
+    With "hear" it was made elsewhere, and with "learn" it says what a decision turned out to cover.
+    """
     return {
         "op": op,
         "issuer": stone.issuer,
@@ -121,17 +125,27 @@ def distrust_record(stone: Tombstone, op: str = "distrust") -> dict[str, Any]:
         "thumbprints": sorted(stone.thumbprints),
         "reason": stone.reason,
         "at": stone.at,
+        "version": stone.version,
     }
 
 
-def reinstate_record(issuer: str, kid: str, reason: str, at: float) -> dict[str, Any]:
+def reinstate_record(name: Name, version: int, reason: str, at: float) -> dict[str, Any]:
     """The journal's line for lifting that decision, `at` seconds since the epoch."""
-    return {"op": "reinstate", "issuer": issuer, "kid": kid, "reason": reason, "at": at}
+    issuer, kid = name
+    return {
+        "op": "reinstate",
+        "issuer": issuer,
+        "kid": kid,
+        "reason": reason,
+        "at": at,
+        "version": version,
+    }
 
 
 def _replay(data: bytes) -> Tombstones:
     """The state after all lines, in their order; ValueError for a line that is not ours."""
-    entries: dict[tuple[str, str], Tombstone] = {}
+    entries: dict[Name, Tombstone] = {}
+    lifted: dict[Name, int] = {}
     if data and not data.endswith(b"\n"):
         raise ValueError("its last line is unfinished")
     for number, line in enumerate(data.splitlines(), start=1):
@@ -139,10 +153,30 @@ def _replay(data: bytes) -> Tombstones:
             record = msgspec.json.decode(line, type=_Line)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             raise ValueError(f"line {number} is damaged") from None
-        name, prints = (record.issuer, record.kid), frozenset(record.thumbprints)
-        if record.op == "reinstate":
+        _apply(record, entries, lifted)
+    return Tombstones(entries, lifted)
+
+
+def _apply(record: _Line, entries: dict[Name, Tombstone], lifted: dict[Name, int]) -> None:
+    """One more decision; in place, as thousands of copies would take long.
+
+    One that was made here counts although a process that shares the file had lifted an earlier one
+    and this one did not know.
+    """
+    name = record.issuer, record.kid
+    held, lift = entries.get(name), lifted.get(name, 0)
+    if record.op == "reinstate":
+        version = record.version or (held.version + 1 if held is not None else max(1, lift))
+        if held is None or held.version < version:
             entries.pop(name, None)
-        elif record.op == "distrust" or name in entries:
-            held = entries.get(name) or Tombstone(*name, record.reason, record.at)
-            entries[name] = replace(held, thumbprints=held.thumbprints | prints)
-    return Tombstones(entries)
+            lifted[name] = max(version, lift)
+        return
+    version = record.version
+    if record.op == "distrust":
+        version = max(version, held.version if held is not None else lift + 1)
+    stone = Tombstone(*name, record.reason, record.at, frozenset(record.thumbprints), version)
+    if held is not None:
+        entries[name] = held.joined(stone)
+    elif record.op != "learn" and version >= lift:
+        lifted.pop(name, None)
+        entries[name] = stone

@@ -12,19 +12,25 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Mapping
-from typing import Self
+from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
+from typing import Any, Self
 
-from jwks_guard.errors import ConfigurationError, JWKSGuardError, KeysUnavailableError
+from jwks_guard.errors import (
+    ConfigurationError,
+    DistrustNotSharedError,
+    JWKSGuardError,
+    KeysUnavailableError,
+)
 from jwks_guard.keys.arguments import (
     require_bounds,
     require_count,
     require_issuer,
     require_jwks_uri,
     require_listener,
-    require_text,
 )
-from jwks_guard.keys.distrust import Tombstone
+from jwks_guard.keys.decisions import Decisions
+from jwks_guard.keys.distrust import DistrustFeed, Tombstone
 from jwks_guard.keys.durable import Durable
 from jwks_guard.keys.events import Event, Events, logger
 from jwks_guard.keys.fetch import DEADLINE_SECONDS, HTTPClient, HTTPKeyFetcher, require_http_client
@@ -34,8 +40,11 @@ from jwks_guard.keys.peers import open_stores
 from jwks_guard.keys.refresh import Refresher
 from jwks_guard.keys.snapshot import Snapshot
 from jwks_guard.keys.trust import Trust
+from jwks_guard.usage import KeyUsage, Usage, total
 
 NAP_AFTER_FAILURE_SECONDS = 1.0
+LONGEST_STEP_SECONDS = 10.0
+"""For so long another event loop is waited for, to share a decision."""
 
 
 class KeyStore:
@@ -58,6 +67,7 @@ class KeyStore:
         snapshot_path: str | os.PathLike[str] | None = None,
         on_event: Callable[[Event], object] | None = None,
         background: bool = True,
+        fleet: DistrustFeed | None = None,
     ) -> None:
         require_issuer(issuer)
         require_jwks_uri(jwks_uri)
@@ -67,8 +77,10 @@ class KeyStore:
         require_listener(on_event)
         self.issuer = issuer
         self.events = Events(issuer, clock, on_event)
+        self._usages: dict[float, Usage] = {}
         self.trust = Trust(issuer, max_stale, clock, self.events)
         self.lazy = not background
+        self.since = clock.time()
         self.loop: asyncio.AbstractEventLoop | None = None
         self.clock = clock
         self._jwks_uri = jwks_uri
@@ -82,9 +94,12 @@ class KeyStore:
             self.events,
             self._confirmed,
         )
-        self._durable: Durable | None = None
+        durable: Durable | None = None
         if snapshot_path is not None:
-            self._durable = Durable(Snapshot(snapshot_path, issuer), self.trust, clock, self.events)
+            durable = Durable(Snapshot(snapshot_path, issuer), self.trust, clock, self.events)
+        self.decisions = Decisions(self, self.trust, durable, self.events)
+        self.fleet = fleet
+        self._joining: asyncio.Task[None] | None = None
         self._lock = threading.Lock()
         self._background: asyncio.Task[None] | None = None
         open_stores.add(self)
@@ -105,6 +120,8 @@ class KeyStore:
         if self.trust.closed:
             self._refresher.forget()
             self.trust.reopen()
+            # Closed stores are not told of a fork: this may be a child, and `since` its parent's.
+            self.since = self.clock.time()
         open_stores.add(self)
         await self._ready()
         await self._refresher.refresh_if_due()
@@ -121,8 +138,9 @@ class KeyStore:
                 self._background.cancel()
                 await asyncio.wait({self._background})
             await self._refresher.cancel()
-            if self._durable is not None:
-                await self._durable.saved()
+        await self._leave_fleet()
+        if self.decisions.durable is not None:
+            await self.decisions.durable.saved()
         self.loop = self._background = None
 
     async def __aenter__(self) -> Self:
@@ -170,22 +188,54 @@ class KeyStore:
 
     async def _ready(self) -> None:
         """Bind, once every decision in a file is known; files are not read on the loop."""
-        durables = [store._durable for store in (self, *open_stores.besides(self))]
+        stores = (self, *open_stores.besides(self))
+        durables = [store.decisions.durable for store in stores]
         if any(durable is not None and not durable.loaded for durable in durables):
             await asyncio.to_thread(self._load)
+        if self.fleet is not None and not self.trust.closed:
+            await self._in_fleet(self.fleet)
         self.bind()
+
+    async def _in_fleet(self, fleet: DistrustFeed) -> None:
+        """Return once the fleet's decisions are known here, whoever waits for them already.
+
+        Until then the store is not bound, so that no request goes on without them.
+        """
+        loop = asyncio.get_running_loop()
+        if self.loop is not None and self.loop is not loop and not self.loop.is_closed():
+            return  # it is not ours to use: `bind` says so
+        joining = self._joining
+        if joining is None or joining.get_loop() is not loop or _failed(joining):
+            # In an empty context, as what it begins outlives the request that happens to begin it.
+            joining = contextvars.Context().run(loop.create_task, _join(fleet, self))
+            self._joining = joining
+        await asyncio.shield(joining)
+
+    async def _leave_fleet(self) -> None:
+        joining, self._joining = self._joining, None
+        if self.fleet is None or joining is None:
+            return
+        if joining.get_loop() is asyncio.get_running_loop():
+            joining.cancel()
+            await asyncio.wait({joining})
+            await self.fleet.leave(self)
 
     def after_fork(self) -> None:
         """In a forked child: keep what is known, let go of the parent's loop, locks and tasks."""
         self._lock = threading.Lock()
         self.trust.after_fork()
-        if self._durable is not None:
-            self._durable.after_fork()
-        self.loop = self._background = None
+        if self.decisions.durable is not None:
+            self.decisions.durable.after_fork()
+        self.loop = self._background = self._joining = None
+        for usage in self.usages:
+            usage.begin_anew()
+        self.since = self.clock.time()
 
     async def tick(self) -> None:
         """Do what is due at the clock's present time; the background task calls it in turn."""
         await self._ready()
+        for usage in self.usages:
+            usage.sample(self.clock.time())
         await self._refresher.refresh_if_due()
 
     async def refresh(self) -> None:
@@ -216,34 +266,69 @@ class KeyStore:
 
         In effect on this process before the first await. Raises RevocationRefusedError when this
         is the only trusted key and `force` is not given, DistrustNotSharedError when it could not
-        be stored.
+        be stored or shared.
         """
-        stone = self._distrust_here(kid, reason, force)
-        if self._durable is not None:
-            await asyncio.to_thread(self._durable.distrust, stone)
+        stone = self.decisions.distrust(kid, reason, force=force)
+        # At once, as neither a slow disk nor a lost network may keep the other from hearing of it.
+        stored = asyncio.to_thread(self.decisions.stored, stone)
+        for failure in await asyncio.gather(stored, self.share(), return_exceptions=True):
+            if failure is not None:
+                raise failure
+
+    async def share(self) -> None:
+        """Have the fleet know what is distrusted here; raises DistrustNotSharedError."""
+        if self.fleet is not None:
+            stones = self.decisions.unshared
+            await self._on_its_loop(self.fleet.share)
+            self.decisions.shared(stones)
 
     def distrust_blocking(self, kid: str, *, reason: str, force: bool = False) -> None:
-        """As `distrust`, wholly in the calling thread."""
-        stone = self._distrust_here(kid, reason, force)
-        if self._durable is not None:
-            self._durable.distrust(stone)
+        """As `distrust`, wholly in the calling thread and without telling the fleet."""
+        self.decisions.stored(self.decisions.distrust(kid, reason, force=force))
 
     async def reinstate(self, kid: str, *, reason: str) -> None:
-        """Lift the distrust of `kid` once that is stored; raises DistrustNotSharedError if not."""
-        await asyncio.to_thread(self.reinstate_blocking, kid, reason=reason)
+        """Lift the distrust of `kid` once that is stored and shared; or raise."""
+        fleet = self.fleet
+        if fleet is None:
+            await asyncio.to_thread(self.reinstate_blocking, kid, reason=reason)
+            return
+        await self._on_its_loop(fleet.share)  # whose latest version is to be exceeded
+        lifts = self.decisions.lifts(kid, reason)
+        # Shared before it is stored: what could not be shared must not be lifted by a restart.
+        await self._on_its_loop(partial(fleet.share_lifts, lifts, reason))
+        await asyncio.to_thread(self.decisions.lifts_stored, lifts, reason)
+        self.decisions.lift(lifts)
 
     def reinstate_blocking(self, kid: str, *, reason: str) -> None:
-        """As `reinstate`, wholly in the calling thread."""
-        require_text("kid", kid)
-        require_text("reason", reason)
+        """As `reinstate`, wholly in the calling thread, for a store without a fleet."""
         self._load()
-        stores = (self, *open_stores.besides(self))
-        for store in stores:  # whichever of them has stored the decision must not bring it back
-            known = kid in store.trust.tombstones.of(self.issuer)
-            if store._durable is not None and (known or store is self):
-                store._durable.reinstate(self.issuer, kid, reason)
-        for store in stores:
-            store.trust.reinstate(self.issuer, kid)
+        lifts = self.decisions.lifts(kid, reason)
+        self.decisions.lifts_stored(lifts, reason)
+        self.decisions.lift(lifts)
+
+    def refresh_soon(self) -> None:
+        """Have the keys refreshed without waiting for it; on the store's own loop."""
+        self._refresher.refresh_soon()
+
+    def hurry(self, interval: float | None) -> None:
+        """Refresh at least every `interval` seconds while the fleet can't be heard."""
+        self._refresher.hurry(interval)
+
+    async def _on_its_loop(self, step: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run a step of the fleet on the event loop that the fleet and this store live on."""
+        await self.adopt()
+        loop = self.loop
+        if loop is None or loop is asyncio.get_running_loop():
+            await step()
+        else:
+            there = asyncio.run_coroutine_threadsafe(step(), loop)
+            try:
+                await asyncio.wait_for(asyncio.wrap_future(there), LONGEST_STEP_SECONDS)
+            except TimeoutError:  # that loop is stopped or blocked
+                raise DistrustNotSharedError(
+                    "The event loop that shares decisions with the fleet does not run. What is "
+                    "distrusted here stays so."
+                ) from None
 
     @property
     def distrusted(self) -> Mapping[str, Tombstone]:
@@ -260,14 +345,30 @@ class KeyStore:
         dating = self._refresher.dating
         behind = max(dating.cacheable, dating.age) if dating else 0.0
         window = self._refresh_interval + DEADLINE_SECONDS + behind
-        unsaved = self._durable.error if self._durable is not None else None
+        durable = self.decisions.durable
+        unsaved = durable.error if durable is not None else None
+        unshared = self.fleet.error if self.fleet is not None else None
         return health_report(
             self.trust,
             self.kids,
             detection_bound=min(window, self._max_stale),
             upstream_age=dating.age if dating else None,
-            last_error=self._refresher.error or unsaved or self._silence(),
+            last_error=self._refresher.error or unsaved or unshared or self._silence(),
         )
+
+    def usage(self) -> Mapping[str, KeyUsage]:
+        """What became of each kid's tokens, at all verifiers that use or used this store."""
+        now = self.clock.time()
+        return total(usage.report(now) for usage in self.usages)
+
+    @property
+    def usages(self) -> tuple[Usage, ...]:
+        """The counters of all its verifiers; another thread may be making one at the moment."""
+        return tuple(self._usages.values())
+
+    def usage_of(self, leeway: float) -> Usage:
+        """What its verifiers of that leeway count with; kept, as their tokens outlive them."""
+        return self._usages.setdefault(leeway, Usage(leeway))
 
     def _silence(self) -> str | None:
         """Why the detection bound does not hold although nothing failed, if that is so."""
@@ -275,22 +376,23 @@ class KeyStore:
             return None
         return "no refresh has been made for longer than refresh_interval"
 
-    def _distrust_here(self, kid: str, reason: str, force: bool) -> Tombstone:
-        stone = self.trust.distrust(kid, reason, force=force)
-        open_stores.share(self, [stone])
-        return self.trust.tombstones.of(self.issuer).get(kid, stone)  # peers may know the key
-
     def _load(self) -> None:
         """Restore this store's files, and those of the others, whose decisions count here too."""
         for store in (self, *open_stores.besides(self)):
-            durable = store._durable
-            if durable is not None and durable.load(store._jwks_uri, store._max_stale):
-                open_stores.share(store, store.trust.tombstones.entries.values())
+            store.decisions.load(store._jwks_uri, store._max_stale)
 
     def _confirmed(self, learned: list[Tombstone], jwks_uri: str) -> None:
         open_stores.teach(self, learned)
-        if self._durable is not None:
-            self._durable.save_later(learned, jwks_uri)
+        if self.decisions.durable is not None:
+            self.decisions.durable.save_later(learned, jwks_uri)
+
+
+async def _join(fleet: DistrustFeed, store: KeyStore) -> None:
+    await fleet.join(store)
+
+
+def _failed(task: asyncio.Task[None]) -> bool:
+    return task.done() and (task.cancelled() or task.exception() is not None)
 
 
 async def keep_fresh(reference: weakref.ref[KeyStore]) -> None:

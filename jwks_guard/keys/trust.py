@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 
 from jwks_guard.errors import RevocationRefusedError
 from jwks_guard.jose.jwk import SkippedKey, VerificationKey
 from jwks_guard.keys.arguments import require_text
-from jwks_guard.keys.distrust import Tombstone, Tombstones
+from jwks_guard.keys.distrust import Name, Tombstone, Tombstones
 from jwks_guard.keys.events import Events, logger
 from jwks_guard.keys.freshness import Clock, Instant
 from jwks_guard.keys.view import PublishedSet, TrustedKeys, subtract
 
 Listener = Callable[[], None]
+NO_LIFTS: Mapping[Name, int] = MappingProxyType({})
 
 
 class Trust:
@@ -56,9 +58,10 @@ class Trust:
                 return []
             before = self.published
             self.published = before.succeeded_by(keys, skipped, confirmed)
-            learned = self.tombstones.learned(self.issuer, self.published.seen)
-            self._swap(self.tombstones.completed(learned))
             after = self.published
+            fresh = after.seen.keys() - before.seen.keys()
+            learned = self.tombstones.learned(self.issuer, after.seen, fresh)
+            self._swap(self.tombstones.completed(learned))
         self._expiry_told = False
         for kid in sorted({key.kid for key in after.keys} - {key.kid for key in before.keys}):
             self._events.tell("key_added", kid=kid)
@@ -67,13 +70,17 @@ class Trust:
         self.notify()
         return learned
 
-    def distrust(self, kid: str, reason: str, *, force: bool) -> Tombstone:
-        """Stop trusting `kid` and the keys seen under it; in effect when this returns."""
+    def distrust(self, kid: str, reason: str, *, force: bool, version: int = 1) -> Tombstone:
+        """Stop trusting `kid` and the keys seen under it; in effect when this returns.
+
+        `version` is the least that the decision has to have.
+        """
         require_text("kid", kid)
         require_text("reason", reason)
         with self._lock:
             prints = self.published.seen.get(kid, frozenset())
-            stone = Tombstone(self.issuer, kid, reason, self._clock.time(), prints)
+            version = max(version, self.tombstones.next_version((self.issuer, kid)))
+            stone = Tombstone(self.issuer, kid, reason, self._clock.time(), prints, version)
             changed = self.tombstones.merged([stone])
             if not force and self.view.live and not self._subtracted(changed).live:
                 raise RevocationRefusedError(
@@ -85,11 +92,14 @@ class Trust:
         self.notify()
         return changed.entries[self.issuer, kid]
 
-    def absorb(self, stones: Iterable[Tombstone]) -> list[Tombstone]:
+    def absorb(
+        self, stones: Iterable[Tombstone], lifts: Mapping[Name, int] = NO_LIFTS
+    ) -> list[Tombstone]:
         """Take over decisions made elsewhere; returns those that our published keys complete."""
         with self._lock:
-            merged = self.tombstones.merged(stones)
-            learned = merged.learned(self.issuer, self.published.seen)
+            merged = self.tombstones.merged(stones).without(lifts)
+            fresh = {kid for _, kid in merged.entries.keys() - self.tombstones.entries.keys()}
+            learned = merged.learned(self.issuer, self.published.seen, fresh)
             self._swap(merged.completed(learned))
         self.notify()
         return learned
@@ -100,14 +110,18 @@ class Trust:
             self._swap(self.tombstones.completed(learned))
         self.notify()
 
-    def reinstate(self, issuer: str, kid: str) -> None:
-        """Lift one tombstone; a key that is still published is trusted again at once."""
+    def reinstate(self, lifts: Mapping[Name, int]) -> None:
+        """Lift tombstones; a key that is still published is trusted again at once."""
         with self._lock:
-            if (issuer, kid) not in self.tombstones.entries:
+            before, after = self.tombstones, self.tombstones.without(lifts)
+            gone = before.entries.keys() - after.entries.keys()
+            if not gone:
+                self.tombstones = after  # the view stays, and with it what was resolved by it
                 return
-            self._swap(self.tombstones.without(issuer, kid))
-        if issuer == self.issuer:
-            self._events.tell("key_reinstated", kid=kid)
+            self._swap(after)
+        for issuer, kid in sorted(gone):
+            if issuer == self.issuer:
+                self._events.tell("key_reinstated", kid=kid)
         self.notify()
 
     def close(self) -> None:

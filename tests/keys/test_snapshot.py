@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -195,13 +195,13 @@ def test_decisions_come_back_as_they_were_made(snapshot: Snapshot) -> None:
 
 def test_journal_is_replayed_in_its_order(snapshot: Snapshot) -> None:
     first, again = stone("k1", at=1.0), stone("k1", at=9.0, thumbprints=frozenset({"p"}))
-    lift = reinstate_record(ISSUER, "k1", "false alarm", 5.0)
+    lift = reinstate_record((ISSUER, "k1"), 2, "false alarm", 5.0)
     snapshot.append([distrust_record(first), lift])
     assert snapshot.load_tombstones().entries == {}
     snapshot.append([distrust_record(again)])
-    assert list(snapshot.load_tombstones().entries.values()) == [again]
-    snapshot.append([reinstate_record("https://other.test/", "k1", "not ours", 9.0)])
-    assert list(snapshot.load_tombstones().entries.values()) == [again]
+    assert list(snapshot.load_tombstones().entries.values()) == [replace(again, version=3)]
+    snapshot.append([reinstate_record(("https://other.test/", "k1"), 9, "not ours", 9.0)])
+    assert list(snapshot.load_tombstones().entries.values()) == [replace(again, version=3)]
 
 
 def test_later_line_adds_what_was_learned_and_keeps_the_first_reason(snapshot: Snapshot) -> None:
@@ -296,7 +296,7 @@ def test_full_disk_leaves_the_journal_as_it_was(snapshot: Snapshot) -> None:
 def test_reinstatement_that_failed_does_not_turn_up_after_the_restart(snapshot: Snapshot) -> None:
     snapshot.append([distrust_record(stone())])
     with one_more_descriptor(), pytest.raises(OSError, match="Too many open files"):
-        snapshot.append([reinstate_record(ISSUER, "k1", "false alarm", 9.0)])
+        snapshot.append([reinstate_record((ISSUER, "k1"), 2, "false alarm", 9.0)])
     assert list(snapshot.load_tombstones().entries.values()) == [stone()]
 
 
@@ -418,7 +418,7 @@ def test_keys_that_were_fetched_before_are_not_replaced_by_the_file(restart: Res
 def test_decisions_are_in_the_journal_when_the_call_returns(restart: Restart) -> None:
     restart.durable.distrust(stone("k1"))
     restart.durable.distrust(stone("k2"))
-    restart.durable.reinstate(ISSUER, "k1", "false alarm")
+    restart.durable.reinstate((ISSUER, "k1"), 2, "false alarm")
     assert list(restart.snapshot.load_tombstones().entries.values()) == [stone("k2")]
     assert restart.durable.error is None
 
@@ -439,7 +439,7 @@ def test_reinstatement_that_could_not_be_stored_does_not_go_out_later(restart: R
     restart.durable.distrust(stone("k1"))
     restart.snapshot.journal.chmod(0o644)
     with pytest.raises(DistrustNotSharedError):
-        restart.durable.reinstate(ISSUER, "k1", "false alarm")
+        restart.durable.reinstate((ISSUER, "k1"), 2, "false alarm")
     restart.snapshot.journal.chmod(0o600)
     restart.durable.distrust(stone("k2"))
     assert {kid for _, kid in restart.snapshot.load_tombstones().entries} == {"k1", "k2"}
@@ -499,7 +499,7 @@ async def test_confirmed_set_is_written_without_keeping_anybody_waiting(restart:
 
 def test_what_was_learned_of_a_lifted_decision_does_not_bring_it_back(restart: Restart) -> None:
     restart.durable.distrust(stone())
-    restart.durable.reinstate(ISSUER, "k1", "false alarm")
+    restart.durable.reinstate((ISSUER, "k1"), 2, "false alarm")
     restart.durable.save_tombstones([stone(thumbprints=frozenset({"p"}))])
     assert not restart.snapshot.load_tombstones().entries
 
