@@ -1,0 +1,156 @@
+"""All instances of a fleet over HTTP, asked and told at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, TypeVar
+
+from jwks_guard.fleet.http_client import InstanceClient
+from jwks_guard.fleet.http_messages import latest
+from jwks_guard.fleet.http_peer import Peer, PeerError
+from jwks_guard.fleet.records import facts_of
+from jwks_guard.keys.distrust import Name, Tombstones
+from jwks_guard.readiness import InstanceState, Refusal
+
+if TYPE_CHECKING:
+    import httpx
+
+_NAMED = 3
+_T = TypeVar("_T")
+
+
+class Peers:
+    """The instances at `urls`; of one that fails the others hear nothing, and it says so."""
+
+    def __init__(
+        self, urls: Sequence[str], secret: str, timeout: float, client: InstanceClient
+    ) -> None:
+        self.expiries: Mapping[Name, float] = {}
+        self._peers = tuple(Peer(url, secret, timeout) for url in urls)
+        self._client = client
+        self._answering: list[Peer] = []
+
+    def __iter__(self) -> Iterator[Peer]:
+        return iter(self._peers)
+
+    @property
+    def urls(self) -> list[str]:
+        """Where they are."""
+        return [peer.url for peer in self]
+
+    @property
+    def error(self) -> str | None:
+        """What is wrong with them; None when all answered the last time."""
+        wrong = [peer.error for peer in self if peer.error is not None]
+        more = f"; and {len(wrong) - _NAMED} more" if len(wrong) > _NAMED else ""
+        return "; ".join(wrong[:_NAMED]) + more if wrong else None
+
+    @property
+    def several(self) -> str | None:
+        """The error of one that is several processes, if there is one."""
+        return next((peer.error for peer in self if peer.is_several), None)
+
+    async def look(self) -> None:
+        """Notice which of them are several processes."""
+        async with self._client.opened() as client:
+            await self._each(lambda peer: peer.look(client), self._peers)
+
+    async def read(self, issuers: Collection[str]) -> dict[bytes, bytes] | None:
+        """The facts of those that answer; None when nobody does. Foreign expiries don't count."""
+        async with self._client.opened() as client:
+            heard = await self._each(lambda peer: _heard(peer, client, issuers), self._peers)
+        facts: dict[bytes, bytes] = {}
+        for _, theirs, expiries in heard:
+            facts |= theirs
+            ours = {name: until for name, until in expiries.items() if name[0] in issuers}
+            self.expiries = latest(self.expiries, ours)
+        self._answering = [peer for peer, *_ in heard]
+        return facts if heard else None
+
+    async def tell(self, decisions: Tombstones) -> int:
+        """Tell all of them, whatever they were told before; how many go by all of it then."""
+        facts = facts_of(decisions)
+        async with self._client.opened() as client:
+            told = await self._each(lambda peer: peer.tell(client, facts), self._peers)
+        return len(told)
+
+    async def convince(self, decisions: Tombstones) -> bool:
+        """Tell those that could be read last; whether all there are refuse what it says then."""
+        facts = facts_of(decisions)
+
+        async def convinced(peer: Peer) -> None:
+            await peer.tell(client, facts)
+            if facts:
+                await peer.confirm(client, facts)
+
+        async with self._client.opened() as client:
+            return len(await self._each(convinced, self._answering)) == len(self._peers)
+
+    async def remind(self, decisions: Tombstones) -> bool:
+        """Tell those that could be read last what they lack; whether all there are have it then."""
+        facts = facts_of(decisions)
+        async with self._client.opened() as client:
+            told = await self._each(lambda peer: peer.remind(client, facts), self._answering)
+        return len(told) == len(self._peers)
+
+    async def refresh(self) -> None:
+        """Have them fetch their keys."""
+        async with self._client.opened() as client:
+            await self._each(lambda peer: peer.refresh(client), self._peers)
+
+    def states(self, issuer: str, since: float) -> tuple[InstanceState, ...]:
+        """What each showed last of `issuer`; `since` is when looking at them began.
+
+        Who can't be asked at the moment trusts nothing, as far as is known.
+        """
+        return tuple(_state(peer, issuer, since) for peer in self)
+
+    def refusals(self, issuer: str, kid: str) -> list[Refusal]:
+        """Which of them refuse `kid`, as they showed last."""
+        return [_refusal(peer, issuer, kid) for peer in self]
+
+    async def _each(self, step: Callable[[Peer], Awaitable[_T]], peers: Sequence[Peer]) -> list[_T]:
+        """What `step` gives for each of them where it does not fail."""
+
+        async def tried(peer: Peer) -> list[_T]:
+            try:
+                return [await step(peer)]
+            except PeerError:  # which it remembers
+                return []
+
+        found = await asyncio.gather(*(tried(peer) for peer in peers))
+        return [result for results in found for result in results]
+
+
+async def _heard(
+    peer: Peer, client: httpx.AsyncClient, issuers: Collection[str]
+) -> tuple[Peer, dict[bytes, bytes], dict[Name, float]]:
+    return peer, *await peer.read(client, issuers)
+
+
+def _state(peer: Peer, issuer: str, since: float) -> InstanceState:
+    state = peer.state(issuer)
+    if state is not None:
+        return replace(state, kids=(), status="unavailable") if peer.error else state
+    return InstanceState(
+        instance="silent",
+        host=peer.name,
+        issuer=issuer,
+        started_at=since,
+        reported_at=since,
+        status="unavailable",
+        confirmed_at=None,
+        trusted_until=None,
+        kids=(),
+    )
+
+
+def _refusal(peer: Peer, issuer: str, kid: str) -> Refusal:
+    state = peer.state(issuer)
+    since = state.refused.get(kid) if state is not None else None
+    error = peer.error or (None if since else "it has not acknowledged the decision")
+    at = None if since is None else datetime.fromtimestamp(since, UTC)
+    return Refusal(state.name if state is not None else peer.name, at, error)

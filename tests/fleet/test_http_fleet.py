@@ -1,0 +1,832 @@
+"""A fleet over the operations routes of its instances, and what its network can't make of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import secrets
+import traceback
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.responses import Response
+from starlette.routing import Mount
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from jwks_guard import TokenVerifier
+from jwks_guard.asgi import operations
+from jwks_guard.errors import (
+    ConfigurationError,
+    DistrustNotSharedError,
+    KeysUnavailableError,
+    RevocationRefusedError,
+)
+from jwks_guard.fleet import HTTPFleet
+from jwks_guard.fleet.http_messages import (
+    MAX_ANSWER_BYTES,
+    MAX_DECISIONS,
+    MAX_FACTS,
+    MAX_POST_BYTES,
+    facts_in,
+    latest,
+    messages,
+)
+from jwks_guard.instance import this_instance
+from jwks_guard.keys.peers import open_stores
+from jwks_guard.testing import LocalTenant
+from tests.fleet.instances import eventually, outcome
+
+SECRET = "correct-horse-battery"
+POLL = 0.05
+
+
+class Network(httpx.AsyncBaseTransport):
+    """Hosts of this process, each with an app; any of them can be cut off or stand still."""
+
+    def __init__(self) -> None:
+        self.apps: dict[str, ASGIApp] = {}
+        self.down: set[str] = set()
+        self.frozen: set[str] = set()
+        self.requests: list[httpx.Request] = []
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append(request)
+        host = request.url.host
+        if host in self.down or host not in self.apps:
+            raise httpx.ConnectError("connection refused", request=request)
+        if host in self.frozen:
+            await asyncio.Future()
+        return await httpx.ASGITransport(self.apps[host]).handle_async_request(request)
+
+    def count(self, method: str, path: str) -> int:
+        return sum(each.method == method and each.url.path == path for each in self.requests)
+
+    def fleet(self, *hosts: str, **options: Any) -> HTTPFleet:
+        options.setdefault("secret", SECRET)
+        options.setdefault("poll_interval", POLL)
+        options.setdefault("timeout", 0.3)
+        options.setdefault("http_client", lambda: httpx.AsyncClient(transport=self))
+        return HTTPFleet([f"https://{host}/ops" for host in hosts], **options)
+
+
+class Identified:
+    """An app that shows one of `ids` as its process, each in turn."""
+
+    def __init__(self, app: ASGIApp, *ids: str) -> None:
+        self.app = app
+        self.ids = ids
+        self.turn = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        instance = self.ids[self.turn % len(self.ids)]
+        self.turn += 1
+
+        async def renamed(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                others = [(k, v) for k, v in message["headers"] if k != b"jwks-guard-instance"]
+                message["headers"] = [*others, (b"jwks-guard-instance", instance.encode())]
+            await send(message)
+
+        await self.app(scope, receive, renamed)
+
+
+def app_of(verifier: TokenVerifier) -> Starlette:
+    return Starlette(routes=[Mount("/ops", operations(verifier, operations_auth=SECRET))])
+
+
+def verifier_of(tenant: LocalTenant, **options: Any) -> TokenVerifier:
+    options.setdefault("http_client", lambda: httpx.AsyncClient(transport=tenant.transport))
+    return TokenVerifier(tenant.issuer, tenant.audience, algorithms=["ES256"], **options)
+
+
+@pytest.fixture
+def tenant() -> Iterator[LocalTenant]:
+    """It has rotated: the previous key can be distrusted."""
+    with LocalTenant(in_process=True, algorithm="ES256") as tenant:
+        tenant.rotate()
+        yield tenant
+
+
+@pytest.fixture
+def network() -> Network:
+    return Network()
+
+
+@asynccontextmanager
+async def instance(
+    network: Network, tenant: LocalTenant, host: str, fleet: HTTPFleet | None, **options: Any
+) -> AsyncIterator[TokenVerifier]:
+    """One that is served at `host`, and that the other stores of this process do not know."""
+    verifier = verifier_of(tenant, fleet=fleet, **options)
+    open_stores.discard(verifier.keys)
+    network.apps[host] = app_of(verifier)
+    async with verifier:
+        open_stores.discard(verifier.keys)
+        yield verifier
+    del network.apps[host]
+
+
+@asynccontextmanager
+async def three(
+    network: Network, tenant: LocalTenant, **options: Any
+) -> AsyncIterator[list[TokenVerifier]]:
+    hosts = ("one.test", "two.test", "three.test")
+    async with AsyncExitStack() as running:
+        verifiers = [
+            await running.enter_async_context(
+                instance(network, tenant, host, network.fleet(*hosts, **options))
+            )
+            for host in hosts
+        ]
+        await eventually(lambda: all(each.keys.fleet.error is None for each in verifiers))  # type: ignore[union-attr]
+        yield verifiers
+
+
+# --- between instances ---
+
+
+async def test_what_one_distrusts_the_others_refuse_when_the_call_returns(
+    tenant: LocalTenant, network: Network
+) -> None:
+    old, token = tenant.key("previous").kid, tenant.token(key="previous")
+    async with three(network, tenant, poll_interval=5.0) as verifiers:
+        for verifier in verifiers:
+            assert await outcome(verifier, token) == old
+        await verifiers[0].distrust(old, reason="leaked")
+        assert verifiers[0].keys.decisions.unshared == {}
+        for verifier in verifiers:
+            assert await outcome(verifier, token) == "revoked_key"
+            assert verifier.distrusted[old].reason == "leaked"
+            assert await outcome(verifier, tenant.token()) == tenant.key().kid
+
+
+async def test_who_starts_later_refuses_from_its_first_token(
+    tenant: LocalTenant, network: Network
+) -> None:
+    old, token = tenant.key("previous"), tenant.token(key="previous")
+    hosts = ("one.test", "two.test")
+    async with instance(network, tenant, "one.test", network.fleet(*hosts)) as one:
+        with pytest.raises(DistrustNotSharedError, match=r"two\.test"):
+            await one.distrust(old.kid, reason="leaked")
+        tenant.publish({**old.jwk, "kid": "another"})
+        async with instance(network, tenant, "two.test", network.fleet(*hosts)) as two:
+            assert await outcome(two, token) == "revoked_key"
+            assert await outcome(two, tenant.token(key=old, kid="another")) == "revoked_key"
+            await eventually(lambda: one.health().status == "ok")
+
+
+async def test_who_was_away_when_it_was_asked_last_is_told_all_the_same(
+    tenant: LocalTenant, network: Network
+) -> None:
+    old, hosts = tenant.key("previous").kid, ("one.test", "two.test")
+    async with instance(network, tenant, "one.test", network.fleet(*hosts)) as one:
+        assert "two.test" in str(one.health().last_error)
+        async with instance(network, tenant, "two.test", None) as two:
+            await one.distrust(old, reason="leaked")
+            assert old in two.distrusted
+
+
+async def test_who_was_cut_off_learns_of_it_when_it_is_back_and_the_others_at_once(
+    tenant: LocalTenant, network: Network
+) -> None:
+    old, token = tenant.key("previous").kid, tenant.token(key="previous")
+    async with three(network, tenant) as (one, two, three_):
+        network.down.add("three.test")
+        with pytest.raises(DistrustNotSharedError, match=r"three\.test.*refused") as failure:
+            await one.distrust(old, reason="leaked")
+        assert "two.test" not in str(failure.value)
+        assert await outcome(one, token) == await outcome(two, token) == "revoked_key"
+        await eventually(lambda: one.health().status == two.health().status == "degraded")
+        assert "three.test" in str(two.health().last_error)
+        network.down.clear()
+        await eventually(lambda: old in three_.distrusted)
+        assert await outcome(three_, token) == "revoked_key"
+        await eventually(lambda: one.health().status == two.health().status == "ok")
+
+
+async def test_a_frozen_instance_does_not_keep_the_others_from_being_told(
+    tenant: LocalTenant, network: Network
+) -> None:
+    old, token = tenant.key("previous").kid, tenant.token(key="previous")
+    async with three(network, tenant) as (one, two, _):
+        network.frozen.add("three.test")
+        telling = asyncio.create_task(one.distrust(old, reason="leaked"))
+        await eventually(lambda: old in two.distrusted)
+        assert not telling.done()
+        assert await outcome(two, token) == "revoked_key"
+        with pytest.raises(DistrustNotSharedError, match=r"no complete answer within 0\.3 s"):
+            await telling
+
+
+async def test_an_instance_without_the_fleet_is_told_by_those_that_have_it(
+    tenant: LocalTenant, network: Network
+) -> None:
+    old, token = tenant.key("previous").kid, tenant.token(key="previous")
+    async with (
+        instance(network, tenant, "plain.test", None) as plain,
+        instance(network, tenant, "one.test", network.fleet("one.test", "plain.test")) as one,
+    ):
+        await one.distrust(old, reason="leaked")
+        assert await outcome(plain, token) == "revoked_key"
+        await plain.distrust("decided there", reason="leaked")
+        await eventually(lambda: "decided there" in one.distrusted)
+
+
+async def test_a_restarted_instance_that_forgot_everything_is_told_again(
+    tenant: LocalTenant, network: Network
+) -> None:
+    old, token = tenant.key("previous").kid, tenant.token(key="previous")
+    async with instance(network, tenant, "one.test", network.fleet("one.test", "two.test")) as one:
+        async with instance(network, tenant, "two.test", None) as before:
+            await eventually(lambda: one.health().status == "ok")
+            await one.distrust(old, reason="leaked")
+            assert old in before.distrusted
+        async with instance(network, tenant, "two.test", None) as after:
+            network.apps["two.test"] = Identified(network.apps["two.test"], secrets.token_hex(16))
+            await eventually(lambda: old in after.distrusted)
+            assert await outcome(after, token) == "revoked_key"
+            await eventually(lambda: one.health().status == "ok")
+
+
+async def test_reinstating_lifts_it_everywhere_and_distrusting_again_counts_again(
+    tenant: LocalTenant, network: Network
+) -> None:
+    old = tenant.key("previous").kid
+    async with three(network, tenant) as verifiers:
+        one, two, _ = verifiers
+        for _turn in range(3):
+            await one.distrust(old, reason="leaked")
+            assert all(old in verifier.distrusted for verifier in verifiers)
+            await two.reinstate(old, reason="a mistake")
+            assert not any(old in verifier.distrusted for verifier in verifiers)
+        await asyncio.sleep(3 * POLL)
+        assert not any(old in verifier.distrusted for verifier in verifiers)
+
+
+async def test_a_lift_does_not_undo_what_its_maker_had_not_heard_of(
+    tenant: LocalTenant, network: Network
+) -> None:
+    old, token = tenant.key("previous").kid, tenant.token(key="previous")
+    hosts = ("one.test", "two.test")
+    async with (
+        instance(network, tenant, "one.test", network.fleet(*hosts)) as one,
+        instance(network, tenant, "two.test", None) as two,
+    ):
+        await one.distrust(old, reason="leaked")
+        network.down.add("two.test")
+        with pytest.raises(DistrustNotSharedError):
+            await one.distrust(old, reason="leaked indeed")
+        await two.reinstate(old, reason="a mistake")
+        assert old not in two.distrusted
+        network.down.clear()
+        await eventually(lambda: old in two.distrusted)
+        assert await outcome(one, token) == await outcome(two, token) == "revoked_key"
+
+
+async def test_a_lift_that_was_not_heard_of_does_not_undo_a_decision_made_after_it(
+    tenant: LocalTenant, network: Network
+) -> None:
+    old, token = tenant.key("previous").kid, tenant.token(key="previous")
+    hosts = ("one.test", "two.test")
+    async with (
+        instance(network, tenant, "one.test", network.fleet(*hosts, poll_interval=5.0)) as one,
+        instance(network, tenant, "two.test", None) as two,
+    ):
+        await one.distrust(old, reason="an old case")
+        network.down.add("one.test")
+        with pytest.raises(DistrustNotSharedError):
+            await network.fleet(*hosts, issuer=tenant.issuer).reinstate(old, reason="closed")
+        assert await outcome(two, token) == old
+        network.down.clear()
+        await one.distrust(old, reason="leaked")
+        assert await outcome(one, token) == await outcome(two, token) == "revoked_key"
+        assert one.keys.decisions.unshared == {}
+        await one.keys.fleet._exchange()  # type: ignore[union-attr]
+        assert await outcome(one, token) == await outcome(two, token) == "revoked_key"
+
+
+async def test_what_was_decided_in_a_partition_outlives_a_lift_when_another_kid_is_shared_first(
+    tenant: LocalTenant, network: Network
+) -> None:
+    old, token = tenant.key("previous").kid, tenant.token(key="previous")
+    hosts = ("one.test", "two.test")
+    async with (
+        instance(network, tenant, "one.test", network.fleet(*hosts, poll_interval=5.0)) as one,
+        instance(network, tenant, "two.test", None) as two,
+    ):
+        await one.distrust(old, reason="an old case")
+        await two.reinstate(old, reason="closed")
+        network.down.add("two.test")
+        with pytest.raises(DistrustNotSharedError):
+            await one.distrust(old, reason="leaked")
+        network.down.clear()
+        await one.distrust("another", reason="leaked")
+        assert one.keys.decisions.unshared == {}
+        assert await outcome(one, token) == await outcome(two, token) == "revoked_key"
+
+
+async def test_who_answers_well_and_does_not_go_by_the_decision_was_not_told(
+    tenant: LocalTenant, network: Network
+) -> None:
+    old, token = tenant.key("previous").kid, tenant.token(key="previous")
+    hosts = ("one.test", "two.test")
+    network.apps["two.test"] = Scripted(STATE, {"facts": []})
+    async with instance(network, tenant, "one.test", network.fleet(*hosts)) as one:
+        with pytest.raises(DistrustNotSharedError, match="does not go by"):
+            await one.distrust(old, reason="leaked")
+        await asyncio.sleep(3 * POLL)
+        assert set(one.keys.decisions.unshared) == {(tenant.issuer, old)}
+        lifted = [[["lift", tenant.issuer, old, 7], {}]]
+        network.apps["two.test"] = Scripted(STATE, {"facts": lifted})
+        reads = network.count("GET", "/ops/decisions")
+        await eventually(lambda: network.count("GET", "/ops/decisions") > reads + 8)
+        assert await outcome(one, token) == "revoked_key"
+        assert one.keys.decisions.known.entries[tenant.issuer, old].version == 8
+        assert set(one.keys.decisions.unshared) == {(tenant.issuer, old)}
+
+
+async def test_a_decision_about_several_issuers_of_a_process_reaches_the_others(
+    tenant: LocalTenant, network: Network
+) -> None:
+    with LocalTenant(in_process=True, algorithm="ES256", issuer="https://b.test/") as second:
+        hosts = ("one.test", "two.test")
+        fleet = network.fleet(*hosts)
+        async with (
+            instance(network, tenant, "one.test", fleet) as one,
+            verifier_of(second, fleet=fleet) as beside,
+            instance(network, tenant, "two.test", None) as two,
+        ):
+            await eventually(lambda: fleet.error is None)
+            await beside.distrust("k", reason="leaked")
+            assert (second.issuer, "k") in two.keys.decisions.known.entries
+            assert "k" not in two.distrusted
+            with pytest.raises(ConfigurationError, match="issuers"):
+                await fleet.distrust("k", reason="whose?")
+            del one
+
+
+async def test_the_exchange_ends_with_the_last_verifier(
+    tenant: LocalTenant, network: Network
+) -> None:
+    async with three(network, tenant):
+        pass
+    assert not asyncio.all_tasks() - {asyncio.current_task()}
+
+
+async def test_while_one_is_away_keys_are_refreshed_more_often(
+    tenant: LocalTenant, network: Network
+) -> None:
+    async with three(network, tenant) as (one, *_):
+        await eventually(lambda: one.keys._refresher._freshness._hurried is None)
+        network.down.add("two.test")
+        await eventually(lambda: one.keys._refresher._freshness._hurried == 10.0)
+        network.down.clear()
+        await eventually(lambda: one.keys._refresher._freshness._hurried is None)
+
+
+async def test_a_fleet_on_two_event_loops_is_refused(tenant: LocalTenant, network: Network) -> None:
+    fleet = network.fleet("one.test")
+    async with instance(network, tenant, "one.test", fleet):
+
+        async def elsewhere() -> None:
+            with pytest.raises(ConfigurationError, match="event loop"):
+                await fleet.join(verifier_of(tenant).keys)
+
+        await asyncio.to_thread(asyncio.run, elsewhere())
+
+
+# --- as one thing ---
+
+
+async def test_a_program_without_verifiers_tells_the_fleet_and_is_told_who_refuses(
+    tenant: LocalTenant, network: Network
+) -> None:
+    old = tenant.key("previous").kid
+    async with three(network, tenant, poll_interval=5.0) as verifiers:
+        fleet = network.fleet(*network.apps, issuer=tenant.issuer)
+        refusals = await fleet.distrust(old, reason="leaked")
+        assert [refusal.error for refusal in refusals] == [None] * 3
+        assert all(refusal.since is not None for refusal in refusals)
+        assert all(old in verifier.distrusted for verifier in verifiers)
+        await fleet.reinstate(old, reason="a mistake")
+        assert not any(old in verifier.distrusted for verifier in verifiers)
+        await fleet.aclose()
+
+
+@pytest.mark.parametrize("trouble", ["down", "frozen"])
+async def test_who_can_not_be_told_is_in_the_receipt_and_the_others_are_told(
+    tenant: LocalTenant, network: Network, trouble: str
+) -> None:
+    old, token = tenant.key("previous").kid, tenant.token(key="previous")
+    async with three(network, tenant) as (one, two, _):
+        fleet = network.fleet(*network.apps, issuer=tenant.issuer)
+        getattr(network, trouble).add("three.test")
+        refusals = await fleet.distrust(old, reason="leaked", force=True)
+        assert [refusal.error is None for refusal in refusals] == [True, True, False]
+        assert refusals[2].who == "three.test"
+        assert refusals[2].since is None
+        assert "three.test" in str(refusals[2].error)
+        assert "three.test" in str(fleet.error)
+        assert await outcome(one, token) == await outcome(two, token) == "revoked_key"
+        with pytest.raises(DistrustNotSharedError, match=r"three\.test"):
+            await fleet.reinstate(old, reason="a mistake")
+
+
+async def test_when_nobody_can_be_told_that_is_an_error(network: Network) -> None:
+    fleet = network.fleet("one.test", "two.test", issuer="https://tenant.test/")
+    with pytest.raises(DistrustNotSharedError, match=r"one\.test.*two\.test"):
+        await fleet.distrust("k", reason="leaked")
+    with pytest.raises(DistrustNotSharedError):
+        await fleet.observe("k")
+    with pytest.raises(KeysUnavailableError, match=r"one\.test"):
+        await fleet.keys.refresh()
+    many = network.fleet(*(f"h{number}.test" for number in range(9)), issuer="https://t.test/")
+    assert "and 6 more" in str(many.error)
+
+
+async def test_the_only_key_of_an_instance_is_given_up_only_by_force(network: Network) -> None:
+    with LocalTenant(in_process=True, algorithm="ES256") as tenant:
+        only = tenant.key().kid
+        tenant.remove(tenant.key("next").kid)
+        async with instance(network, tenant, "one.test", None) as one:
+            fleet = network.fleet("one.test", issuer=tenant.issuer)
+            with pytest.raises(RevocationRefusedError):
+                await fleet.distrust(only, reason="leaked")
+            await fleet.distrust(only, reason="leaked", force=True)
+            assert only in one.distrusted
+
+
+async def test_keys_are_what_every_instance_trusts_after_it_was_asked_to_fetch(
+    tenant: LocalTenant, network: Network
+) -> None:
+    async with three(network, tenant):
+        fleet = network.fleet(*network.apps, issuer=tenant.issuer)
+        tenant.rotate()
+        await fleet.keys.refresh()
+        assert tenant.key("next").kid in fleet.keys.kids
+        network.down.add("two.test")
+        with pytest.raises(KeysUnavailableError, match=r"two\.test"):
+            await fleet.keys.refresh()
+        assert fleet.keys.kids == frozenset()
+
+
+async def test_the_instances_show_their_states_and_the_latest_expiry_outlives_a_restart(
+    tenant: LocalTenant, network: Network
+) -> None:
+    kid = tenant.key().kid
+    looking = network.fleet("one.test", "two.test", issuer=tenant.issuer)
+    async with instance(network, tenant, "one.test", network.fleet("one.test", "two.test")) as one:
+        async with instance(network, tenant, "two.test", None) as two:
+            token = await two.verify(tenant.token(lifetime=5000.0))
+            await one.verify(tenant.token(lifetime=50.0))
+            observed = await looking.observe(kid)
+            assert [state.usage[kid].accepted for state in observed.states] == [1, 1]
+            fleet = one.keys.fleet
+            assert isinstance(fleet, HTTPFleet)
+            await eventually(lambda: fleet.expiries.get((tenant.issuer, kid)) == token.expires_at)
+        async with instance(network, tenant, "two.test", None):
+            fresh = network.fleet("one.test", "two.test", issuer=tenant.issuer)
+            observed = await fresh.observe(kid)
+            assert observed.latest_expiry == token.expires_at
+            assert kid not in observed.states[1].usage
+
+
+async def test_an_instance_that_can_not_be_asked_confirms_nothing(
+    tenant: LocalTenant, network: Network
+) -> None:
+    async with (
+        instance(network, tenant, "one.test", None),
+        instance(network, tenant, "two.test", None),
+    ):
+        fleet = network.fleet("one.test", "two.test", "never.test", issuer=tenant.issuer)
+        states = (await fleet.observe("k")).states
+        assert [state.status for state in states] == ["ok", "ok", "unavailable"]
+        assert states[2].name == "never.test (silent)"
+        network.down.add("two.test")
+        states = (await fleet.observe("k")).states
+        assert [state.kids == () for state in states] == [False, True, True]
+
+
+# --- several processes behind one URL ---
+
+
+async def test_several_workers_behind_one_url_are_an_error_that_says_to_use_redis(
+    tenant: LocalTenant, network: Network
+) -> None:
+    old, token = tenant.key("previous").kid, tenant.token(key="previous")
+    hosts = ("one.test", "two.test")
+    async with (
+        instance(network, tenant, "two.test", None) as two,
+        instance(network, tenant, "one.test", network.fleet(*hosts)) as one,
+    ):
+        ids = [secrets.token_hex(16) for _ in range(2)]
+        alone = network.apps["two.test"]
+        network.apps["two.test"] = Identified(alone, *ids)
+        await eventually(lambda: "RedisFleet" in str(one.health().last_error))
+        assert one.health().status == "degraded"
+        with pytest.raises(DistrustNotSharedError, match="RedisFleet"):
+            await one.distrust(old, reason="leaked")
+        assert await outcome(two, token) == "revoked_key"  # told all the same, whoever answers
+        fleet = network.fleet(*hosts, issuer=tenant.issuer)
+        with pytest.raises(ConfigurationError, match="RedisFleet"):
+            await fleet.observe(old)
+        refusals = await fleet.distrust("k", reason="leaked", force=True)
+        assert [refusal.error is None for refusal in refusals] == [True, False]
+        await two.distrust("decided at a worker", reason="leaked")
+        await eventually(lambda: "decided at a worker" in one.distrusted)
+        network.apps["two.test"] = Identified(alone, ids[0])
+        await eventually(lambda: one.health().status == "ok")
+
+
+async def test_a_worker_that_answers_seldom_is_noticed_by_who_looks_once(
+    tenant: LocalTenant, network: Network
+) -> None:
+    async with instance(network, tenant, "one.test", None):
+        one, other = (secrets.token_hex(16) for _ in range(2))
+        network.apps["one.test"] = Identified(network.apps["one.test"], *[one] * 7, other)
+        with pytest.raises(ConfigurationError, match="RedisFleet"):
+            await network.fleet("one.test", issuer=tenant.issuer).observe("k")
+        fleet = network.fleet("one.test", issuer=tenant.issuer)
+        (refusal,) = await fleet.distrust("k", reason="leaked", force=True)
+        assert "RedisFleet" in str(refusal.error)
+
+
+async def test_restarts_one_after_the_other_are_no_workers(
+    tenant: LocalTenant, network: Network
+) -> None:
+    async with instance(network, tenant, "one.test", None):
+        fleet = network.fleet("one.test", issuer=tenant.issuer)
+        app = network.apps["one.test"]
+        for _ in range(5):
+            network.apps["one.test"] = Identified(app, secrets.token_hex(16))
+            await fleet.observe("k")
+            assert fleet.error is None
+
+
+# --- hostile answers ---
+
+
+ID = {"JWKS-Guard-Instance": "0" * 32}
+STATE = {"instance": "0" * 32, "states": []}
+
+
+@pytest.mark.parametrize(
+    ("response", "why"),
+    [
+        (Response(status_code=401), "does not know the secret"),
+        (Response(status_code=403), "does not allow"),
+        (Response(status_code=404), "operations_auth"),
+        (Response(status_code=500), "answered 500"),
+        (Response(status_code=302, headers={"Location": "https://evil.test/ops/state"}), "302"),
+        (Response(b"<html>", headers={"JWKS-Guard-Instance": "me"}), "no operations routes"),
+        (Response(b"<html>"), "no operations routes"),
+        (Response(b"<html>", headers=ID), "none of the fleet's messages"),
+        (Response(b'{"facts": 7, "states": 7}', headers=ID), "none of the fleet's messages"),
+        (Response(b"[" * 1_000_000, headers=ID), "none of the fleet's messages"),
+        (Response(b" " * (MAX_ANSWER_BYTES + 1), headers=ID), "larger than"),
+        (Response(b"x", headers={**ID, "Content-Encoding": "br"}), "content encoding"),
+    ],
+)
+async def test_an_answer_that_is_none_degrades_and_changes_nothing(
+    tenant: LocalTenant, network: Network, response: Response, why: str
+) -> None:
+    network.apps["evil.test"] = Response(b"{}", headers=ID)
+    network.apps["two.test"] = response
+    fleet = network.fleet("one.test", "two.test")
+    async with instance(network, tenant, "one.test", fleet) as one:
+        with pytest.raises(DistrustNotSharedError, match=why):
+            await one.distrust("leaked", reason="leaked")
+        assert why in str(one.health().last_error)
+        assert set(one.distrusted) == {"leaked"}
+        assert await outcome(one, tenant.token()) == tenant.key().kid
+        assert all(request.url.host != "evil.test" for request in network.requests)
+
+
+class Scripted:
+    """An instance that answers with what it is given, whatever it is told."""
+
+    def __init__(self, state: Any, decisions: Any) -> None:
+        self.answers = {"/ops/state": state, "/ops/decisions": decisions}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        answer = self.answers.get(scope["path"], self.answers["/ops/state"])
+        await Response(json.dumps(answer), headers=ID)(scope, receive, send)
+
+
+async def test_forged_facts_expiries_and_states_add_and_lift_nothing(
+    tenant: LocalTenant, network: Network
+) -> None:
+    old, token, issuer = tenant.key("previous").kid, tenant.token(key="previous"), tenant.issuer
+    facts = [
+        [["lift", issuer, old, "9"], {}],
+        [["lift", issuer, old, 2**40], {}],
+        [["lift", issuer, old, -1], {}],
+        [["LIFT", issuer, old, 9], {}],
+        [["trust", issuer, old, 9], {}],
+        [{"lift": [issuer, old, 9]}, {}],
+        [["lift", issuer, old, 9, 9], {}],
+        [None, None],
+    ]
+    expiries = [[issuer, old, -1.0], [issuer, old, 1e300], ["", old, 5.0], [issuer, "", 5.0]]
+    states: list[Any] = [
+        None,
+        {"issuer": issuer},
+        [[]],
+        "\u0000",
+        {"issuer": issuer, "kids": [old]},
+    ]
+    network.apps["two.test"] = Scripted(
+        {"instance": "0" * 32, "states": states}, {"facts": facts, "expiries": expiries}
+    )
+    fleet = network.fleet("one.test", "two.test")
+    async with instance(network, tenant, "one.test", fleet) as one:
+        with pytest.raises(DistrustNotSharedError, match="does not go by"):
+            await one.distrust(old, reason="leaked")
+        await eventually(lambda: network.count("GET", "/ops/decisions") > 8)
+        assert await outcome(one, token) == "revoked_key"
+        assert fleet.expiries == {}
+        observed = await fleet.observe(old)
+        assert [state.kids == () for state in observed.states] == [False, True]
+        assert observed.states[1].status == "unavailable"
+        assert set(one.distrusted) == {old}
+
+
+async def test_more_facts_than_anybody_decides_are_not_taken(
+    tenant: LocalTenant, network: Network
+) -> None:
+    facts = [
+        [["distrust", tenant.issuer, f"k{number}", 1], {"reason": "r", "at": 1.0}]
+        for number in range(MAX_FACTS + 1)
+    ]
+    network.apps["two.test"] = Scripted(STATE, {"facts": facts, "expiries": []})
+    fleet = network.fleet("one.test", "two.test", poll_interval=5.0)
+    async with instance(network, tenant, "one.test", fleet) as one:
+        assert "more than 30000 facts" in str(one.health().last_error)
+        assert dict(one.distrusted) == {}
+
+
+async def test_a_flood_of_decisions_of_one_peer_keeps_nobody_from_being_told(
+    tenant: LocalTenant, network: Network
+) -> None:
+    hosts = ("one.test", "flood.test", "two.test")
+    why = {"reason": "r", "at": 1.0}
+    for issuer, error in (("https://foreign.test/", ""), (tenant.issuer, "10000 decisions")):
+        facts = [
+            [["distrust", issuer, f"k{number}", 1], why] for number in range(MAX_DECISIONS + 1)
+        ]
+        network.apps["flood.test"] = Scripted(STATE, {"facts": facts})
+        fleet = network.fleet(*hosts, poll_interval=5.0, timeout=5.0)
+        async with (
+            instance(network, tenant, "two.test", None) as two,
+            instance(network, tenant, "one.test", fleet) as one,
+        ):
+            assert error in str(fleet.error)
+            assert dict(one.keys.decisions.known.entries) == {}
+            program = network.fleet(*hosts, issuer=tenant.issuer, timeout=5.0)
+            refusals = await program.distrust("leaked", reason="leaked", force=True)
+            assert [refusal.error is None for refusal in refusals] == [True, False, True]
+            assert set(one.distrusted) == set(two.distrusted) == {"leaked"}
+
+
+async def test_expiries_of_foreign_issuers_do_not_push_out_those_that_count(
+    tenant: LocalTenant, network: Network
+) -> None:
+    flood = [["https://foreign.test/", f"k{number}", 2.5e11] for number in range(1000)]
+    network.apps["two.test"] = Scripted(STATE, {"facts": [], "expiries": flood})
+    fleet = network.fleet("one.test", "two.test")
+    async with instance(network, tenant, "one.test", fleet) as one:
+        token = await one.verify(tenant.token())
+        await eventually(lambda: (tenant.issuer, token.kid) in fleet.expiries)
+        await fleet._exchange()
+        assert dict(fleet.expiries) == {(tenant.issuer, token.kid): token.expires_at}
+
+
+class Trickle(httpx.AsyncByteStream):
+    """A body of which a byte comes now and then, and no end."""
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while True:
+            yield b" "
+            await asyncio.sleep(0.001)
+
+
+async def test_an_answer_that_trickles_in_is_waited_for_no_longer_than_said() -> None:
+    def trickling(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, headers=ID, stream=Trickle())
+
+    client = httpx.AsyncClient(transport=httpx.MockTransport(trickling))
+    urls = ["https://one.test/ops"]
+    async with client:
+        fleet = HTTPFleet(
+            urls, secret=SECRET, issuer="https://t.test/", timeout=0.05, http_client=client
+        )
+        with pytest.raises(DistrustNotSharedError, match=r"within 0\.05 s"):
+            await fleet.distrust("k", reason="leaked")
+
+
+# --- the secret ---
+
+
+async def test_the_secret_is_sent_to_the_instances_alone_and_shown_nowhere(
+    network: Network, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+
+    def echoing(request: httpx.Request) -> httpx.Response:
+        said = request.headers["Authorization"]
+        if request.url.host == "broken.test":
+            raise httpx.ReadError("reset", request=request)
+        return httpx.Response(307, headers={"Location": f"https://evil.test/?{said}"}, text=said)
+
+    client = httpx.AsyncClient(transport=httpx.MockTransport(echoing), follow_redirects=True)
+    fleet = HTTPFleet(
+        ["https://echo.test/ops", "https://broken.test/ops"],
+        secret=SECRET,
+        issuer="https://t.test/",
+        http_client=client,
+    )
+    async with client:
+        with pytest.raises(DistrustNotSharedError) as failure:
+            await fleet.distrust("k", reason="leaked")
+    trace = traceback.TracebackException.from_exception(failure.value)
+    shown = [repr(fleet), str(fleet.error), *trace.format(), caplog.text]
+    shown += [repr(peer) for peer in fleet._peers]
+    assert all(SECRET not in text for text in shown)
+    assert "307" in str(fleet.error)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"urls": []},
+        {"urls": "https://one.test/ops"},
+        {"urls": [7]},
+        {"urls": ["http://10.0.0.1/ops"]},
+        {"urls": ["ftp://one.test/ops"]},
+        {"urls": ["https://user:hunter2@one.test/ops"]},
+        {"urls": ["https://one.test/ops?x=y"]},
+        {"urls": ["https://one.test/ops", "https://one.test/ops/"]},
+        {"secret": ""},
+        {"secret": "short"},
+        {"secret": "with a\r\nx-smuggled: header"},
+        {"secret": "sixteen or more \udcff"},
+        {"secret": None},
+        {"issuer": "tenant"},
+        {"poll_interval": 0},
+        {"poll_interval": 60},
+        {"timeout": -1},
+        {"http_client": 7},
+    ],
+)
+def test_a_fleet_is_not_made_of_nonsense(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError) as refusal:
+        HTTPFleet(**{"urls": ["https://one.test/ops"], "secret": SECRET, **wrong})
+    for secret in ("hunter2", "smuggled", "sixteen or"):
+        assert secret not in str(refusal.value)
+    assert refusal.value.__cause__ is None
+    assert HTTPFleet(["http://127.0.0.1:8000/ops", "http://[::1]/ops"], secret=SECRET).error
+
+
+# --- messages ---
+
+
+def test_many_facts_go_in_messages_that_an_instance_reads() -> None:
+    facts = {b"[%d]" % number: b'"%s"' % (b"x" * 9000) for number in range(300)}
+    bodies = list(messages(facts))
+    assert len(bodies) > 1
+    assert all(len(body) < MAX_POST_BYTES for body in bodies)
+    assert {fact: why for body in bodies for fact, why in facts_in(body).items()} == facts
+    assert list(messages({})) == []
+
+
+def test_of_too_many_expiries_those_that_end_last_are_kept() -> None:
+    many = {("i", f"{number}"): float(number) for number in range(3000)}
+    kept = latest(many, {("i", "2999"): 1.0, ("i", "0"): 9999.0})
+    assert len(kept) == 1000
+    assert (kept["i", "2999"], kept["i", "0"]) == (2999.0, 9999.0)
+
+
+async def test_decisions_survive_in_the_snapshot_when_all_others_are_away(
+    tenant: LocalTenant, network: Network, tmp_path: Path
+) -> None:
+    old, token = tenant.key("previous").kid, tenant.token(key="previous")
+    hosts = ("one.test", "two.test")
+    snapshot = tmp_path / "keys.json"
+    async with (
+        instance(network, tenant, "one.test", network.fleet(*hosts)) as one,
+        instance(network, tenant, "two.test", None, snapshot_path=snapshot),
+    ):
+        await eventually(lambda: one.health().status == "ok")
+        await one.distrust(old, reason="leaked")
+    async with instance(
+        network, tenant, "two.test", network.fleet(*hosts), snapshot_path=snapshot
+    ) as again:
+        assert await outcome(again, token) == "revoked_key"
+        assert again.health().status == "degraded"
+    assert this_instance()

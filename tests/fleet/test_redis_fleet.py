@@ -1,0 +1,556 @@
+"""What a fleet shares through Redis, and what nothing in there can undo."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from jwks_guard import (
+    ConfigurationError,
+    DistrustNotSharedError,
+    MultiIssuerVerifier,
+    RevocationRefusedError,
+    RevokedKeyError,
+    SyncTokenVerifier,
+)
+from jwks_guard.fleet import RedisFleet
+from jwks_guard.fleet.records import Decisions, decisions_in
+from jwks_guard.fleet.redis_records import MAX_FACTS
+from jwks_guard.testing import LocalTenant
+from tests.fleet.instances import POLL, eventually, fleet_of, instance, outcome, verifier_of
+from tests.redis_server import RedisServer
+
+DECISIONS = "jwks-guard:decisions"
+
+
+@pytest.fixture
+def tenant() -> Iterator[LocalTenant]:
+    """It has rotated: the previous key can be distrusted."""
+    with LocalTenant(in_process=True, algorithm="ES256") as tenant:
+        tenant.rotate()
+        yield tenant
+
+
+async def test_what_one_distrusts_the_others_refuse_at_once(
+    tenant: LocalTenant, redis: RedisServer
+) -> None:
+    old, token = tenant.key("previous").kid, tenant.token(key="previous")
+    slow = {"poll_interval": 5.0}
+    async with (
+        instance(tenant, fleet_of(redis, **slow)) as one,
+        instance(tenant, fleet_of(redis, **slow)) as other,
+    ):
+        assert await outcome(other, token) == old
+        await one.distrust(old, reason="leaked")
+        assert await eventually(lambda: old in other.distrusted) < 1.0
+        assert await outcome(other, token) == "revoked_key"
+        assert other.distrusted[old].reason == "leaked"
+        assert await outcome(other, tenant.token()) == tenant.key().kid
+
+
+async def test_the_same_key_under_another_kid_is_refused_by_those_who_only_heard_of_it(
+    tenant: LocalTenant, redis: RedisServer
+) -> None:
+    old = tenant.key("previous")
+    async with instance(tenant, fleet_of(redis)) as one:
+        await one.distrust(old.kid, reason="leaked")
+    tenant.remove(old.kid)
+    tenant.publish({**old.jwk, "kid": "another"})
+    async with instance(tenant, fleet_of(redis)) as late:
+        assert await outcome(late, tenant.token(key=old, kid="another")) == "revoked_key"
+
+
+async def test_who_starts_later_refuses_from_its_first_token(
+    tenant: LocalTenant, redis: RedisServer
+) -> None:
+    old, token = tenant.key("previous").kid, tenant.token(key="previous")
+    async with instance(tenant, fleet_of(redis)) as one:
+        await one.distrust(old, reason="leaked")
+    unstarted = verifier_of(tenant, fleet_of(redis))
+    at_once = await asyncio.gather(*(outcome(unstarted, token) for _ in range(5)))
+    assert at_once == ["revoked_key"] * 5
+    await unstarted.aclose()
+
+
+async def test_reinstating_lifts_it_everywhere_and_distrusting_again_counts_again(
+    tenant: LocalTenant, redis: RedisServer
+) -> None:
+    old = tenant.key("previous").kid
+    async with (
+        instance(tenant, fleet_of(redis)) as one,
+        instance(tenant, fleet_of(redis)) as other,
+    ):
+        for _ in range(3):
+            await one.distrust(old, reason="leaked")
+            await eventually(lambda: old in other.distrusted)
+            await other.reinstate(old, reason="a mistake")
+            assert old not in other.distrusted
+            await eventually(lambda: old not in one.distrusted)
+        await asyncio.sleep(2 * POLL)
+        assert old not in one.distrusted
+        assert old not in other.distrusted
+
+
+async def test_a_lift_that_was_made_before_does_not_undo_a_decision_of_one_who_had_not_heard_of_it(
+    tenant: LocalTenant, redis: RedisServer
+) -> None:
+    old, token = tenant.key("previous").kid, tenant.token(key="previous")
+    async with (
+        instance(tenant, fleet_of(redis, poll_interval=5.0)) as one,
+        instance(tenant, fleet_of(redis)) as other,
+    ):
+        await one.distrust(old, reason="leaked")
+        await eventually(lambda: old in other.distrusted)
+        with redis.client() as client:  # a lift that no message tells of
+            client.hset(DECISIONS, json.dumps(["lift", tenant.issuer, old, 2]), "{}")
+        await one.distrust(old, reason="leaked indeed")
+        assert await outcome(one, token) == "revoked_key"
+        await eventually(lambda: [stone.version for stone in other.distrusted.values()] == [3])
+        assert await outcome(one, token) == "revoked_key"
+        await one.reinstate(old, reason="a mistake")
+        await eventually(lambda: old not in other.distrusted)
+
+
+async def test_a_decision_made_while_cut_off_is_not_undone_by_a_lift_that_it_did_not_know(
+    tenant: LocalTenant, redis: RedisServer
+) -> None:
+    old, token = tenant.key("previous").kid, tenant.token(key="previous")
+    async with instance(tenant, fleet_of(redis)) as one:
+        await one.distrust(old, reason="leaked")
+        redis.kill()
+        with pytest.raises(DistrustNotSharedError):
+            await one.distrust(old, reason="leaked indeed")
+        redis.start()
+        with redis.client() as client:
+            client.hset(DECISIONS, json.dumps(["distrust", tenant.issuer, old, 1]), "{}")
+            client.hset(DECISIONS, json.dumps(["lift", tenant.issuer, old, 2]), "{}")
+        await eventually(lambda: one.health().status == "ok")
+        assert await outcome(one, token) == "revoked_key"
+        async with instance(tenant, fleet_of(redis)) as late:
+            assert await outcome(late, token) == "revoked_key"
+
+
+@pytest.mark.parametrize("loss", ["flush", "delete", "restart"])
+async def test_what_redis_loses_nobody_forgets_and_somebody_writes_back(
+    tenant: LocalTenant, redis: RedisServer, loss: str
+) -> None:
+    old, token = tenant.key("previous").kid, tenant.token(key="previous")
+    async with instance(tenant, fleet_of(redis)) as one:
+        await one.distrust(old, reason="leaked")
+        if loss == "restart":
+            redis.kill()
+            redis.start()
+        with redis.client() as client:
+            client.flushall() if loss == "flush" else client.delete(DECISIONS)
+            await eventually(lambda: client.hlen(DECISIONS) == 2)
+        assert await outcome(one, token) == "revoked_key"
+        async with instance(tenant, fleet_of(redis)) as late:
+            assert await outcome(late, token) == "revoked_key"
+
+
+async def test_a_lift_survives_a_loss_while_somebody_knows_it(
+    tenant: LocalTenant, redis: RedisServer
+) -> None:
+    old = tenant.key("previous").kid
+    async with (
+        instance(tenant, fleet_of(redis)) as one,
+        instance(tenant, fleet_of(redis)) as other,
+    ):
+        await one.distrust(old, reason="leaked")
+        await one.reinstate(old, reason="a mistake")
+        with redis.client() as client:
+            client.flushall()
+            await eventually(lambda: client.hlen(DECISIONS) == 1)
+        await asyncio.sleep(2 * POLL)
+        assert old not in one.distrusted
+        assert old not in other.distrusted
+
+
+HOSTILE: list[tuple[Any, bytes]] = [
+    (b"", b""),
+    (b"\xff\xfe", b"\x00"),
+    (b"[" * 50_000, b"]"),
+    (b"9" * 400, b"9" * 400),
+    (b'["lift"]', b"{}"),
+    (b'["lift","ISSUER","KID","2"]', b"{}"),
+    (b'["lift","ISSUER","KID",true]', b"{}"),
+    (b'["lift","ISSUER","KID",1e9]', b"{}"),
+    (b'["lift","ISSUER","KID",99999999999999999999]', b"{}"),
+    (b'["lift","ISSUER","KID",-1]', b"{}"),
+    (b'["lift","ISSUER","KID",1]', b"{}"),
+    (b'["LIFT","ISSUER","KID",9]', b"{}"),
+    (b'["lift","ISSUER ","KID",9]', b"{}"),
+    (b'["lift","ISSUER","KID",9,9]', b"{}"),
+    (b'{"lift":["ISSUER","KID",9]}', b"{}"),
+    (b'["distrust","ISSUER","KID",1]', b"garbage"),
+    (b'["trust","ISSUER","KID",9]', b"{}"),
+]
+
+
+async def test_nothing_malformed_lifts_a_decision_or_stops_the_sharing(
+    tenant: LocalTenant, redis: RedisServer
+) -> None:
+    old, token = tenant.key("previous").kid, tenant.token(key="previous")
+    names = ((b"ISSUER", tenant.issuer.encode()), (b"KID", old.encode()))
+    async with (
+        instance(tenant, fleet_of(redis)) as one,
+        instance(tenant, fleet_of(redis)) as other,
+    ):
+        await one.distrust(old, reason="leaked")
+        with redis.client() as client:
+            for field, value in HOSTILE:
+                for name, real in names:
+                    field = field.replace(name, real)
+                client.hset(DECISIONS, field, value)
+            client.zadd("jwks-guard:instances", {"nobody": 1e18, DECISIONS: 1e18, b"\xff": 1e18})
+            client.publish("jwks-guard:wake", b"\xff" * 1000)
+        await one.distrust("new", reason="a second one")
+        await eventually(lambda: "new" in other.distrusted)
+        assert await outcome(one, token) == await outcome(other, token) == "revoked_key"
+        assert await outcome(one, tenant.token()) == tenant.key().kid
+        async with instance(tenant, fleet_of(redis)) as late:
+            assert await outcome(late, token) == "revoked_key"
+            async with fleet_of(redis, issuer=tenant.issuer) as looking:
+                assert len((await looking.observe(old)).states) == 1
+
+
+@pytest.mark.parametrize("name", ["decisions", "instances", "expiries:ISSUER"])
+async def test_a_key_of_the_wrong_type_degrades_and_undoes_nothing(
+    tenant: LocalTenant, redis: RedisServer, name: str
+) -> None:
+    old, token = tenant.key("previous").kid, tenant.token(key="previous")
+    async with instance(tenant, fleet_of(redis)) as one:
+        assert await outcome(one, token) == old
+        with redis.client() as client:
+            client.flushall()
+            client.set(f"jwks-guard:{name.replace('ISSUER', tenant.issuer)}", "of another type")
+        await eventually(lambda: one.health().status == "degraded")
+        assert "WRONGTYPE" in str(one.health().last_error)
+        with pytest.raises(DistrustNotSharedError):
+            await one.distrust(old, reason="leaked")
+        assert await outcome(one, token) == "revoked_key"
+        with redis.client() as client:
+            client.flushall()
+        await eventually(lambda: one.health().status == "ok")
+        async with instance(tenant, fleet_of(redis)) as late:
+            assert await outcome(late, token) == "revoked_key"
+
+
+async def test_more_decisions_than_anybody_makes_are_not_read(
+    tenant: LocalTenant, redis: RedisServer
+) -> None:
+    old, token = tenant.key("previous").kid, tenant.token(key="previous")
+    async with instance(tenant, fleet_of(redis)) as one:
+        await one.distrust(old, reason="leaked")
+        with redis.client() as client:
+            client.hset(DECISIONS, mapping={str(number): "" for number in range(MAX_FACTS)})
+        await eventually(lambda: one.health().status == "degraded")
+        assert f"more than {MAX_FACTS} decisions" in str(one.health().last_error)
+        assert await outcome(one, token) == "revoked_key"
+
+
+async def test_decisions_of_strangers_are_neither_taken_over_nor_kept_alive(
+    tenant: LocalTenant, redis: RedisServer
+) -> None:
+    old = tenant.key("previous").kid
+    flood = {
+        json.dumps(["distrust", "https://stranger.test/", str(number), 1]): "{}"
+        for number in range(MAX_FACTS)
+    }
+    with redis.client() as client:
+        client.hset(DECISIONS, mapping=flood)
+        async with instance(tenant, fleet_of(redis)) as one:
+            assert one.health().status == "ok"
+            with pytest.raises(DistrustNotSharedError, match="more than"):
+                await one.distrust(old, reason="leaked")  # the flood is full to the brim
+            client.delete(DECISIONS)
+            await eventually(lambda: one.health().status == "ok")
+            await eventually(lambda: client.hlen(DECISIONS) == 2)
+            async with instance(tenant, fleet_of(redis)) as late:
+                assert list(late.distrusted) == [old]
+
+
+async def test_a_store_that_opens_later_is_told_what_was_passed_over_before(
+    tenant: LocalTenant, redis: RedisServer
+) -> None:
+    async with fleet_of(redis, issuer="https://later.test/") as told:
+        await told.distrust("k", reason="leaked")
+    later = LocalTenant(in_process=True, algorithm="ES256", issuer="https://later.test/")
+    fleet = fleet_of(redis)
+    async with instance(tenant, fleet):
+        await asyncio.sleep(2 * POLL)
+        with later:
+            async with instance(later, fleet) as other:
+                assert list(other.distrusted) == ["k"]
+
+
+async def test_what_has_not_changed_is_not_merged_again(
+    tenant: LocalTenant, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+
+    def counted(facts: Mapping[bytes, bytes]) -> Decisions:
+        read.append(len(facts))
+        return decisions_in(facts)
+
+    monkeypatch.setattr("jwks_guard.fleet.redis_records.decisions_in", counted)
+    async with instance(tenant, fleet_of(redis)) as one:
+        await one.distrust("k", reason="leaked")
+        await asyncio.sleep(2 * POLL)
+        read.clear()
+        with redis.client() as client:
+            for _ in range(10):
+                client.publish("jwks-guard:wake", b"decided")
+                await asyncio.sleep(POLL / 5)
+            assert read == []
+            client.delete(DECISIONS)
+            await eventually(lambda: client.hlen(DECISIONS) == 1)
+
+
+async def test_an_instance_that_was_killed_stays_in_sight_for_a_day_and_is_not_waited_for(
+    tenant: LocalTenant, redis: RedisServer
+) -> None:
+    async with instance(tenant, fleet_of(redis)):
+        with redis.client() as client:
+            (name,) = client.keys("jwks-guard:state:*")
+            shown = json.loads(client.get(name))
+            dead = shown | {
+                "instance": "f" * 32,
+                "host": "dead:1",
+                "reported_at": time.time() - 80_000,
+            }
+            client.set("jwks-guard:state:dead", json.dumps(dead))
+            client.zadd("jwks-guard:instances", {"jwks-guard:state:dead": time.time() - 80_000})
+            assert client.ttl(name) > 86_000
+            await asyncio.sleep(2 * POLL)
+            async with fleet_of(redis, issuer=tenant.issuer) as fleet:
+                began = time.monotonic()
+                refusals = await fleet.distrust("k", reason="leaked")
+                assert time.monotonic() - began < 2.0
+                (silent,) = [each for each in refusals if each.error is not None]
+                assert (silent.who, len(refusals)) == (dead["host"], 2)
+                client.delete("jwks-guard:state:dead")  # which dismisses it
+                assert len((await fleet.observe("k")).states) == 1
+
+
+async def test_fleets_of_different_prefixes_know_nothing_of_each_other(
+    tenant: LocalTenant, redis: RedisServer
+) -> None:
+    old = tenant.key("previous").kid
+    async with (
+        instance(tenant, fleet_of(redis, prefix="one")) as one,
+        instance(tenant, fleet_of(redis, prefix="other")) as other,
+    ):
+        await one.distrust(old, reason="leaked")
+        await asyncio.sleep(2 * POLL)
+        assert old not in other.distrusted
+        with redis.client() as client:
+            names = {name.partition(b":")[0] for name in client.keys("*")}
+        assert names == {b"one", b"other"}
+
+
+async def test_kids_belong_to_their_issuer(redis: RedisServer) -> None:
+    here = LocalTenant(in_process=True, algorithm="ES256", issuer="https://here.test/")
+    there = LocalTenant(in_process=True, algorithm="ES256", issuer="https://there.test/")
+    with here, there:
+        fleet = fleet_of(redis)
+        mine, theirs = verifier_of(here, fleet), verifier_of(there, fleet)
+        async with MultiIssuerVerifier([mine, theirs]), instance(here, fleet_of(redis)) as third:
+            here.rotate()
+            there.rotate()
+            await mine.keys.refresh()
+            await theirs.keys.refresh()
+            await third.distrust(here.key("previous").kid, reason="leaked")
+            await eventually(lambda: list(mine.distrusted) == [here.key("previous").kid])
+            assert dict(theirs.distrusted) == {}
+            with pytest.raises(ConfigurationError, match="issuers"):
+                await fleet.distrust("k", reason="whose?")
+            by_name = fleet_of(redis, issuer=there.issuer)
+            await by_name.distrust(there.key("previous").kid, reason="leaked")
+            assert list(theirs.distrusted) == [there.key("previous").kid]
+            assert there.key("previous").kid not in mine.distrusted
+            await by_name.aclose()
+        with redis.client() as client:
+            assert client.keys("jwks-guard:state:*") == []
+
+
+async def test_a_program_without_verifiers_tells_the_fleet_and_is_told_who_refuses(
+    tenant: LocalTenant, redis: RedisServer
+) -> None:
+    old, token = tenant.key("previous").kid, tenant.token(key="previous")
+    fleet = fleet_of(redis, issuer=tenant.issuer)
+    async with instance(tenant, fleet_of(redis)) as one:
+        (refusal,) = await fleet.distrust(old, reason="leaked")
+        assert refusal.error is None
+        assert refusal.since is not None
+        assert await outcome(one, token) == "revoked_key"
+        await fleet.reinstate(old, reason="a mistake")
+        await eventually(lambda: old not in one.distrusted)
+        (refusal,) = await fleet.distrust(old, reason="leaked indeed")
+        assert refusal.error is None
+        with pytest.raises(ConfigurationError):
+            await fleet.distrust("k" * 513, reason="leaked")
+    assert await fleet.distrust("nobody runs", reason="leaked") == []
+    await fleet.aclose()
+
+
+async def test_the_only_key_of_an_instance_is_given_up_only_by_force(redis: RedisServer) -> None:
+    with LocalTenant(in_process=True, algorithm="ES256") as tenant:
+        only = tenant.key().kid
+        tenant.remove(tenant.key("next").kid)
+        async with instance(tenant, fleet_of(redis)) as one:
+            fleet = fleet_of(redis, issuer=tenant.issuer)
+            with pytest.raises(RevocationRefusedError):
+                await fleet.distrust(only, reason="leaked")
+            await fleet.distrust(only, reason="leaked", force=True)
+            assert only in one.distrusted
+            await fleet.aclose()
+
+
+async def test_the_latest_expiry_outlives_the_instances_and_never_sinks(
+    tenant: LocalTenant, redis: RedisServer
+) -> None:
+    kid = tenant.key().kid
+    fleet = fleet_of(redis, issuer=tenant.issuer)
+    latest = 0.0
+    for lifetime in (500.0, 5000.0, 50.0):
+        async with instance(tenant, fleet_of(redis)) as one:
+            token = await one.verify(tenant.token(lifetime=lifetime))
+            latest = max(latest, token.expires_at or 0.0)
+            await asyncio.sleep(2 * POLL)
+    observed = await fleet.observe(kid)
+    assert observed.states == ()
+    assert observed.latest_expiry == latest
+    with redis.client() as client:
+        client.zadd(f"jwks-guard:expiries:{tenant.issuer}", {kid: "inf"})
+    assert (await fleet.observe(kid)).latest_expiry == 253_402_300_800.0
+    assert (await fleet.observe("unknown")).latest_expiry is None
+    await fleet.aclose()
+
+
+async def test_two_stores_of_one_issuer_show_one_state_with_the_usage_of_both(
+    tenant: LocalTenant, redis: RedisServer
+) -> None:
+    fleet = fleet_of(redis)
+    looking = fleet_of(redis, issuer=tenant.issuer)
+    async with (
+        verifier_of(tenant, fleet) as one,
+        verifier_of(tenant, fleet) as two,
+        verifier_of(tenant, fleet_of(redis)) as three,
+    ):
+        for verifier in (one, two, three):
+            await verifier.verify(tenant.token())
+        await asyncio.sleep(2 * POLL)
+        (state,) = (await looking.observe(tenant.key().kid)).states
+        assert state.usage[tenant.key().kid].accepted == 3
+        await one.aclose()
+        assert len((await looking.observe(tenant.key().kid)).states) == 1
+    assert (await looking.observe(tenant.key().kid)).states == ()
+    await looking.aclose()
+
+
+async def test_what_lies_in_redis_does_not_grow_with_kids_or_tokens(
+    tenant: LocalTenant, redis: RedisServer
+) -> None:
+    async with instance(tenant, fleet_of(redis)) as one:
+        await one.verify(tenant.token())
+        await asyncio.sleep(2 * POLL)
+        with redis.client() as client:
+            before = {name: client.memory_usage(name) for name in client.keys("*")}
+            for number in range(2000):
+                await outcome(one, tenant.token(kid=f"forged {number}"))
+                await outcome(one, tenant.forged_token(sub=str(number)))
+            await asyncio.sleep(2 * POLL)
+            after = {name: client.memory_usage(name) for name in client.keys("*")}
+        assert after.keys() == before.keys()
+        assert all(after[name] <= before[name] + 64 for name in after)
+
+
+async def test_what_came_in_survives_a_restart_without_redis(
+    tenant: LocalTenant, redis: RedisServer, tmp_path: Path
+) -> None:
+    old, token = tenant.key("previous"), tenant.token(key="previous")
+    snapshot = {"snapshot_path": tmp_path / "keys.json"}
+    async with (
+        instance(tenant, fleet_of(redis)) as one,
+        instance(tenant, fleet_of(redis), **snapshot) as other,
+    ):
+        await one.distrust(old.kid, reason="leaked")
+        await one.distrust("lifted", reason="leaked")
+        await eventually(lambda: "lifted" in other.distrusted)
+        await one.reinstate("lifted", reason="a mistake")
+        await eventually(lambda: "lifted" not in other.distrusted)
+    redis.kill()
+    tenant.publish({**old.jwk, "kid": "another"})
+    async with instance(tenant, fleet_of(redis), **snapshot) as again:
+        assert await outcome(again, token) == "revoked_key"
+        assert await outcome(again, tenant.token(key=old, kid="another")) == "revoked_key"
+        assert list(again.distrusted) == [old.kid]
+        assert again.health().status == "degraded"
+
+
+async def test_a_disk_that_fails_does_not_keep_the_others_from_hearing_of_it(
+    tenant: LocalTenant, redis: RedisServer, tmp_path: Path
+) -> None:
+    old = tenant.key("previous").kid
+    snapshot = tmp_path / "keys.json"
+    async with (
+        instance(tenant, fleet_of(redis), snapshot_path=snapshot) as one,
+        instance(tenant, fleet_of(redis, poll_interval=5.0)) as other,
+    ):
+        (tmp_path / "keys.json.tombstones").mkdir()
+        with pytest.raises(DistrustNotSharedError, match="tombstones"):
+            await one.distrust(old, reason="leaked")
+        assert old in other.distrusted or await eventually(lambda: old in other.distrusted) < 1.0
+
+
+def test_threads_distrust_through_the_sync_verifier(
+    tenant: LocalTenant, redis: RedisServer
+) -> None:
+    with (
+        SyncTokenVerifier(
+            tenant.issuer,
+            tenant.audience,
+            algorithms=["ES256"],
+            fleet=fleet_of(redis),
+            http_client=lambda: httpx.AsyncClient(transport=tenant.transport),
+        ) as verifier,
+        ThreadPoolExecutor(8) as threads,
+    ):
+        kids = [f"k{number}" for number in range(20)]
+        list(threads.map(lambda kid: verifier.distrust(kid, reason="leaked"), kids))
+        assert sorted(verifier.distrusted) == sorted(kids)
+        with redis.client() as client:
+            assert client.hlen(DECISIONS) == 20
+        verifier.reinstate("k0", reason="a mistake")
+        assert "k0" not in verifier.distrusted
+        verifier.distrust(tenant.key("previous").kid, reason="leaked")
+        with pytest.raises(RevokedKeyError):
+            verifier.verify(tenant.token(key="previous"))
+
+
+async def test_a_fleet_is_not_made_of_nonsense() -> None:
+    wrongs: tuple[dict[str, Any], ...] = (
+        {"url": ""},
+        {"url": "http://127.0.0.1"},
+        {"url": "redis://127.0.0.1:port"},
+        {"url": "redis://:s3/cret@127.0.0.1"},
+        {"url": "redis://127.0.0.1?db=x"},
+        {"prefix": ""},
+        {"poll_interval": 0},
+        {"poll_interval": 60},
+        {"issuer": "tenant"},
+    )
+    for wrong in wrongs:
+        with pytest.raises(ConfigurationError) as refusal:
+            RedisFleet(**{"url": "redis://127.0.0.1", **wrong})
+        assert "cret@" not in str(refusal.value)
+        assert refusal.value.__cause__ is None

@@ -1,0 +1,96 @@
+"""A real Redis of a test's own: on a port of loopback, without a disk, ended by its process id."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import redis
+
+PATIENCE = 10.0
+
+
+class RedisServer:
+    """A redis-server that can be killed and started again, empty, at the same address."""
+
+    def __init__(self, folder: str) -> None:
+        self.port = _free_port()
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start it, unless it runs."""
+        if self._process is not None:
+            return
+        settings = f"--port {self.port} --bind 127.0.0.1 --appendonly no --loglevel warning"
+        self._process = subprocess.Popen(
+            ["redis-server", *settings.split(), "--save", "", "--dir", self._folder],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            process_group=0,
+        )
+        given_up = time.monotonic() + PATIENCE
+        while not self._answers():
+            assert self._process.poll() is None
+            assert time.monotonic() < given_up
+            time.sleep(0.01)
+
+    def kill(self) -> None:
+        """End it as `kill -9` does."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    @contextmanager
+    def client(self) -> Iterator[Any]:
+        with redis.Redis.from_url(self.url) as client:
+            yield client
+
+    def _answers(self) -> bool:
+        try:
+            with self.client() as client:
+                return bool(client.ping())
+        except redis.ConnectionError:
+            return False
+
+
+@contextmanager
+def redis_server() -> Iterator[RedisServer]:
+    """One that runs until the end of the block; without the program the test is skipped."""
+    if shutil.which("redis-server") is None:
+        message = "needs redis-server: apt-get install -y redis-server"
+        if "CI" in os.environ:
+            pytest.fail(message)
+        pytest.skip(message)
+    with tempfile.TemporaryDirectory() as folder:
+        server = RedisServer(folder)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.kill()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
