@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -31,6 +31,7 @@ from jwks_guard.testing import LocalTenant
 
 CLIENTS = 10
 TOKEN_LIFETIME = 4.0  # seconds; a real tenant's tokens live for hours
+QUIET_PERIOD = 1.0  # seconds, in which nobody uses the key; minutes, where it counts
 
 
 class API:
@@ -89,11 +90,12 @@ async def in_use(api: API, url: str, tenant: LocalTenant) -> AsyncIterator[None]
 
 
 async def planned(rotation: KeyRotation, api: API) -> None:
-    """Rotate, wait until the last token of the previous key has expired, and only then revoke."""
+    """Rotate, wait until nobody needs the previous key any more, and only then revoke."""
     rotated = await rotation.rotate(reason="quarterly rotation")
     old = rotated.previous.kid
-    if rotated.tokens_expire_by is not None:  # known, as `token_lifetime` was given
-        await asyncio.sleep((rotated.tokens_expire_by - datetime.now(UTC)).total_seconds())
+    while (readiness := await rotation.revocation_readiness(old)).verdict != "yes":
+        print(f"  {readiness.verdict}: {readiness.blockers[0].message}")
+        await asyncio.sleep(1)
     revoked = await rotation.revoke(old, reason="quarterly rotation")
     await asyncio.sleep(1)
 
@@ -135,7 +137,7 @@ async def main() -> None:
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(TemporaryDirectory())
         tenant = await stack.enter_async_context(LocalTenant(token_lifetime=TOKEN_LIFETIME))
-        verifier = TokenVerifier(tenant.issuer, tenant.audience)
+        verifier = TokenVerifier(tenant.issuer, tenant.audience, refresh_interval=1.0)
         api = API(verifier)
         url = await stack.enter_async_context(served(api.app))
         auth = ClientCredentials(tenant.client_id, tenant.client_secret)
@@ -144,6 +146,7 @@ async def main() -> None:
             keys,
             verifier,
             token_lifetime=timedelta(seconds=TOKEN_LIFETIME),
+            quiet_period=timedelta(seconds=QUIET_PERIOD),
             journal_path=Path(folder) / "journal",  # so that a crash leaves nothing half done
             on_event=tell,
         )

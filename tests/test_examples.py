@@ -40,6 +40,7 @@ def test_rotation_example_refuses_no_valid_token_and_after_a_leak_every_stolen_o
     printed = run("rotate_and_revoke")
     (served,) = re.findall(r"(?m)^planned: (\d+) requests served meanwhile, 0 refused;$", printed)
     assert int(served) > 100
+    assert re.search(r"(?m)^  no: Clients may hold tokens of ", printed)
     (last,) = re.findall(r"(?m)last token was accepted (-?[\d.]+) s after the call;$", printed)
     assert float(last) < 10
     (fresh,) = re.findall(r"(?m)^  (\d+) requests served in the second after it$", printed)

@@ -2,11 +2,13 @@
 
 from jwks_guard.admin.auth import ClientCredentials, PrivateKeyJWT, StaticToken
 from jwks_guard.admin.journal import AdminEvent
-from jwks_guard.admin.receipts import Refusal, RevocationReceipt, RotationReceipt
+from jwks_guard.admin.receipts import RevocationReceipt, RotationReceipt
 from jwks_guard.admin.rotation import KeyRotation
 from jwks_guard.admin.signing_key import SigningKey
 from jwks_guard.admin.signing_keys import SigningKeysClient
 from jwks_guard.admin.sync import SyncSigningKeysClient
+from jwks_guard.admin.watcher import RevocationWatcher
+from jwks_guard.readiness import Refusal, RevocationReadiness
 
 __all__ = [
     "AdminEvent",
@@ -14,7 +16,9 @@ __all__ = [
     "KeyRotation",
     "PrivateKeyJWT",
     "Refusal",
+    "RevocationReadiness",
     "RevocationReceipt",
+    "RevocationWatcher",
     "RotationReceipt",
     "SigningKey",
     "SigningKeysClient",

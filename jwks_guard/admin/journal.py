@@ -57,10 +57,10 @@ class Intent:
 class AdminEvent:
     """One step of an operation on a tenant's keys.
 
-    `step` is one of intended, warned, rotated, uncertain (a rotation's answer was lost),
-    acknowledged (the tenant has revoked the key), unanswered, refused_by (a verifier refuses it),
-    not_told (one could not be told), left_jwks, still_in_jwks; or the last one: finished, failed,
-    abandoned. `at` is an aware datetime; `detail` is for people.
+    `step` is one of intended, warned, forced (it was not ready), rotated, uncertain (a rotation's
+    answer was lost), acknowledged (the tenant has revoked the key), unanswered, refused_by (a
+    verifier refuses it), not_told (one could not be told), left_jwks, still_in_jwks; or the last
+    one: finished, failed, abandoned. `at` is an aware datetime; `detail` is for people.
     """
 
     intent: Intent

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from jwks_guard.admin.signing_key import SigningKey
+from jwks_guard.readiness import Refusal, RevocationReadiness
 
 CERTIFICATES = {
     "pem": "pem",
@@ -52,18 +53,6 @@ class RotationReceipt:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Whether `who` refuses the revoked key: `since` when, or the `error` of telling it.
-
-    Both: it does refuse the key, but could not store or share that.
-    """
-
-    who: str
-    since: datetime | None
-    error: str | None = None
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RevocationReceipt:
     """A revocation: who knows of it since when.
@@ -79,6 +68,7 @@ class RevocationReceipt:
         rotation: the rotation that went before, in an emergency.
         tokens_expire_by: when the last token of the key would have expired, where that is known.
         warnings: what the operator should know.
+        readiness: the verdict before a planned revocation; one that was forced was not "yes".
 
     """
 
@@ -92,6 +82,7 @@ class RevocationReceipt:
     rotation: RotationReceipt | None = None
     tokens_expire_by: datetime | None = None
     warnings: tuple[str, ...] = ()
+    readiness: RevocationReadiness | None = None
 
     @property
     def refused_everywhere(self) -> bool:
@@ -133,6 +124,7 @@ class RevocationReceipt:
             "rotation": self.rotation and self.rotation.to_dict(),
             "tokens_expire_by": _iso(self.tokens_expire_by),
             "warnings": list(self.warnings),
+            "readiness": self.readiness and self.readiness.to_dict(),
             "consequences": self.consequences,
         }
 

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from http import HTTPStatus
 
 from jwks_guard.admin.journal import Intent, Journal
-from jwks_guard.admin.receipts import Refusal, RevocationReceipt, expiry_of
+from jwks_guard.admin.receipts import RevocationReceipt, expiry_of
 from jwks_guard.admin.signing_key import SigningKey
 from jwks_guard.admin.signing_keys import SETTLE_SECONDS, SigningKeysClient
 from jwks_guard.admin.telling import told
@@ -17,7 +17,7 @@ from jwks_guard.errors import (
     RevocationRefusedError,
     UnavailableError,
 )
-from jwks_guard.readiness import Revocable
+from jwks_guard.readiness import Refusal, Revocable
 
 _LONGEST_PAUSE_SECONDS = 5.0
 

@@ -22,8 +22,9 @@ from jwks_guard.admin.revocation import Revocation
 from jwks_guard.admin.signing_key import SigningKey
 from jwks_guard.admin.signing_keys import SigningKeysClient
 from jwks_guard.admin.steps import only
-from jwks_guard.admin.telling import lacking
+from jwks_guard.admin.telling import lacking, observed
 from jwks_guard.admin.unfinished import Unfinished
+from jwks_guard.admin.verdict import blockers_of, facts_of, not_ready, settings_of
 from jwks_guard.errors import (
     ConfigurationError,
     ManagementAPIError,
@@ -31,7 +32,11 @@ from jwks_guard.errors import (
     RotationUncertainError,
 )
 from jwks_guard.keys.arguments import require_jwks_uri, require_seconds, require_text
-from jwks_guard.readiness import Revocable
+from jwks_guard.readiness import (
+    Revocable,
+    RevocationReadiness,
+    revocation_readiness,
+)
 
 _DEFAULT_REASON = "revoked at the tenant"
 
@@ -42,8 +47,12 @@ class KeyRotation:
     Arguments:
         keys: the client of the tenant's Management API.
         fleet: whoever refuses tokens: a verifier, or several.
-        token_lifetime: of the tenant's access tokens, at the longest; lets receipts say until when
-            tokens of a previous key live.
+        token_lifetime: of the tenant's access tokens, at the longest. Without it nobody can tell
+            until when tokens of a previous key live, and no key is ever ready to be revoked.
+        quiet_period: for so long every instance must have been watched, without accepting a token
+            of the key, before that is revoked.
+        expected_instances: how many instances have to report; by default as many as show
+            themselves, and one of each of `fleet` that shows none.
         journal_path: a file of JSON lines, only ever appended to (mode 0600): every step with time,
             actor and result. What a crash left unfinished in it, the next operation finishes
             first; so it is for one process at a time.
@@ -60,6 +69,8 @@ class KeyRotation:
         fleet: Revocable | Iterable[Revocable] = (),
         *,
         token_lifetime: timedelta | None = None,
+        quiet_period: timedelta = timedelta(minutes=10),
+        expected_instances: int | None = None,
         journal_path: str | os.PathLike[str] | None = None,
         on_event: Callable[[AdminEvent], object] | None = None,
         actor: str | None = None,
@@ -68,15 +79,7 @@ class KeyRotation:
     ) -> None:
         if not isinstance(keys, SigningKeysClient):
             raise ConfigurationError("keys must be a SigningKeysClient.")
-        refusing = tuple(fleet) if isinstance(fleet, Iterable) else (fleet,)
-        if not all(iscoroutinefunction(getattr(each, "distrust", None)) for each in refusing):
-            raise ConfigurationError(
-                "fleet must be a TokenVerifier or several, on this event loop or another. In code "
-                "without one, make a TokenVerifier beside the SyncTokenVerifier: what it is told "
-                "to distrust, every verifier of the process refuses."
-            )
-        if token_lifetime is not None and not _is_duration(token_lifetime):
-            raise ConfigurationError("token_lifetime must be a timedelta above 0.")
+        refusing = require_fleet(fleet)
         if actor is not None:
             require_text("actor", actor)
         require_jwks_uri(jwks_uri)
@@ -86,6 +89,10 @@ class KeyRotation:
         self._token_lifetime = token_lifetime
         self._journal = Journal(journal_path, on_event, keys.clock)
         self._actor = actor or default_actor()
+        self._settings = settings_of(
+            token_lifetime, quiet_period, 1 if expected_instances is None else expected_instances
+        )
+        self._counts_instances = expected_instances is None
         self._one_at_a_time = asyncio.Lock()  # but not for emergencies, which wait for nobody
         self._revocation = Revocation(
             keys, self._fleet, self._journal, token_lifetime, jwks_uri, confirm_within
@@ -126,24 +133,52 @@ class KeyRotation:
         raise error
 
     async def revoke(
-        self, kid: str, *, reason: str = _DEFAULT_REASON, emergency: bool = False
+        self,
+        kid: str,
+        *,
+        reason: str = _DEFAULT_REASON,
+        emergency: bool = False,
+        force: bool = False,
     ) -> RevocationReceipt:
         """Withdraw a previously used key for good, and have it refused everywhere.
 
         Planned, the tenant comes first, and verifiers are told once it has acknowledged. In an
         `emergency` they are told first: if the tenant then refuses for good, the key stays refused
-        here until `reinstate`. A planned one first finishes what a crash left in the journal.
-        Raises RevocationRefusedError for the current and the next key, and what
-        SigningKeysClient.revoke raises.
+        here until `reinstate`. A planned one first finishes what a crash left in the journal, and
+        is refused unless the key is ready, by `revocation_readiness`: the error's `report` has the
+        verdict. With `force` it is revoked all the same; that takes a reason, which is written
+        down. Raises RevocationRefusedError for the current and the next key, which nothing forces,
+        and what SigningKeysClient.revoke raises.
         """
+        if force and reason == _DEFAULT_REASON:
+            raise ConfigurationError("force takes a reason: write why it can't wait.")
         intent = self._intent("revoke", kid, reason, emergency=emergency)
         if emergency:
             return await self._revoked_in_emergency(intent)
         async with self._one_at_a_time:
             await self._unfinished.resume()
             key = await self._keys.revocable(kid)
+            readiness = None if key.revoked else await self.revocation_readiness(kid)
+            if readiness is not None and readiness.verdict != "yes" and not force:
+                raise not_ready(readiness)
             await self._journal.begin(intent)
-            return await self._revocation.carry_out(intent, key)
+            if readiness is not None and readiness.verdict != "yes":
+                await self._journal.tell(intent, "forced", "warning", blockers_of(readiness))
+            receipt = await self._revocation.carry_out(intent, key)
+            return replace(receipt, readiness=readiness)
+
+    async def revocation_readiness(self, kid: str) -> RevocationReadiness:
+        """Whether `kid` can be revoked now without refusing a valid token, and what speaks against.
+
+        Raises NotFoundError and what SigningKeysClient.list raises.
+        """
+        keys = await self._keys.list()
+        key = next((key for key in keys if key.kid == kid), None) or await self._keys.get(kid)
+        seen, least = await observed(self._fleet, kid)
+        settings, now = self._settings, self._keys.clock.time()
+        if self._counts_instances:
+            settings = replace(settings, expected_instances=least)
+        return revocation_readiness(facts_of(key, keys), seen, settings, now)
 
     async def rotate_and_revoke(
         self, kid: str | None = None, *, reason: str = "the key has leaked"
@@ -234,8 +269,16 @@ class KeyRotation:
         )
 
 
-def _is_duration(value: object) -> bool:
-    return isinstance(value, timedelta) and value > timedelta(0)
+def require_fleet(fleet: Revocable | Iterable[Revocable]) -> tuple[Revocable, ...]:
+    """The members of `fleet`; raises ConfigurationError for what can't be told to refuse a key."""
+    members = tuple(fleet) if isinstance(fleet, Iterable) else (fleet,)
+    if not all(iscoroutinefunction(getattr(each, "distrust", None)) for each in members):
+        raise ConfigurationError(
+            "fleet must be a TokenVerifier, a fleet, or several of them. In code without an event "
+            "loop, make a TokenVerifier beside the SyncTokenVerifier: what it is told to distrust, "
+            "every verifier of the process refuses."
+        )
+    return members
 
 
 @contextmanager

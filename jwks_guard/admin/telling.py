@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from typing import cast
 
-from jwks_guard.admin.journal import Intent, Journal
-from jwks_guard.admin.receipts import Refusal
+from jwks_guard.admin.journal import Intent, Journal, Result
 from jwks_guard.errors import DistrustNotSharedError, JWKSGuardError
-from jwks_guard.readiness import Revocable
+from jwks_guard.readiness import Observed, Refusal, Revocable
 
 LONGEST_SECONDS = 10.0
 
@@ -18,24 +18,41 @@ async def lacking(fleet: Sequence[Revocable], kid: str) -> tuple[str, ...]:
     return tuple([who for who, each in _named(fleet) if not await _holds(each, kid)])
 
 
+async def observed(fleet: Sequence[Revocable], kid: str) -> tuple[Observed, int]:
+    """What all instances of `fleet` show of `kid`, and how many have to be there at least.
+
+    Verifiers of one process are one instance, of which each shows what it did itself; whoever shows
+    nothing has one that is missing.
+    """
+    shown = await asyncio.gather(*(each.observe(kid) for each in fleet))
+    states = tuple(state for one in shown for state in one.states)
+    expiries = [one.latest_expiry for one in shown if one.latest_expiry is not None]
+    missing = sum(not one.states for one in shown)
+    least = len({state.instance for state in states}) + missing
+    return Observed(states, max(expiries, default=None)), max(1, least)
+
+
 async def told(fleet: Sequence[Revocable], intent: Intent, journal: Journal) -> tuple[Refusal, ...]:
     """Have each of `fleet` refuse the key of `intent`, all at once.
 
     One that fails, or takes longer than 10 s, keeps no other from it.
     """
-    return tuple(
-        await asyncio.gather(*(_told(each, who, intent, journal) for who, each in _named(fleet)))
-    )
+    tellings = (_told(each, who, intent, journal) for who, each in _named(fleet))
+    return tuple(refusal for some in await asyncio.gather(*tellings) for refusal in some)
 
 
-async def _told(revocable: Revocable, who: str, intent: Intent, journal: Journal) -> Refusal:
+async def _told(
+    revocable: Revocable, who: str, intent: Intent, journal: Journal
+) -> Sequence[Refusal]:
     try:
         async with asyncio.timeout(LONGEST_SECONDS):
             # It is not the current key: forced, as refusing it is right for whoever holds no other.
-            await revocable.distrust(intent.kid, reason=intent.reason, force=True)
+            told = await revocable.distrust(intent.kid, reason=intent.reason, force=True)
     except DistrustNotSharedError as error:
+        if not error.here:
+            return await _not_told(who, str(error), intent, journal)
         await journal.tell(intent, "refused_by", "warning", f"{who}: {error}")
-        return Refusal(who, journal.now(), str(error))
+        return [Refusal(who, journal.now(), str(error))]
     except TimeoutError:
         return await _not_told(who, f"it took longer than {LONGEST_SECONDS:g} s", intent, journal)
     except asyncio.CancelledError:
@@ -45,13 +62,20 @@ async def _told(revocable: Revocable, who: str, intent: Intent, journal: Journal
         return await _not_told(who, "it was cancelled", intent, journal)
     except Exception as error:  # noqa: BLE001 - whatever it is, the others must be told
         return await _not_told(who, f"{type(error).__name__}: {error}", intent, journal)
-    await journal.tell(intent, "refused_by", detail=who)
-    return Refusal(who, journal.now())
+    refusals = [Refusal(who, journal.now())] if told is None else told
+    for each in refusals:
+        step, result = ("refused_by", "ok") if each.error is None else ("not_told", "failed")
+        await journal.tell(intent, step, cast("Result", result), _line(each))
+    return refusals
 
 
-async def _not_told(who: str, why: str, intent: Intent, journal: Journal) -> Refusal:
+def _line(refusal: Refusal) -> str:
+    return refusal.who if refusal.error is None else f"{refusal.who}: {refusal.error}"
+
+
+async def _not_told(who: str, why: str, intent: Intent, journal: Journal) -> Sequence[Refusal]:
     await journal.tell(intent, "not_told", "failed", f"{who}: {why}")
-    return Refusal(who, None, why)
+    return [Refusal(who, None, why)]
 
 
 async def _holds(revocable: Revocable, kid: str) -> bool:

@@ -1,6 +1,16 @@
-"""Guard an ASGI application: HTTP, WebSocket and lifespan."""
+"""Guard an ASGI application: HTTP, WebSocket and lifespan; and operate it."""
 
 from jwks_guard.asgi.middleware import JWKSGuardMiddleware, TokenUser
+from jwks_guard.asgi.operations import operations
+from jwks_guard.asgi.operations_auth import StaticSecrets
 from jwks_guard.asgi.protocol import RequestVerifier
+from jwks_guard.asgi.webhook import log_stream_webhook
 
-__all__ = ["JWKSGuardMiddleware", "RequestVerifier", "TokenUser"]
+__all__ = [
+    "JWKSGuardMiddleware",
+    "RequestVerifier",
+    "StaticSecrets",
+    "TokenUser",
+    "log_stream_webhook",
+    "operations",
+]

@@ -6,10 +6,12 @@ import logging
 
 import typer
 
+from jwks_guard.cli.can_revoke import can_revoke
 from jwks_guard.cli.demo import demo
 from jwks_guard.cli.inspect import inspect
 from jwks_guard.cli.keys import keys
 from jwks_guard.cli.tenant import tenant
+from jwks_guard.cli.watch import watch
 
 app = typer.Typer(
     help="Verify a tenant's access tokens, and watch what a key rotation does to them.",
@@ -29,4 +31,6 @@ def _group() -> None:
 app.command()(demo)
 app.command()(inspect)
 app.command()(tenant)
+app.command("can-revoke")(can_revoke)
+app.command()(watch)
 app.add_typer(keys, name="keys")

@@ -5,22 +5,30 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from jwks_guard.admin import ClientCredentials, PrivateKeyJWT, StaticToken
 from jwks_guard.admin.auth import Auth
+from jwks_guard.admin.management import base_url_of
+from jwks_guard.cli import fleet_configuration
+from jwks_guard.cli.fleet_configuration import FleetConfiguration, content_of, fleet_of, seconds_in
 from jwks_guard.errors import ConfigurationError
-from jwks_guard.keys.arguments import require_seconds
 
 PREFIX = "JWKS_GUARD_"
-_PLAIN = ("domain", "client_id", "audience", "jwks_uri", "token_lifetime_seconds", "journal")
-_PROOFS = ("client_secret", "client_secret_file", "private_key_file", "token_file")
+_LIFETIME = "token_lifetime_seconds"
+_NUMBERS = frozenset({_LIFETIME, *fleet_configuration.NUMBERS})
+_PLAIN = (
+    *("domain", "client_id", "audience", "jwks_uri", _LIFETIME, "journal"),
+    *fleet_configuration.TEXTS,
+    *fleet_configuration.NUMBERS,
+)
+_FILES = ("client_secret_file", "private_key_file", "token_file")
+_PROOFS = ("client_secret", *_FILES)
 _READY_TOKEN = "token"  # noqa: S105 - a name; in the environment only
-_PATHS = frozenset({"client_secret_file", "private_key_file", "token_file", "journal"})
-_NUMBER = "token_lifetime_seconds"
+_PATHS = frozenset({"journal", "fleet_secret_file", *_FILES})
 
 Values = Mapping[str, Any]
 
@@ -37,6 +45,7 @@ class Configuration:
     jwks_uri: str | None = None
     token_lifetime: timedelta | None = None
     journal: Path | None = None
+    fleet: FleetConfiguration = field(default_factory=FleetConfiguration)
 
 
 def configured(
@@ -50,19 +59,30 @@ def configured(
     ask: gives the secret of a client ID, where that is all that is missing; None: nobody is there.
     Raises ConfigurationError, which says what to set or to take away.
     """
-    in_file = _of_file(file) if file is not None else {}
-    in_environ = _of_environment(environ)
-    given = {name: value for name, value in options.items() if value is not None}
-    values = {**in_file, **in_environ, **given}
+    in_file, in_environ, values = _values(options, environ, file)
     proof = _proof(in_environ, _variable) or _proof(in_file, lambda name: f"{name} in {file}")
     _require_enough(values, proof, ask)
     return Configuration(
         domain=values["domain"],
         auth=_auth(values, proof, ask),
         jwks_uri=values.get("jwks_uri"),
-        token_lifetime=_lifetime(values.get(_NUMBER)),
+        token_lifetime=seconds_in(values, _LIFETIME),
         journal=Path(values["journal"]).expanduser() if "journal" in values else None,
+        fleet=fleet_of(values),
     )
+
+
+def configured_fleet(
+    options: Mapping[str, str | None], environ: Mapping[str, str], file: Path | None
+) -> FleetConfiguration:
+    """The fleet alone, with its issuer; whoever only looks at it needs no client of the tenant."""
+    _, _, values = _values(options, environ, file)
+    if "fleet" not in values:
+        raise ConfigurationError(f"Not configured: set {PREFIX}FLEET, or write it to a file.")
+    if "issuer" not in values and "domain" not in values:
+        raise ConfigurationError(f"Not configured: set {PREFIX}DOMAIN (or --domain) or _ISSUER.")
+    fleet = fleet_of(values)
+    return replace(fleet, issuer=fleet.issuer or base_url_of(values["domain"]))
 
 
 def default_journal(environ: Mapping[str, str]) -> Path:
@@ -75,6 +95,16 @@ def default_journal(environ: Mapping[str, str]) -> Path:
             f"There is no home folder to keep the journal in: set {PREFIX}JOURNAL."
         ) from None
     return folder / "jwks-guard" / "journal.jsonl"
+
+
+def _values(
+    options: Mapping[str, str | None], environ: Mapping[str, str], file: Path | None
+) -> tuple[Values, Values, Values]:
+    """What is in the file, what in the environment, and what counts."""
+    in_file = _of_file(file) if file is not None else {}
+    in_environ = _of_environment(environ)
+    given = {name: value for name, value in options.items() if value is not None}
+    return in_file, in_environ, {**in_file, **in_environ, **given}
 
 
 def _of_environment(environ: Mapping[str, str]) -> Values:
@@ -94,17 +124,25 @@ def _of_file(path: Path) -> Values:
             f"{path} has {', '.join(unknown)}; what can stand there is "
             f"{', '.join((*_PLAIN, *_PROOFS))}."
         )
-    if "client_secret" in document and os.name == "posix" and mode & 0o077:
+    if (secret := _secret_in(document)) and os.name == "posix" and mode & 0o077:
         raise ConfigurationError(
-            f"{path} holds a client_secret and can be read by others: chmod 600 {path}"
+            f"{path} holds a {secret} and can be read by others: chmod 600 {path}"
         )
     for name, value in document.items():
-        if name != _NUMBER and not (isinstance(value, str) and value):
+        if name not in _NUMBERS and not (isinstance(value, str) and value):
             raise ConfigurationError(f"{name} in {path} must be a non-empty string.")
     relative = {
         name: path.parent / Path(document[name]).expanduser() for name in _PATHS & {*document}
     }
     return {**document, **{name: str(value) for name, value in relative.items()}}
+
+
+def _secret_in(document: Values) -> str | None:
+    """The name of a member that nobody else may read."""
+    if "client_secret" in document:
+        return "client_secret"
+    has_password = fleet_configuration.holds_password(document.get("fleet"))
+    return "fleet with a password" if has_password else None
 
 
 def _document(path: Path) -> tuple[dict[str, Any], int]:
@@ -151,32 +189,10 @@ def _auth(values: Values, proof: tuple[str, str] | None, ask: Callable[[str], st
     if proof is None and ask is not None:
         value = ask(values["client_id"])
     if name.endswith("_file"):
-        value = _content(name, Path(value).expanduser())
+        value = content_of(name, Path(value).expanduser())
     if name.startswith("token"):
         return StaticToken(value)
     client_id, audience = values["client_id"], values.get("audience")
     if name == "private_key_file":
         return PrivateKeyJWT(client_id, value, audience=audience)
     return ClientCredentials(client_id, value, audience=audience)
-
-
-def _content(name: str, path: Path) -> str:
-    """What is in the file, without the line end that editors and `echo` leave there."""
-    try:
-        return path.read_text("ascii").removesuffix("\n").removesuffix("\r")
-    except OSError as error:
-        why = error.strerror
-    except UnicodeDecodeError:
-        why = "it is not ASCII text"
-    raise ConfigurationError(f"{name}: {path} can't be read: {why}.")
-
-
-def _lifetime(value: Any) -> timedelta | None:
-    if value is None:
-        return None
-    try:
-        seconds = float(value) if isinstance(value, str) else value
-    except ValueError:
-        seconds = value
-    require_seconds(_NUMBER, seconds)
-    return timedelta(seconds=seconds)

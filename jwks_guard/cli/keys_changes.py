@@ -8,9 +8,10 @@ from typing import Annotated
 
 import typer
 
-from jwks_guard.admin import KeyRotation, SigningKey
+from jwks_guard.admin import RevocationReadiness, SigningKey
 from jwks_guard.admin.steps import only
 from jwks_guard.cli.keys_consent import Consent, DryRunOption, YesOption
+from jwks_guard.cli.keys_fleet import instances_of, refusal
 from jwks_guard.cli.keys_journal import JournalOption, journal_of, left_in, usable
 from jwks_guard.cli.keys_plan import Plan, emergency_plan, revocation_plan, rotation_plan
 from jwks_guard.cli.keys_receipts import print_receipt
@@ -26,6 +27,7 @@ from jwks_guard.cli.keys_session import (
 )
 from jwks_guard.errors import RotationRefusedError
 
+_DEFAULT_REASON = "revoked at the tenant"
 ReasonOption = Annotated[str, typer.Option(help="Why, for the journal.")]
 ConfirmOption = Annotated[
     float,
@@ -55,7 +57,7 @@ def rotate(
             keys = session.run(session.client.list())
             consent.require(_rotation_plan(session, keys).after(left_in(path, session)))
             _require_unchanged(session, keys)
-            receipt = session.run(_rotation(session, path).rotate(reason=reason))
+            receipt = session.run(session.rotation(path).rotate(reason=reason))
     consent.answer(receipt.to_dict(), lambda console: print_receipt(receipt, console))
 
 
@@ -63,9 +65,16 @@ def revoke(
     kid: KIDArgument,
     emergency: Annotated[
         bool,
-        typer.Option("--emergency", help="Go on although the journal can't be written."),
+        typer.Option(
+            "--emergency",
+            help="It has leaked: tell the fleet first, ready or not, journal or not.",
+        ),
     ] = False,
-    reason: ReasonOption = "revoked at the tenant",
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Revoke it although it is not ready; takes a --reason."),
+    ] = False,
+    reason: ReasonOption = _DEFAULT_REASON,
     yes: YesOption = False,
     dry_run: DryRunOption = False,
     confirm_within: ConfirmOption = 120.0,
@@ -75,16 +84,22 @@ def revoke(
     config: ConfigOption = None,
     as_json: JSONOption = False,
 ) -> None:
-    """Withdraw a previously used key for good."""
+    """Withdraw a previously used key for good, once `can-revoke` says yes."""
+    if force and reason == _DEFAULT_REASON:
+        raise typer.BadParameter("it takes a --reason, for the journal", param_hint="--force")
     with errors_told():
         consent = Consent(yes, dry_run, as_json)
         with opened(domain, client_id, config, quiet=as_json) as session:
             path = _journal(session, journal, consent, emergency=emergency)
-            plan = _revocation_plan(session, session.run(session.client.revocable(kid)))
+            key = session.run(session.client.revocable(kid))
+            planned = not (emergency or key.revoked)
+            readiness = _readiness(session, kid, insist=force or dry_run) if planned else None
+            plan = _revocation_plan(session, key, readiness)
             consent.require(plan if emergency else plan.after(left_in(path, session)))
-            rotation = _rotation(session, path, confirm_within)
-            revoking = rotation.revoke(kid, reason=reason, emergency=emergency)
-            receipt = session.run(revoking, "revoke", "--", kid)
+            rotation = session.rotation(path, confirm_within)
+            revoking = rotation.revoke(kid, reason=reason, emergency=emergency, force=force)
+            insisting = _insisting(emergency=emergency, force=force, reason=reason)
+            receipt = session.run(revoking, "revoke", *insisting, "--", kid)
     consent.answer(receipt.to_dict(), lambda console: print_receipt(receipt, console))
     raise typer.Exit(0 if receipt.complete else 1)
 
@@ -119,7 +134,7 @@ def rotate_and_revoke(
             leaked = kid or (begun[0].kid if begun else only(keys, "current").kid)
             plan = _emergency_plan(session, keys, leaked)
             consent.require(plan.after(each for each in begun if each.kid == leaked))
-            rotation = _rotation(session, path, confirm_within)
+            rotation = session.rotation(path, confirm_within)
             revoking = rotation.rotate_and_revoke(leaked, reason=reason)
             receipt = session.run(revoking, "rotate-and-revoke", "--", leaked)
     consent.answer(receipt.to_dict(), lambda console: print_receipt(receipt, console))
@@ -133,30 +148,38 @@ def _journal(
     return path if consent.dry_run else usable(path, emergency=emergency)
 
 
-def _rotation(session: Session, journal: Path | None, confirm_within: float = 120.0) -> KeyRotation:
-    return KeyRotation(
-        session.client,
-        token_lifetime=session.configuration.token_lifetime,
-        journal_path=journal,
-        on_event=session.on_event,
-        jwks_uri=session.configuration.jwks_uri,
-        confirm_within=confirm_within,
-    )
+def _insisting(*, emergency: bool, force: bool, reason: str) -> tuple[str, ...]:
+    """The options without which the command would be refused when it is repeated."""
+    forced = ("--force", "--reason", reason) if force else ()
+    return ("--emergency", *forced) if emergency else forced
+
+
+def _readiness(session: Session, kid: str, *, insist: bool) -> RevocationReadiness:
+    """The verdict; raises RevocationRefusedError if it is not yes, unless somebody insists."""
+    readiness = session.run(session.rotation().revocation_readiness(kid))
+    if readiness.verdict != "yes" and not insist:
+        raise refusal(readiness)
+    return readiness
 
 
 def _rotation_plan(session: Session, keys: list[SigningKey]) -> Plan:
-    lifetime = session.configuration.token_lifetime
-    return rotation_plan(session.client.base_url, keys, lifetime, datetime.now(UTC))
+    lifetime, following = session.configuration.token_lifetime, only(keys, "next").kid
+    instances = instances_of(session, following)
+    return rotation_plan(session.client.base_url, keys, lifetime, datetime.now(UTC), instances)
 
 
-def _revocation_plan(session: Session, key: SigningKey) -> Plan:
-    lifetime = session.configuration.token_lifetime
-    return revocation_plan(session.client.base_url, key, lifetime, datetime.now(UTC))
+def _revocation_plan(
+    session: Session, key: SigningKey, readiness: RevocationReadiness | None = None
+) -> Plan:
+    lifetime, instances = session.configuration.token_lifetime, instances_of(session, key.kid)
+    now = datetime.now(UTC)
+    return revocation_plan(session.client.base_url, key, lifetime, now, instances, readiness)
 
 
 def _emergency_plan(session: Session, keys: list[SigningKey], leaked: str) -> Plan:
     if leaked == only(keys, "current").kid:
-        return emergency_plan(session.client.base_url, keys, datetime.now(UTC))
+        instances = instances_of(session, leaked)
+        return emergency_plan(session.client.base_url, keys, datetime.now(UTC), instances)
     return _revocation_plan(session, session.run(session.client.revocable(leaked)))
 
 

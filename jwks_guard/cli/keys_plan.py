@@ -10,10 +10,11 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from jwks_guard.admin import SigningKey
+from jwks_guard.admin import RevocationReadiness, SigningKey
 from jwks_guard.admin.journal import Intent
 from jwks_guard.admin.receipts import CERTIFICATES, expiry_of
 from jwks_guard.admin.steps import only
+from jwks_guard.cli.keys_fleet import Instances
 from jwks_guard.cli.keys_table import print_prose, utc
 from jwks_guard.cli.words import printable
 
@@ -74,9 +75,16 @@ class Plan:
 
 
 def rotation_plan(
-    tenant: str, keys: Sequence[SigningKey], lifetime: timedelta | None, now: datetime
+    tenant: str,
+    keys: Sequence[SigningKey],
+    lifetime: timedelta | None,
+    now: datetime,
+    instances: Instances | None = None,
 ) -> Plan:
-    """A rotation of `keys`; `lifetime` is that of tokens, where it is known."""
+    """A rotation of `keys`; `lifetime` is that of tokens, where it is known.
+
+    `instances` are those of the fleet, where there is one.
+    """
     current, following = only(keys, "current"), only(keys, "next")
     at_most = f", by {utc(now + lifetime)} UTC," if lifetime else ""
     return Plan(
@@ -92,7 +100,7 @@ def rotation_plan(
                 f"New tokens are signed by {following.kid}. Those of {current.kid} stay valid "
                 f"until they expire{at_most} or until it is revoked."
             ),
-            _NOBODY_IS_ASKED,
+            instances.before_rotation(following.kid) if instances else _NOBODY_IS_ASKED,
             _of_certificates(following.kid),
         ),
         certificates=_certificates(tenant),
@@ -101,9 +109,17 @@ def rotation_plan(
 
 
 def revocation_plan(
-    tenant: str, key: SigningKey, lifetime: timedelta | None, now: datetime
+    tenant: str,
+    key: SigningKey,
+    lifetime: timedelta | None,
+    now: datetime,
+    instances: Instances | None = None,
+    readiness: RevocationReadiness | None = None,
 ) -> Plan:
-    """A revocation of a previously used key, or of one that is revoked already."""
+    """A revocation of a previously used key, or of one that is revoked already.
+
+    Without `readiness` it is an emergency, or there is nothing to do.
+    """
     if key.revoked:
         return Plan(
             title="Look whether a revoked key has left the JWKS",
@@ -118,14 +134,17 @@ def revocation_plan(
         consequences=(
             _of_tokens(key.kid),
             _of_expiry(key, lifetime, now),
-            _NOBODY_IS_TOLD,
+            *_of_readiness(readiness),
+            _of_fleet(instances, emergency=readiness is None),
             _FINAL,
         ),
         question="Revoke it now?",
     )
 
 
-def emergency_plan(tenant: str, keys: Sequence[SigningKey], now: datetime) -> Plan:
+def emergency_plan(
+    tenant: str, keys: Sequence[SigningKey], now: datetime, instances: Instances | None = None
+) -> Plan:
     """A rotation and the revocation of the key that was current until then."""
     rotation = rotation_plan(tenant, keys, None, now)
     leaked, *others = rotation.moves
@@ -135,7 +154,7 @@ def emergency_plan(tenant: str, keys: Sequence[SigningKey], now: datetime) -> Pl
         moves=(Move(leaked.kid, "current", "revoked"), *others),
         consequences=(
             f"{_of_tokens(leaked.kid or '')} {_IN_USE}",
-            _NOBODY_IS_TOLD,
+            _of_fleet(instances, emergency=True),
             _FINAL,
             rotation.consequences[-1],
         ),
@@ -170,6 +189,19 @@ def _of_tokens(kid: str) -> str:
         f"Every token that {kid} signed is dead, whatever its expiry; ID tokens and Management API "
         "tokens are among them."
     )
+
+
+def _of_fleet(instances: Instances | None, *, emergency: bool) -> str:
+    return instances.before_revocation(emergency=emergency) if instances else _NOBODY_IS_TOLD
+
+
+def _of_readiness(readiness: RevocationReadiness | None) -> tuple[str, ...]:
+    if readiness is None:
+        return ()
+    if readiness.verdict == "yes":
+        return ("Nothing speaks against it: every instance was watched, and none needs the key.",)
+    blockers = (f"It is not ready ({readiness.verdict}): {b.message}" for b in readiness.blockers)
+    return tuple(blockers)
 
 
 def _of_expiry(key: SigningKey, lifetime: timedelta | None, now: datetime) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from rich.console import Console
 from rich.text import Text
 
-from jwks_guard.admin import RevocationReceipt, RotationReceipt
+from jwks_guard.admin import Refusal, RevocationReceipt, RotationReceipt
 from jwks_guard.cli.keys_table import print_prose, utc
 from jwks_guard.cli.words import printable
 
@@ -50,13 +50,28 @@ def _of_revocation(receipt: RevocationReceipt) -> Iterator[str]:
         yield f"  current          {receipt.rotation.current.kid}"
         yield f"  next             {receipt.rotation.next.kid}"
     yield f"  acknowledged     {utc(receipt.acknowledged_at, 'seconds')} UTC"
+    for refusal in receipt.refusals:
+        yield _of_refusal(refusal)
     left = utc(receipt.left_jwks_at, "seconds")
     yield f"  left the JWKS    {f'{left} UTC' if left else 'not seen to, so far'}"
     if receipt.inferred or (receipt.rotation is not None and receipt.rotation.inferred):
         yield _INFERRED
+    if receipt.readiness is not None and receipt.readiness.verdict != "yes":
+        yield f"It was forced: the verdict before was {receipt.readiness.verdict}."
+    if not receipt.refused_everywhere:
+        yield (
+            "Not everybody is known to refuse the key. It can be told again: repeat the command, "
+            "and see what `jwks-guard watch` shows."
+        )
     if not left:
         yield (
             "The JWKS still lists the key, or could not be read. Verifiers trust it until that "
             "changes: repeat the command to look again, and call `distrust` on them."
         )
     yield receipt.consequences
+
+
+def _of_refusal(refusal: Refusal) -> str:
+    if refusal.error is not None:
+        return f"  NOT KNOWN        {refusal.who}: {refusal.error}"
+    return f"  refused          {utc(refusal.since, 'milliseconds')} UTC by {refusal.who}"

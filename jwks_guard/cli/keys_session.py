@@ -17,12 +17,15 @@ from rich.console import Console
 from rich.status import Status
 from rich.text import Text
 
-from jwks_guard.admin import AdminEvent, SigningKeysClient
+from jwks_guard.admin import AdminEvent, KeyRotation, SigningKeysClient
 from jwks_guard.cli.configuration import PREFIX, Configuration, configured
+from jwks_guard.cli.fleet_configuration import Fleet
 from jwks_guard.cli.words import printable
 from jwks_guard.errors import (
     ConfigurationError,
+    DistrustNotSharedError,
     JWKSGuardError,
+    KeysUnavailableError,
     RateLimitedError,
     UnavailableError,
 )
@@ -53,6 +56,8 @@ KIDArgument = Annotated[
     str, typer.Argument(metavar="KID", help="The key's ID; behind -- if it begins with a dash.")
 ]
 
+UNREACHABLE = (UnavailableError, RateLimitedError, DistrustNotSharedError, KeysUnavailableError)
+"""The tenant or the fleet gives no answer now."""
 _T = TypeVar("_T")
 
 
@@ -60,13 +65,15 @@ _T = TypeVar("_T")
 class Session:
     """A client of the tenant that is meant, on an event loop that runs while it is waited for.
 
-    Prompts belong between two calls of `run`: inside, Ctrl-C would only be noted.
+    `fleet` is whoever refuses its tokens, where that is configured. Prompts belong
+    between two calls of `run`: inside, Ctrl-C would only be noted.
     """
 
     configuration: Configuration
     quiet: bool
     _runner: asyncio.Runner
     client: SigningKeysClient = field(init=False)
+    fleet: Fleet | None = field(init=False)
     _stderr: Console = field(init=False)
     _status: Status | None = field(init=False, default=None)
     _last_step: str = field(init=False, default="")
@@ -76,6 +83,27 @@ class Session:
         self.client = SigningKeysClient(
             self.configuration.domain, auth=self.configuration.auth, sleep=self._sleep
         )
+        self.fleet = self.configuration.fleet.fleet(self.client.base_url)
+
+    def rotation(self, journal: Path | None = None, confirm_within: float = 120.0) -> KeyRotation:
+        """What changes the keys and tells the fleet."""
+        return KeyRotation(
+            self.client,
+            self.fleet or (),
+            token_lifetime=self.configuration.token_lifetime,
+            quiet_period=self.configuration.fleet.quiet_period,
+            expected_instances=self.configuration.fleet.expected_instances,
+            journal_path=journal,
+            on_event=self.on_event,
+            jwks_uri=self.configuration.jwks_uri,
+            confirm_within=confirm_within,
+        )
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self.client.aclose()
+        if self.fleet is not None:
+            await self.fleet.aclose()
 
     def run(self, doing: Coroutine[Any, Any, _T], *again: str) -> _T:
         """What `doing` gives; on a terminal it is shown that, and for what, it is waited.
@@ -137,7 +165,7 @@ def opened(
         try:
             yield session
         finally:
-            runner.run(session.client.aclose())
+            runner.run(session.aclose())
 
 
 @contextmanager
@@ -166,7 +194,7 @@ def _what_now(again: tuple[str, ...]) -> str:
 def _status_of(error: JWKSGuardError) -> int:
     if isinstance(error, ConfigurationError):
         return 2
-    return 3 if isinstance(error, UnavailableError | RateLimitedError) else 1
+    return 3 if isinstance(error, UNREACHABLE) else 1
 
 
 def _secret(client_id: str) -> str:

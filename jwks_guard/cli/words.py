@@ -41,13 +41,13 @@ def shown(value: Any) -> str:
 def date(timestamp: float, now: float) -> str:
     """A NumericDate in UTC and relative to `now`; both in seconds since the epoch, to year 9999."""
     moment = _EPOCH + timedelta(seconds=int(timestamp))
-    span = _span(abs(timestamp - now))
+    apart = span(abs(timestamp - now))
     return f"{moment:%Y-%m-%d %H:%M:%S} UTC, " + (
-        f"in {span}" if timestamp > now else f"{span} ago"
+        f"in {apart}" if timestamp > now else f"{apart} ago"
     )
 
 
-def _span(seconds: float) -> str:
+def span(seconds: float) -> str:
     """A duration in its two largest units."""
     left, parts = int(seconds), []
     for name, size in _UNITS:

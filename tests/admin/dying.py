@@ -26,7 +26,7 @@ PATIENCE = 20
 FAILED = "it failed or hung"
 OPERATIONS: dict[str, Callable[[KeyRotation, str], Awaitable[object]]] = {
     "rotate": lambda rotation, _: rotation.rotate(),
-    "revoke": lambda rotation, kid: rotation.revoke(kid),
+    "revoke": lambda rotation, kid: rotation.revoke(kid, reason="retired", force=True),
     "revoke in an emergency": lambda rotation, kid: rotation.revoke(kid, emergency=True),
     "rotate and revoke": lambda rotation, _: rotation.rotate_and_revoke(),
     "reinstate": lambda rotation, kid: rotation.reinstate(kid, reason="a false alarm"),

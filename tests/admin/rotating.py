@@ -15,7 +15,7 @@ from jwks_guard.admin import (
     RevocationReceipt,
     SigningKeysClient,
 )
-from jwks_guard.readiness import KeyView, Revocable
+from jwks_guard.readiness import KeyView, Observed, Revocable
 from jwks_guard.testing import LocalTenant
 from tests.support import HandClock
 
@@ -39,7 +39,10 @@ class SleepingClock(HandClock):
 
 
 class FakeRevocable:
-    """Holds `kids`, notes what it is told, and raises `failure` instead where there is one."""
+    """Holds `kids`, notes what it is told, and raises `failure` instead where there is one.
+
+    It shows nothing of itself, so that no key is ever ready: what it is told of is forced.
+    """
 
     issuer = "https://fake.test/"
 
@@ -66,6 +69,9 @@ class FakeRevocable:
         if self.failure is not None:
             raise self.failure
         del self.distrusted[kid]
+
+    async def observe(self, kid: str) -> Observed:
+        return Observed(())
 
 
 @dataclass(slots=True)

@@ -100,13 +100,15 @@ async def test_planned_revocation_is_finished_if_the_tenant_has_it_and_else_aban
         assert await rotation.resume() == [], place
         outcomes.add((status, refused))
 
-        await rotation.revoke(old)
+        await rotation.revoke(old, force=True, reason="retired")
         assert await verdict(verifier, token) == "revoked_key", place
         assert len(scene.sent("PUT")) == 1, place
         assert scene.sent("POST") == [], place
     assert outcomes == {("previous", False), ("revoked", True), ("revoked", False)}
-    assert {"at intended", "before PUT revoke", "after PUT revoke"} <= set(doomed.places)
-    assert {"at acknowledged", "before telling", "after telling"} <= set(doomed.places)
+    assert {"at intended", "at forced", "before PUT revoke"} <= set(doomed.places)
+    assert {"after PUT revoke", "at acknowledged", "before telling", "after telling"} <= set(
+        doomed.places
+    )
     assert {"at refused_by", "before GET jwks.json", "at left_jwks"} <= set(doomed.places)
 
 

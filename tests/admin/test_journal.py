@@ -94,13 +94,14 @@ async def test_every_event_is_a_line_with_time_actor_and_result(
     verifier = await scene.verifier()
     rotation = scene.rotation(verifier, journal_path=str(journal), actor="ops@acme")
     await rotation.rotate()
-    await rotation.revoke(old, reason="retired")
+    await rotation.revoke(old, force=True, reason="retired")
     await rotation.reinstate(old, reason="for a look")
     written = lines(journal)
     assert written == [event.to_dict() for event in scene.events]
     assert {line["actor"] for line in written} == {"ops@acme"}
     assert [line["step"] for line in written if line["action"] == "revoke"] == [
         "intended",
+        "forced",
         "acknowledged",
         "refused_by",
         "left_jwks",
@@ -135,7 +136,7 @@ async def test_nothing_secret_is_written_told_or_logged(
     old, _ = scene.used_key()
     rotation = scene.rotation(await scene.verifier(), journal_path=journal)
     await rotation.rotate()
-    await rotation.revoke(old)
+    await rotation.revoke(old, force=True, reason="retired")
     scene.tenant.faults.status(403, path=revoke_path(scene.tenant.key("previous").kid))
     with pytest.raises(ForbiddenError):
         await rotation.revoke(scene.tenant.key("previous").kid, emergency=True)
@@ -147,7 +148,7 @@ async def test_nothing_secret_is_written_told_or_logged(
 async def test_reason_of_several_lines_stays_on_one(scene: Scene, journal: Path) -> None:
     old, _ = scene.used_key()
     reason = 'found in a "gist"\n{"step": "finished"}\r\n\u2028ünd \x00'
-    await scene.rotation(journal_path=journal).revoke(old, reason=reason)
+    await scene.rotation(journal_path=journal).revoke(old, reason=reason, force=True)
     assert {line["reason"] for line in lines(journal)} == {reason}
     assert b"\r" not in content(journal)
 
@@ -180,7 +181,7 @@ async def test_without_its_journal_nothing_planned_is_begun(
     old, token = scene.used_key()
     verifier = await scene.verifier()
     rotation = scene.rotation(verifier, journal_path=bad(journal))
-    for planned in (rotation.rotate(), rotation.revoke(old)):
+    for planned in (rotation.rotate(), rotation.revoke(old, force=True, reason="retired")):
         with pytest.raises(ConfigurationError, match=r"journal.*(nothing was done|can't be read)"):
             await planned
     assert scene.sent("POST") == scene.sent("PUT") == []
@@ -233,7 +234,7 @@ async def test_journal_that_breaks_in_the_middle_does_not_stop_what_was_begun(
 
     verifier = await scene.verifier()
     rotation = scene.rotation(verifier, journal_path=journal, on_event=break_it)
-    assert (await rotation.revoke(old)).complete
+    assert (await rotation.revoke(old, force=True, reason="retired")).complete
     assert "can't be written" in caplog.text
     ours_again(journal)
     (again,) = await rotation.resume()  # finished, but nobody could write that down
@@ -467,7 +468,7 @@ async def test_line_that_a_crash_has_torn_is_ended_and_the_journal_goes_on(
     add(journal, whole[:length])
     rotation = scene.rotation(journal_path=journal)
     assert await rotation.resume() == []
-    assert (await rotation.revoke(old)).complete
+    assert (await rotation.revoke(old, force=True, reason="retired")).complete
     torn, *others = content(journal).splitlines()
     assert torn == whole[:length]
     assert json.loads(others[-1])["step"] == "finished"

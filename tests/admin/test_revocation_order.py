@@ -68,13 +68,17 @@ async def test_planned_revocation_tells_verifiers_once_the_tenant_has_acknowledg
     old, token = scene.used_key()
     verifier = await scene.verifier()
     hold = scene.tenant.faults.hold(path=revoke_path(old))
-    revoking = asyncio.create_task(scene.rotation(verifier).revoke(old))
+    revoking = asyncio.create_task(
+        scene.rotation(verifier).revoke(old, force=True, reason="retired")
+    )
     await hold.arrived.wait()
     assert await verdict(verifier, token) == "accepted"
     hold.release()
     receipt = await revoking
     assert await verdict(verifier, token) == "revoked_key"
-    assert scene.steps == ["intended", "acknowledged", "refused_by", "left_jwks", "finished"]
+    assert scene.steps == [
+        *("intended", "forced", "acknowledged", "refused_by", "left_jwks", "finished")
+    ]
     assert not receipt.emergency
     assert receipt.complete
     assert not receipt.inferred
@@ -88,12 +92,12 @@ async def test_planned_revocation_that_the_tenant_refuses_touches_no_verifier(
     scene.tenant.faults.status(403, path=revoke_path(old))
     rotation = scene.rotation(verifier, journal_path=tmp_path / "journal")
     with pytest.raises(ForbiddenError) as raised:
-        await rotation.revoke(old)
+        await rotation.revoke(old, force=True, reason="retired")
     assert raised.value.__notes__ == [
         f"The tenant refused to revoke {old}, so it is still published."
     ]
     assert await verdict(verifier, token) == "accepted"
-    assert scene.steps == ["intended", "failed"]
+    assert scene.steps == ["intended", "forced", "failed"]
     scene.tenant.faults.clear()
     assert await rotation.resume() == []
 
@@ -103,10 +107,10 @@ async def test_planned_revocation_without_an_answer_touches_no_verifier(scene: S
     verifier = await scene.verifier()
     scene.tenant.faults.status(503, path=revoke_path(old))
     with pytest.raises(UnavailableError) as raised:
-        await scene.rotation(verifier).revoke(old)
+        await scene.rotation(verifier).revoke(old, force=True, reason="retired")
     assert f"call `revoke({old!r})` until it is" in raised.value.__notes__[0]
     assert await verdict(verifier, token) == "accepted"
-    assert scene.steps == ["intended", "unanswered"]
+    assert scene.steps == ["intended", "forced", "unanswered"]
 
 
 @pytest.mark.parametrize("selector", ["current", "next"])
@@ -135,7 +139,7 @@ async def test_key_that_the_tenant_never_had_is_not_found(scene: Scene, *, emerg
 async def test_revoking_again_changes_nothing_and_is_success(scene: Scene) -> None:
     old, _ = scene.used_key()
     rotation = scene.rotation(await scene.verifier())
-    first = await rotation.revoke(old)
+    first = await rotation.revoke(old, force=True, reason="retired")
     again = await rotation.revoke(old)
     assert first.complete
     assert again.complete
@@ -147,7 +151,7 @@ async def test_revocation_whose_answer_is_lost_is_marked_as_inferred(scene: Scen
     old, token = scene.used_key()
     verifier = await scene.verifier()
     scene.tenant.faults.reset(path=revoke_path(old))
-    receipt = await scene.rotation(verifier).revoke(old)
+    receipt = await scene.rotation(verifier).revoke(old, force=True, reason="retired")
     assert receipt.inferred
     assert await verdict(verifier, token) == "revoked_key"
 
@@ -262,7 +266,7 @@ async def test_lifting_reaches_all_although_one_fails(scene: Scene) -> None:
     kid, _ = scene.used_key()
     broken, last = FakeRevocable(), FakeRevocable()
     rotation = scene.rotation(broken, last)
-    await rotation.revoke(kid)
+    await rotation.revoke(kid, force=True, reason="retired")
     broken.failure = RuntimeError("out of order")
     with pytest.raises(RuntimeError, match="out of order"):
         await rotation.reinstate(kid, reason="a false alarm")
@@ -274,7 +278,7 @@ async def test_lifting_that_failed_is_no_decision_to_revoke(scene: Scene, tmp_pa
     kid, _ = scene.used_key()
     fake = FakeRevocable()
     rotation = scene.rotation(fake, journal_path=tmp_path / "journal")
-    await rotation.revoke(kid)
+    await rotation.revoke(kid, force=True, reason="retired")
     fake.failure = DistrustNotSharedError("the disk is full")
     with pytest.raises(DistrustNotSharedError):
         await rotation.reinstate(kid, reason="a false alarm")
@@ -351,7 +355,7 @@ async def test_verifier_that_fails_keeps_no_other_from_being_told(
     broken, last = FakeRevocable(failure=RuntimeError("out of order")), FakeRevocable()
     verifier = await scene.verifier()
     rotation = scene.rotation(verifier, broken, last, journal_path=tmp_path / "journal")
-    receipt = await rotation.revoke(old, reason="leaked", emergency=emergency)
+    receipt = await rotation.revoke(old, reason="leaked", emergency=emergency, force=not emergency)
     assert await verdict(verifier, token) == "revoked_key"
     assert last.distrusted == {old: "leaked"}
     assert who_refuses(receipt) == [True, False, True]
@@ -389,7 +393,7 @@ async def test_decision_that_a_verifier_could_not_store_is_in_force_and_told_aga
     verifier, in_the_way = await unwritable(scene, tmp_path)
     other = FakeRevocable()
     rotation = scene.rotation(verifier, other, journal_path=tmp_path / "journal")
-    receipt = await rotation.revoke(old, reason="leaked")
+    receipt = await rotation.revoke(old, reason="leaked", force=True)
     assert await verdict(verifier, token) == "revoked_key"
     assert other.distrusted == {old: "leaked"}
     assert who_refuses(receipt) == [True, True]
@@ -430,7 +434,7 @@ async def test_verifier_that_holds_only_the_revoked_key_refuses_it_too(scene: Sc
 
 async def test_without_verifiers_the_tenant_alone_is_told(scene: Scene) -> None:
     old, _ = scene.used_key()
-    receipt = await scene.rotation().revoke(old)
+    receipt = await scene.rotation().revoke(old, force=True, reason="retired")
     assert receipt.refusals == ()
     assert receipt.complete
 
@@ -494,7 +498,7 @@ async def test_receipt_says_since_when_who_knows(scene: Scene) -> None:
     began = time_of(scene)
     rotation = scene.rotation(await scene.verifier(), token_lifetime=timedelta(hours=1))
     scene.tenant.faults.rollback(0, times=2)
-    receipt = await rotation.revoke(old, reason="retired")
+    receipt = await rotation.revoke(old, force=True, reason="retired")
     assert receipt.acknowledged_at == began
     assert [each.since for each in receipt.refusals] == [began]
     assert receipt.left_jwks_at == time_of(scene) > began
@@ -511,6 +515,7 @@ async def test_receipt_says_since_when_who_knows(scene: Scene) -> None:
         "rotation": None,
         "tokens_expire_by": (began + timedelta(hours=1)).isoformat(),
         "warnings": list(receipt.warnings),
+        "readiness": receipt.readiness.to_dict() if receipt.readiness else None,
         "consequences": receipt.consequences,
     }
 
@@ -522,7 +527,9 @@ async def test_planned_revocation_warns_of_tokens_that_are_still_valid(
     old, _ = scene.used_key()
     expire = time_of(scene) + timedelta(hours=1)
     scene.clock.advance(spent)
-    receipt = await scene.rotation(token_lifetime=timedelta(hours=1)).revoke(old)
+    receipt = await scene.rotation(token_lifetime=timedelta(hours=1)).revoke(
+        old, force=True, reason="retired"
+    )
     assert receipt.complete
     assert ("warned" in scene.steps) is warned
     assert [f"{expire:%Y-%m-%d %H:%M:%S} UTC" in warning for warning in receipt.warnings] == (
@@ -555,7 +562,7 @@ async def test_key_that_a_cache_still_serves_is_looked_for_past_caches_until_it_
     began = time_of(scene)
     async with httpx.AsyncClient(event_hooks={"request": [note]}, trust_env=False) as http:
         receipt = await KeyRotation(client_of(scene.tenant, scene.clock, http_client=http)).revoke(
-            old
+            old, force=True, reason="retired"
         )
     assert len(asked) == 5
     assert {request.headers["Cache-Control"] for request in asked} == {"no-cache"}
@@ -572,7 +579,7 @@ async def test_key_that_stays_in_the_set_is_told_of_once_the_bound_is_reached(
     verifier = await scene.verifier()
     scene.tenant.faults.rollback(0)
     rotation = scene.rotation(verifier, confirm_within=30.0, journal_path=tmp_path / "journal")
-    receipt = await rotation.revoke(old)
+    receipt = await rotation.revoke(old, force=True, reason="retired")
     assert sum(scene.clock.naps) == 30.0
     assert receipt.left_jwks_at is None
     assert receipt.refused_everywhere
@@ -590,7 +597,7 @@ async def test_set_that_can_not_be_read_does_not_count_as_one_without_the_key(
 ) -> None:
     old, _ = scene.used_key()
     scene.tenant.faults.status(503)
-    receipt = await scene.rotation(confirm_within=10.0).revoke(old)
+    receipt = await scene.rotation(confirm_within=10.0).revoke(old, force=True, reason="retired")
     assert receipt.left_jwks_at is None
     (still,) = [event for event in scene.events if event.step == "still_in_jwks"]
     assert "can't be read" in still.detail
@@ -602,7 +609,7 @@ async def test_answer_that_is_no_set_of_keys_does_not_count_either(
 ) -> None:
     old, _ = scene.used_key()
     getattr(scene.tenant.faults, fault)(times=2)
-    receipt = await scene.rotation().revoke(old)
+    receipt = await scene.rotation().revoke(old, force=True, reason="retired")
     assert scene.clock.naps == [1.0, 2.0]
     assert receipt.complete
 
@@ -612,7 +619,7 @@ async def test_keys_are_looked_for_where_they_are_published(scene: Scene) -> Non
     async with opened() as other:
         other.tenant.publish(scene.tenant.key(old))
         rotation = scene.rotation(jwks_uri=other.tenant.jwks_uri, confirm_within=5.0)
-        assert (await rotation.revoke(old)).left_jwks_at is None
+        assert (await rotation.revoke(old, force=True, reason="retired")).left_jwks_at is None
         other.tenant.remove(old)
         assert (await rotation.revoke(old)).left_jwks_at is not None
 

@@ -1,4 +1,4 @@
-"""The `jwks-guard keys` command in a process of its own, with a terminal or without."""
+"""The `jwks-guard` command in a process of its own, with a terminal or without."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,9 @@ from typing import Any
 from jwks_guard.testing import LocalTenant
 
 WAIT = 30.0  # s, at most
-COMMAND = (sys.executable, "-m", "jwks_guard", "keys")
+PROGRAM = (sys.executable, "-m", "jwks_guard")
+KEYS = (*PROGRAM, "keys")
+FORCED = ("--force", "--reason", "no fleet says whether it is ready")
 
 
 def environment(home: Path, **variables: str) -> dict[str, str]:
@@ -35,10 +37,12 @@ def of_tenant(tenant: LocalTenant) -> dict[str, str]:
     }
 
 
-def run(environ: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+def run(
+    environ: Mapping[str, str], *arguments: str, command: Sequence[str] = KEYS
+) -> subprocess.CompletedProcess[str]:
     """Run it to its end, without a terminal."""
     return subprocess.run(
-        [*COMMAND, *arguments],
+        [*command, *arguments],
         env=environ,
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -49,10 +53,12 @@ def run(environ: Mapping[str, str], *arguments: str) -> subprocess.CompletedProc
 
 
 @contextmanager
-def started(environ: Mapping[str, str], *arguments: str) -> Iterator[subprocess.Popen[str]]:
+def started(
+    environ: Mapping[str, str], *arguments: str, command: Sequence[str] = KEYS
+) -> Iterator[subprocess.Popen[str]]:
     """Run it without a terminal, for as long as the block lasts."""
     process = subprocess.Popen(
-        [*COMMAND, *arguments],
+        [*command, *arguments],
         env=environ,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -102,11 +108,13 @@ class Terminal:
 
 
 @contextmanager
-def terminal(environ: Mapping[str, str], *arguments: str, **popen: Any) -> Iterator[Terminal]:
+def terminal(
+    environ: Mapping[str, str], *arguments: str, command: Sequence[str] = KEYS, **popen: Any
+) -> Iterator[Terminal]:
     """Run it in a terminal, by default of 80 columns, for as long as the block lasts."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
-        [*COMMAND, *arguments],
+        [*command, *arguments],
         env={"COLUMNS": "80", **environ},
         **{"stdin": theirs, "stdout": theirs, "stderr": theirs, **popen},
         start_new_session=True,  # or it would ask on the terminal of whoever runs the tests

@@ -18,7 +18,7 @@ from jwks_guard.cli.app import app
 from jwks_guard.cli.keys_session import errors_told
 from jwks_guard.testing import LocalTenant
 from jwks_guard.testing.settings import SIGNING_KEYS_PATH
-from tests.cli.keys_running import WAIT, environment, of_tenant, run, started, terminal
+from tests.cli.keys_running import FORCED, WAIT, environment, of_tenant, run, started, terminal
 
 ROTATE_PATH = SIGNING_KEYS_PATH + "/rotate"
 DANGEROUS = (("rotate",), ("revoke", "any"), ("rotate-and-revoke",))
@@ -263,7 +263,7 @@ def test_revoke_withdraws_a_previously_used_key(
     tenant: LocalTenant, environ: dict[str, str]
 ) -> None:
     kid = rotated(tenant)
-    done = run(environ, "revoke", kid, "--yes")
+    done = run(environ, "revoke", kid, "--yes", *FORCED)
     assert (done.returncode, done.stderr) == (0, "")
     assert f"{kid}  previously used  ->  revoked" in done.stdout
     assert f"{kid} is revoked, and the JWKS lists it no more." in done.stdout
@@ -271,6 +271,17 @@ def test_revoke_withdraws_a_previously_used_key(
     again = run(environ, "revoke", kid, "--yes", "--json")
     assert (again.returncode, json.loads(again.stdout)["complete"]) == (0, True)
     assert changes(tenant) == [("PUT", f"/{kid}/revoke")]
+
+
+def test_without_a_fleet_nothing_planned_is_revoked_unless_it_is_forced(
+    tenant: LocalTenant, environ: dict[str, str]
+) -> None:
+    kid = rotated(tenant)
+    refused = run(environ, "revoke", kid, "--yes")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr.startswith(f"{kid} is not ready to be revoked (unknown).")
+    assert "0 instances report, 1 are expected" in refused.stderr
+    assert changes(tenant) == []
 
 
 def test_revoke_of_a_revoked_key_asks_nobody(tenant: LocalTenant, environ: dict[str, str]) -> None:
@@ -286,7 +297,7 @@ def test_revocation_that_the_jwks_does_not_show_is_not_complete(
 ) -> None:
     kid = rotated(tenant)
     tenant.faults.rollback(0)
-    done = run(environ, "revoke", kid, "--yes", "--json", "--confirm-within", "0.1")
+    done = run(environ, "revoke", kid, "--yes", "--json", "--confirm-within", "0.1", *FORCED)
     assert (done.returncode, done.stderr) == (1, "")
     assert json.loads(done.stdout)["complete"] is False
     again = run(environ, "revoke", kid, "--yes", "--confirm-within", "0.1")
@@ -350,7 +361,7 @@ def test_progress_is_shown_to_a_person_who_waits(
     kid = rotated(tenant)
     tenant.faults.status(503, retry_after=1, times=1, path=SIGNING_KEYS_PATH)
     tenant.faults.rollback(0, times=1)
-    with terminal(environ, "revoke", kid) as waiting:
+    with terminal(environ, "revoke", kid, *FORCED) as waiting:
         waiting.expect("Asking the tenant...")
         waiting.expect("No clear answer; looking again in ")
         waiting.expect("[y/N]")
@@ -364,7 +375,7 @@ def test_json_in_a_terminal_is_one_document_on_standard_output(
 ) -> None:
     kid = rotated(tenant)
     pipe = subprocess.PIPE
-    with terminal(environ, "revoke", kid, "--json", stdout=pipe) as asked:
+    with terminal(environ, "revoke", kid, "--json", *FORCED, stdout=pipe) as asked:
         asked.expect("Revoke it now? [y/N]")
         asked.type("y\n")
         assert asked.status() == 0
@@ -424,11 +435,12 @@ def test_what_is_to_be_done_next_is_told_beside_the_error(
     kid = rotated(tenant)
     path = f"{SIGNING_KEYS_PATH}/{kid}/revoke"
     tenant.faults.status(429, retry_after=3600, path=path)
-    done = run(environ, "revoke", kid, "--yes", "--json")
+    done = run(environ, "revoke", kid, "--yes", "--json", *FORCED)
     assert (done.returncode, done.stdout) == (3, "")
     notes = done.stderr.splitlines()[1:]
     assert "It is not known to be revoked at the tenant" in notes[0]
-    assert notes[1].endswith(f"It is safe to repeat this: `jwks-guard keys revoke -- {kid}`.")
+    again = f"jwks-guard keys revoke {shlex.join(FORCED)} -- {kid}"
+    assert notes[1].endswith(f"It is safe to repeat this: `{again}`.")
 
 
 def test_token_without_the_scope_is_told_which_one_to_ask_for(
@@ -458,6 +470,7 @@ def test_wrong_secret_ends_with_status_1_and_is_not_repeated(environ: dict[str, 
         (errors.ConfigurationError("?"), 2),
         (errors.UnavailableError("?"), 3),
         (errors.RateLimitedError("?"), 3),
+        (errors.DistrustNotSharedError("?"), 3),
         (errors.UnauthorizedError("?"), 1),
         (errors.ForbiddenError("?"), 1),
         (errors.NotFoundError("?"), 1),
@@ -546,7 +559,7 @@ def test_keys_work_on_the_tenant_command_as_it_says(tmp_path: Path) -> None:
         try:
             first = json.loads(run(environ, "list", "--json").stdout)[1]["kid"]
             assert run(environ, "rotate", "--yes").returncode == 0
-            assert run(environ, "revoke", first, "--yes").returncode == 0
+            assert run(environ, "revoke", first, "--yes", *FORCED).returncode == 0
             assert run(environ, "rotate-and-revoke", "--yes").returncode == 0
             listed = json.loads(run(environ, "list", "--json").stdout)
             assert [key["revoked"] for key in listed] == [False, False, True, True]

@@ -16,7 +16,13 @@ from cryptography.hazmat.primitives.serialization import (
 
 from jwks_guard import ConfigurationError
 from jwks_guard.admin import ClientCredentials, StaticToken
-from jwks_guard.cli.configuration import Configuration, configured, default_journal
+from jwks_guard.cli.configuration import (
+    Configuration,
+    configured,
+    configured_fleet,
+    default_journal,
+)
+from jwks_guard.cli.fleet_configuration import FleetConfiguration
 from jwks_guard.testing import LocalTenant
 from tests.cli.keys_running import environment, of_tenant, run, terminal
 
@@ -161,6 +167,10 @@ def test_file_without_a_secret_may_be_read_by_others(tmp_path: Path) -> None:
         (b"token_lifetime_seconds = '1 day'", "token_lifetime_seconds must be"),
         (b"token_lifetime_seconds = true", "token_lifetime_seconds must be"),
         (b"token_lifetime_seconds = inf", "token_lifetime_seconds must be"),
+        (b"quiet_period_seconds = 0", "quiet_period_seconds must be"),
+        (b"expected_instances = 1.5", "expected_instances must be"),
+        (b"expected_instances = true", "expected_instances must be"),
+        (b"fleet = ['redis://h']", "fleet in"),
     ],
 )
 def test_file_that_can_not_be_used_says_why(tmp_path: Path, content: bytes, why: str) -> None:
@@ -190,6 +200,52 @@ def test_secret_is_asked_for_only_where_it_is_all_that_is_missing() -> None:
     with pytest.raises(ConfigurationError, match="CLIENT_ID"):
         read({"JWKS_GUARD_DOMAIN": "acme.eu.auth0.com"}, None, ask)
     assert asked == ["id"]
+
+
+def test_fleet_is_configured_like_the_rest(tmp_path: Path) -> None:
+    file = written(
+        tmp_path,
+        """
+        fleet = "rediss://acme:s3cret@redis.test/0"
+        fleet_prefix = "acme"
+        issuer = "https://login.acme.test/"
+        expected_instances = 4
+        quiet_period_seconds = 900
+        """,
+    )
+    fleet = FleetConfiguration(
+        urls=("rediss://acme:s3cret@redis.test/0",),
+        prefix="acme",
+        issuer="https://login.acme.test/",
+        expected_instances=4,
+        quiet_period=timedelta(minutes=15),
+    )
+    assert read(COMPLETE, file).fleet == fleet
+    assert "s3cret" not in repr(fleet)
+    environ = {
+        "JWKS_GUARD_FLEET": "https://10.0.0.1/ops https://10.0.0.2/ops",
+        "JWKS_GUARD_FLEET_SECRET_FILE": str(tmp_path / "secret"),
+        "JWKS_GUARD_EXPECTED_INSTANCES": "2",
+    }
+    (tmp_path / "secret").write_text("s" * 32 + "\n")
+    over_http = read({**COMPLETE, **environ}, file).fleet
+    assert (len(over_http.urls), over_http.expected_instances) == (2, 2)
+    assert repr(over_http.fleet("https://a.test/")).startswith("HTTPFleet")
+
+
+def test_fleet_alone_needs_no_client_and_is_of_the_domain_unless_an_issuer_is_named() -> None:
+    environ = {"JWKS_GUARD_FLEET": "redis://h", "JWKS_GUARD_DOMAIN": "acme.eu.auth0.com"}
+    assert configured_fleet({}, environ, None).issuer == "https://acme.eu.auth0.com/"
+    environ["JWKS_GUARD_ISSUER"] = "https://acme.test/"
+    assert configured_fleet({"domain": None}, environ, None).issuer == "https://acme.test/"
+
+
+@pytest.mark.parametrize("url", ["redis://u:p@h", "redis://:p@h", "unix://h?password=p"])
+def test_password_of_the_fleet_that_others_can_read_is_refused(tmp_path: Path, url: str) -> None:
+    file = written(tmp_path, f'fleet = "{url}"', 0o640)
+    assert refusal(COMPLETE, file).endswith(f"chmod 600 {file}")
+    assert url not in refusal(COMPLETE, file)
+    assert read(COMPLETE, written(tmp_path, 'fleet = "redis://h"', 0o644)).fleet.urls
 
 
 def test_journal_is_kept_in_the_state_folder(

@@ -1,0 +1,64 @@
+"""What a verdict on revoking a key is made of, on this side, and the error that it becomes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+from jwks_guard.admin.signing_key import SigningKey
+from jwks_guard.admin.steps import only
+from jwks_guard.errors import ConfigurationError, RevocationRefusedError
+from jwks_guard.keys.arguments import require_count
+from jwks_guard.readiness import KeyFacts, ReadinessSettings, RevocationReadiness
+
+
+def settings_of(
+    token_lifetime: timedelta | None, quiet_period: timedelta, expected_instances: int
+) -> ReadinessSettings:
+    """The settings; raises ConfigurationError for what can't be one."""
+    require_count("expected_instances", expected_instances, minimum=1)
+    return ReadinessSettings(
+        token_lifetime=None
+        if token_lifetime is None
+        else _seconds("token_lifetime", token_lifetime),
+        quiet_period=_seconds("quiet_period", quiet_period),
+        expected_instances=expected_instances,
+    )
+
+
+def facts_of(key: SigningKey, keys: Iterable[SigningKey]) -> KeyFacts:
+    """What the tenant says of `key` among its `keys`; raises ManagementAPIError if too little."""
+    current = only(keys, "current")
+    return KeyFacts(
+        kid=key.kid,
+        state=key.state,
+        current_until=_timestamp(key.current_until),
+        current_kid=current.kid,
+        current_since=_timestamp(current.current_since),
+    )
+
+
+def not_ready(readiness: RevocationReadiness) -> RevocationRefusedError:
+    """The error for revoking a key that is not ready."""
+    refusal = RevocationRefusedError(
+        f"{readiness.kid} is not ready to be revoked ({readiness.verdict}): "
+        f"{blockers_of(readiness)} Wait until that has passed; force=True, with a reason, does it "
+        "all the same, and emergency=True is for a key that has leaked."
+    )
+    refusal.kid, refusal.report = readiness.kid, readiness
+    return refusal
+
+
+def blockers_of(readiness: RevocationReadiness) -> str:
+    """What speaks against it, one after the other."""
+    return " ".join(blocker.message for blocker in readiness.blockers)
+
+
+def _seconds(name: str, value: object) -> float:
+    if not isinstance(value, timedelta) or value <= timedelta(0):
+        raise ConfigurationError(f"{name} must be a timedelta above 0.")
+    return value.total_seconds()
+
+
+def _timestamp(moment: datetime | None) -> float | None:
+    return None if moment is None else moment.timestamp()

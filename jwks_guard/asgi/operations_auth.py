@@ -1,0 +1,149 @@
+"""Who may look at an instance, and who may tell it what to refuse."""
+
+from __future__ import annotations
+
+import hmac
+import os
+from collections.abc import Iterable, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol, Self, TypeAlias
+
+from jwks_guard import bearer
+from jwks_guard.errors import (
+    ConfigurationError,
+    InsufficientScopeError,
+    InvalidTokenError,
+    KeysUnavailableError,
+)
+from jwks_guard.fleet.http_arguments import require_secret
+
+if TYPE_CHECKING:
+    from jwks_guard.keys.store import KeyStore
+    from jwks_guard.verified_token import VerifiedToken
+
+Permission = Literal["read", "distrust"]
+_MOST_SECRETS = 2
+
+
+class StaticSecrets:
+    """One secret that callers show, or two while it is being replaced.
+
+    Each is of 16 characters or more, of letters, digits and -._~+/ alone. Raises
+    ConfigurationError.
+    """
+
+    __slots__ = ("_digests",)
+
+    def __init__(self, *secrets: str) -> None:
+        if not 1 <= len(secrets) <= _MOST_SECRETS:
+            raise ConfigurationError("Give one secret, or two while the first is being replaced.")
+        for secret in secrets:
+            require_secret(secret)
+        # Digests are of one length: comparing them does not tell that of a secret.
+        self._digests = tuple(sha256(secret.encode()).digest() for secret in secrets)
+
+    @classmethod
+    def from_environment(cls, *names: str) -> Self:
+        """The values of these variables; the second one may be missing or empty."""
+        values = [os.environ.get(name, "").strip() for name in names]
+        if not values or not values[0]:
+            raise ConfigurationError(f"The environment variable {names[:1]} holds no secret.")
+        return cls(*(value for value in values if value))
+
+    @classmethod
+    def from_file(cls, path: str | os.PathLike[str]) -> Self:
+        """The lines of a file that are not empty."""
+        try:
+            lines = Path(path).read_text("utf-8").split()
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(
+                f"The file with the secret can't be read ({type(error).__name__}): {path}"
+            ) from None
+        return cls(*lines)
+
+    def require(self, given: bytes) -> None:
+        """Raise InvalidTokenError unless `given` is one of the secrets, in constant time."""
+        digest, found = sha256(given).digest(), False
+        for known in self._digests:  # all of them: how long it takes says nothing
+            found = hmac.compare_digest(digest, known) or found
+        if not found:
+            raise InvalidTokenError("The secret is not the one that is expected here.")
+
+
+Secrets: TypeAlias = StaticSecrets | str | Sequence[str]
+
+
+def static_secrets(secrets: Secrets) -> StaticSecrets:
+    """The secrets, however they are given; raises ConfigurationError."""
+    if isinstance(secrets, StaticSecrets):
+        return secrets
+    return StaticSecrets(*([secrets] if isinstance(secrets, str) else secrets))
+
+
+class TokenAcceptor(Protocol):
+    """A TokenVerifier or MultiIssuerVerifier of those who operate the API."""
+
+    async def verify(self, compact: str | bytes) -> VerifiedToken:
+        """The verified token; raises if it is not accepted now."""
+        ...
+
+
+OperationsAuth: TypeAlias = Secrets | TokenAcceptor
+
+
+class Admission:
+    """Admits by `auth`. Tokens need the scope for what is asked.
+
+    Tokens of the issuers in `stores`, or signed by a key that these have ever published, at most
+    read: the key that is being revoked must not guard its own revocation. An issuer with a second
+    name, like a custom domain, publishes the same keys.
+    """
+
+    def __init__(
+        self,
+        auth: OperationsAuth,
+        stores: Iterable[KeyStore],
+        scopes: dict[Permission, str],
+    ) -> None:
+        self._stores = tuple(stores)
+        self._scopes = {name: bearer.scope_tokens([scope]) for name, scope in scopes.items()}
+        self._secrets: StaticSecrets | None = None
+        self._tokens: TokenAcceptor | None = None
+        if isinstance(auth, StaticSecrets | str | Sequence):
+            self._secrets = static_secrets(auth)
+        elif hasattr(auth, "verify"):
+            self._tokens = auth
+        else:
+            raise ConfigurationError(
+                "operations_auth must be a secret, StaticSecrets, or the TokenVerifier of another "
+                "issuer."
+            )
+
+    async def admit(self, headers: Iterable[bearer.Header], permission: Permission) -> None:
+        """Return if whoever sent `headers` may do that; else raise one of bearer.REFUSED."""
+        credentials = bearer.bearer_token(headers)
+        if credentials is None:
+            raise bearer.MissingCredentialsError("the request has no Authorization header")
+        if self._secrets is not None:
+            self._secrets.require(credentials)
+        elif self._tokens is not None:
+            token = await self._tokens.verify(credentials)
+            required = self._scopes[permission]
+            bearer.require_scopes(required, token.scopes | token.permissions)
+            if permission != "read":
+                await self._require_foreign(token, required)
+
+    async def _require_foreign(self, token: VerifiedToken, required: tuple[str, ...]) -> None:
+        for store in self._stores:  # a key that is new, under another name, must be known here too
+            await store.refresh()
+        key, prints = token._key, set[str]()
+        for store in self._stores:
+            prints.update(*store.trust.published.seen.values())
+        issuers = {store.issuer for store in self._stores}
+        if token.issuer in issuers or key is None or key.thumbprint in prints:
+            raise InsufficientScopeError("a guarded key signed this token", required)
+        if not all(store.trust.published.seen for store in self._stores):
+            raise KeysUnavailableError(
+                "It can't be told yet whether this token is signed by a guarded key."
+            )

@@ -1,0 +1,241 @@
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from jwks_guard.readiness import InstanceState
+from jwks_guard.testing import LocalTenant
+from tests.cli.fleet_running import called, instance, show, state, used
+from tests.cli.keys_running import PROGRAM, environment, of_tenant, run, started, terminal
+from tests.redis_server import RedisServer
+
+COMMAND = (*PROGRAM, "can-revoke")
+LIFETIME = 2.0  # s
+ESCAPES = "\x1b\x9b\u202e\x07"
+
+
+@pytest.fixture
+def tenant() -> Iterator[LocalTenant]:
+    with LocalTenant(algorithm="ES256", token_lifetime=LIFETIME) as tenant:
+        yield tenant
+
+
+@pytest.fixture
+def environ(tenant: LocalTenant, redis: RedisServer, tmp_path: Path) -> dict[str, str]:
+    return environment(
+        tmp_path,
+        **of_tenant(tenant),
+        JWKS_GUARD_FLEET=redis.url,
+        JWKS_GUARD_TOKEN_LIFETIME_SECONDS="0.5",
+        JWKS_GUARD_QUIET_PERIOD_SECONDS="1",
+    )
+
+
+def rotated(tenant: LocalTenant) -> str:
+    """The kid of a key of which every token has expired."""
+    kid = tenant.key().kid
+    tenant.rotate()
+    time.sleep(0.6)
+    return kid
+
+
+def healthy(tenant: LocalTenant, **members: object) -> InstanceState:
+    kids = [tenant.key(which).kid for which in ("next", "current", "previous")]
+    return state(tenant.issuer, *kids, **members)
+
+
+def words(text: str) -> str:
+    return " ".join(re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", text).split())
+
+
+def test_yes_ends_with_status_0_and_names_every_instance(
+    tenant: LocalTenant, redis: RedisServer, environ: dict[str, str]
+) -> None:
+    kid = rotated(tenant)
+    show(redis, healthy(tenant), healthy(tenant, instance="f" * 32, host="web-2:18"))
+    done = run({**environ, "JWKS_GUARD_EXPECTED_INSTANCES": "2"}, kid, command=COMMAND)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert [line.split("  ")[0] for line in lines[:3]] == [
+        "instance",
+        "web-1:17 (a1b2c3d4)",
+        "web-2:18 (ffffffff)",
+    ]
+    assert lines[-1] == f"yes: {kid} can be revoked now: no valid token is refused by that."
+
+
+def test_no_ends_with_status_1_and_says_what_blocks(
+    tenant: LocalTenant, redis: RedisServer, environ: dict[str, str]
+) -> None:
+    kid = rotated(tenant)
+    show(redis, healthy(tenant, usage={kid: used(0.0, 132)}))
+    quiet = {**environ, "JWKS_GUARD_QUIET_PERIOD_SECONDS": "600"}
+    done = run(quiet, kid, command=COMMAND)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert re.search(r"^web-1:17 .* 132 +\d+ s ago", done.stdout, re.MULTILINE)
+    told = words(done.stdout)
+    assert f"accepted 132 tokens of {kid} in the last 10 min" in told
+    assert f"Clients may hold tokens of {kid}" in told
+    assert "Its last token expires by " in told
+    assert done.stdout.splitlines()[-1].startswith(f"no: {kid} can't be revoked yet")
+
+
+def test_json_is_the_whole_verdict(
+    tenant: LocalTenant, redis: RedisServer, environ: dict[str, str]
+) -> None:
+    tenant.rotate()
+    show(redis, healthy(tenant))
+    current = tenant.key().kid
+    done = run(environ, current, "--json", command=COMMAND)
+    assert (done.returncode, done.stderr) == (1, "")
+    document = json.loads(done.stdout)
+    assert (document["kid"], document["verdict"]) == (current, "no")
+    assert document["blockers"][0]["code"] == "key_is_current"
+    assert document["instances"][0]["host"] == "web-1:17"
+
+
+def test_fleet_that_does_not_show_enough_instances_is_unknown(
+    tenant: LocalTenant, redis: RedisServer, environ: dict[str, str]
+) -> None:
+    kid = rotated(tenant)
+    show(redis, healthy(tenant))
+    few = run({**environ, "JWKS_GUARD_EXPECTED_INSTANCES": "3"}, kid, command=COMMAND)
+    other = run({**environ, "JWKS_GUARD_FLEET_PREFIX": "other"}, kid, command=COMMAND)
+    foreign = run({**environ, "JWKS_GUARD_ISSUER": "https://b.test/"}, kid, command=COMMAND)
+    del environ["JWKS_GUARD_FLEET"]
+    none = run(environ, kid, command=COMMAND)
+    for done, number in ((few, "1"), (other, "0"), (foreign, "0"), (none, "0")):
+        assert done.returncode == 1
+        assert f"unknown {number} instances report" in words(done.stdout)
+        assert f"unknown: {kid} should not be revoked yet" in done.stdout
+
+
+def test_unknown_kid_ends_with_status_1(environ: dict[str, str]) -> None:
+    done = run(environ, "nobody", command=COMMAND)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "no such signing key" in done.stderr
+
+
+def test_tenant_or_fleet_that_can_not_be_reached_ends_with_status_3(
+    tenant: LocalTenant, redis: RedisServer, environ: dict[str, str]
+) -> None:
+    kid = rotated(tenant)
+    redis.kill()
+    without_fleet = run(environ, kid, "--wait", "1h", command=COMMAND)
+    redis.start()
+    tenant.stop()
+    without_tenant = run(environ, kid, "--json", command=COMMAND)
+    for done in (without_fleet, without_tenant):
+        assert (done.returncode, done.stdout) == (3, "")
+        assert "can't be reached" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("time", ["", "30", "30d", "-1m", "1e3s", "m", "\u0663m", "9" * 9 + "h"])
+def test_time_to_wait_that_is_none_is_a_usage_error(environ: dict[str, str], time: str) -> None:
+    assert run(environ, "any", f"--wait={time}", command=COMMAND).returncode == 2
+
+
+def test_waiting_tells_each_change_and_ends_when_it_is_yes(
+    tenant: LocalTenant, redis: RedisServer, environ: dict[str, str]
+) -> None:
+    environ["JWKS_GUARD_QUIET_PERIOD_SECONDS"] = "4"
+    kid = tenant.key().kid
+    tenant.rotate()
+    show(redis, healthy(tenant, started_at=time.time() - 100, usage={kid: used(0.0, 1, 1.0)}))
+    with started(environ, kid, "--wait", "30s", command=COMMAND) as waiting:
+        assert waiting.stderr is not None
+        first = waiting.stderr.readline()
+        out, rest = waiting.communicate(timeout=30)
+    assert waiting.returncode == 0
+    assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC  no: .*accepted 1 tokens of ", first)
+    assert "s left]" in first
+    assert rest.count("\n") <= 2
+    assert f"yes: {kid} can be revoked now" in out
+
+
+def test_waiting_ends_with_status_1_when_the_time_is_up(
+    tenant: LocalTenant, redis: RedisServer, environ: dict[str, str]
+) -> None:
+    kid = rotated(tenant)
+    began = time.monotonic()
+    done = run(environ, kid, "--wait", "1s", "--json", command=COMMAND)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert json.loads(done.stdout)["verdict"] == "unknown"
+    assert time.monotonic() - began < 15
+
+
+def test_waiting_outlasts_an_outage_of_the_fleet(
+    tenant: LocalTenant, redis: RedisServer, environ: dict[str, str]
+) -> None:
+    kid = rotated(tenant)
+    with started(environ, kid, "--wait", "60s", command=COMMAND) as waiting:
+        assert waiting.stderr is not None
+        assert "unknown: 0 instances report" in waiting.stderr.readline()
+        redis.kill()
+        assert "can't be reached" in waiting.stderr.readline()
+        redis.start()
+        show(redis, healthy(tenant))
+        assert waiting.wait(30) == 0
+
+
+def test_waiting_in_a_terminal_is_a_countdown(
+    tenant: LocalTenant, redis: RedisServer, environ: dict[str, str]
+) -> None:
+    kid = rotated(tenant)
+    show(redis, healthy(tenant, usage={kid: used(0.0, 7, 3.0)}))
+    environ["JWKS_GUARD_QUIET_PERIOD_SECONDS"] = "3"
+    with terminal(environ, kid, "--wait", "1m", command=COMMAND) as waiting:
+        waiting.expect(": no, waiting for ")
+        waiting.expect("s left]")
+        assert waiting.status() == 0
+    assert len(set(re.findall(r"waiting for (\d+ s) more", waiting.shown))) > 1
+    assert f"yes: {kid} can be revoked now" in words(waiting.shown)
+
+
+def test_what_the_fleet_says_steers_no_terminal(
+    tenant: LocalTenant, redis: RedisServer, environ: dict[str, str]
+) -> None:
+    kid = rotated(tenant)
+    hostile = f"kid{ESCAPES}"
+    bad = state(
+        tenant.issuer,
+        tenant.key().kid,
+        hostile,
+        host="web\u00e9-1:17",
+        usage={hostile: used(0.0), kid: used(0.0)},
+        refused={hostile: time.time()},
+    )
+    unreadable = state(tenant.issuer, hostile, instance="b" * 32, host=f"web{ESCAPES}")
+    show(redis, bad, unreadable)
+    asked = [
+        run(environ, kid, command=COMMAND),
+        run(environ, kid, "--json", command=COMMAND),
+        run(environ, kid, "--wait", "1s", command=COMMAND),
+        run(environ, hostile, command=COMMAND),
+    ]
+    for done in asked:
+        assert done.returncode == 1
+        assert (done.stdout + done.stderr).isascii()
+        assert not set(done.stdout + done.stderr) & set(ESCAPES)
+    assert "web\\xe9-1:17" in asked[0].stdout
+
+
+def test_instance_that_takes_part_is_shown_with_what_it_accepted(
+    tenant: LocalTenant, redis: RedisServer, environ: dict[str, str]
+) -> None:
+    with instance(tenant, redis) as client:
+        token = tenant.token()
+        assert [called(client, token) for _ in range(3)] == [200, 200, 200]
+        kid = tenant.key().kid
+        tenant.rotate()
+        time.sleep(2.5)  # within that it shows what it counted, and refreshes its keys
+        document = json.loads(run(environ, kid, "--json", command=COMMAND).stdout)
+    (shown,) = document["instances"]
+    assert shown["usage"][kid]["recent"] == 3
+    assert shown["status"] == "ok"

@@ -1,0 +1,223 @@
+"""The `keys` commands where a fleet is configured: who is asked, who is told, and who says so."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jwks_guard.readiness import InstanceState
+from jwks_guard.testing import LocalTenant
+from jwks_guard.testing.settings import SIGNING_KEYS_PATH
+from tests.cli.fleet_running import called, instance, show, state, used
+from tests.cli.keys_running import FORCED, environment, of_tenant, run
+from tests.process.programs import wait_until
+from tests.redis_server import RedisServer
+
+
+@pytest.fixture
+def tenant() -> Iterator[LocalTenant]:
+    with LocalTenant(algorithm="ES256") as tenant:
+        yield tenant
+
+
+@pytest.fixture
+def environ(tenant: LocalTenant, redis: RedisServer, tmp_path: Path) -> dict[str, str]:
+    return environment(
+        tmp_path,
+        **of_tenant(tenant),
+        JWKS_GUARD_FLEET=redis.url,
+        JWKS_GUARD_TOKEN_LIFETIME_SECONDS="0.1",
+        JWKS_GUARD_QUIET_PERIOD_SECONDS="0.1",
+    )
+
+
+def rotated(tenant: LocalTenant) -> str:
+    """The kid of a key that has just stopped signing."""
+    tenant.rotate()
+    time.sleep(0.2)
+    return tenant.key("previous").kid
+
+
+def healthy(tenant: LocalTenant, **members: Any) -> InstanceState:
+    return state(tenant.issuer, tenant.key("next").kid, tenant.key().kid, **members)
+
+
+def changes(tenant: LocalTenant) -> list[tuple[str, str]]:
+    sent = [each for each in tenant.requests if each[0] != "GET" and each[1] != "/oauth/token"]
+    return [(method, path.removeprefix(SIGNING_KEYS_PATH)) for method, path in sent]
+
+
+def journal(home: Path) -> list[dict[str, Any]]:
+    path = home / ".local/state/jwks-guard/journal.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def words(text: str) -> str:
+    return " ".join(text.split())
+
+
+def test_plan_of_a_rotation_says_who_lacks_the_next_key(
+    tenant: LocalTenant, redis: RedisServer, environ: dict[str, str]
+) -> None:
+    nobody = run(environ, "rotate", "--dry-run")
+    assert "No instance reports. Without any that trusts the next key" in words(nobody.stdout)
+    show(redis, healthy(tenant))
+    ready = run(environ, "rotate", "--dry-run")
+    following = tenant.key("next").kid
+    assert f"1 instance reports. All of them trust the next key, {following}." in ready.stdout
+    late = state(tenant.issuer, tenant.key().kid, instance="b" * 32, host="web-2:18")
+    show(redis, late)
+    some = words(run(environ, "rotate", "--dry-run").stdout)
+    assert f"2 instances report. Not all of them trust the next key, {following}, yet" in some
+    assert "yet: web-2:18 (bbbbbbbb). They are asked" in some
+    assert changes(tenant) == []
+
+
+def test_rotate_is_refused_while_an_instance_lacks_the_next_key(
+    tenant: LocalTenant, redis: RedisServer, environ: dict[str, str]
+) -> None:
+    show(redis, state(tenant.issuer, tenant.key().kid))
+    refused = run(environ, "rotate", "--yes")
+    assert refused.returncode == 1
+    assert "is not trusted by" in refused.stderr
+    assert changes(tenant) == []
+    show(redis, healthy(tenant))
+    assert run(environ, "rotate", "--yes").returncode == 0
+    assert changes(tenant) == [("POST", "/rotate")]
+
+
+def test_revoke_is_refused_with_every_blocker_before_anybody_is_asked(
+    tenant: LocalTenant, redis: RedisServer, environ: dict[str, str], tmp_path: Path
+) -> None:
+    kid = rotated(tenant)
+    show(redis, healthy(tenant, usage={kid: used(0.0, 132)}))
+    for arguments in (("--yes",), ("--yes", "--json")):
+        done = run({**environ, "JWKS_GUARD_EXPECTED_INSTANCES": "2"}, "revoke", kid, *arguments)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.startswith(f"{kid} is not ready to be revoked (no). Nothing was done.\n")
+        assert f"  - Clients may hold tokens of {kid}" in done.stderr
+        assert "  - 1 instances report, 2 are expected." in done.stderr
+        assert "--force with a --reason" in done.stderr
+    assert changes(tenant) == []
+    assert (tmp_path / ".local/state/jwks-guard/journal.jsonl").read_bytes() == b""
+
+
+def test_plan_of_a_revocation_that_is_not_ready_says_why(
+    tenant: LocalTenant, redis: RedisServer, environ: dict[str, str]
+) -> None:
+    kid = rotated(tenant)
+    show(redis, healthy(tenant, usage={kid: used(0.0, 132)}))
+    planned = run(environ, "revoke", kid, "--dry-run")
+    assert planned.returncode == 0
+    assert f"It is not ready (no): Clients may hold tokens of {kid}" in words(planned.stdout)
+    assert "1 instance reports. The fleet is told to refuse the key once" in words(planned.stdout)
+    with redis.client() as client:
+        client.flushall()
+    show(redis, healthy(tenant))
+    ready = run(environ, "revoke", kid, "--dry-run")
+    assert "every instance was watched, and none needs the key" in words(ready.stdout)
+    assert changes(tenant) == []
+
+
+def test_force_takes_a_reason_and_is_written_down(
+    tenant: LocalTenant, redis: RedisServer, environ: dict[str, str], tmp_path: Path
+) -> None:
+    kid = rotated(tenant)
+    show(redis, healthy(tenant, usage={kid: used(0.0, 132)}, refused={kid: time.time()}))
+    bare = run(environ, "revoke", kid, "--yes", "--force")
+    assert bare.returncode == 2
+    assert "takes a --reason" in words(bare.stderr)
+    assert changes(tenant) == []
+    done = run(environ, "revoke", kid, "--yes", *FORCED)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "It is not ready (no): " in words(done.stdout)
+    assert "It was forced: the verdict before was no." in done.stdout
+    steps = {record["step"]: record for record in journal(tmp_path)}
+    assert steps["forced"]["result"] == "warning"
+    assert "Clients may hold tokens" in steps["forced"]["detail"]
+    assert steps["forced"]["reason"] == FORCED[-1]
+
+
+def test_revocation_tells_every_instance_and_the_receipt_says_since_when(
+    tenant: LocalTenant, redis: RedisServer, environ: dict[str, str]
+) -> None:
+    environ["JWKS_GUARD_QUIET_PERIOD_SECONDS"] = "600"
+    with instance(tenant, redis) as one, instance(tenant, redis) as two:
+        token, kid = tenant.token(), tenant.key().kid
+        assert run(environ, "rotate", "--yes").returncode == 0
+        assert [called(each, token) for each in (one, two)] == [200, 200]
+        time.sleep(1.5)
+        refused = run(environ, "revoke", kid, "--yes")
+        assert refused.returncode == 1
+        assert f"tokens of {kid} in the last 10 min" in refused.stderr
+        assert [called(each, token) for each in (one, two)] == [200, 200]
+        done = run(environ, "revoke", kid, "--yes", *FORCED)
+        assert (done.returncode, done.stderr) == (0, "")
+        since = re.findall(r"^  refused +\S+ [\d:.]+ UTC by (\S+) \(", done.stdout, re.MULTILINE)
+        assert len(set(since)) == 2
+        assert [called(each, token) for each in (one, two)] == [401, 401]
+        assert [called(each, tenant.token()) for each in (one, two)] == [200, 200]
+
+
+def test_revocation_after_a_yes_needs_no_force(
+    tenant: LocalTenant, redis: RedisServer, environ: dict[str, str], tmp_path: Path
+) -> None:
+    environ["JWKS_GUARD_QUIET_PERIOD_SECONDS"] = "1"
+    with instance(tenant, redis) as client:
+        kid = tenant.key().kid
+        assert run(environ, "rotate", "--yes").returncode == 0
+        wait_until(lambda: run(environ, "revoke", kid, "--dry-run").stdout.count("not ready") == 0)
+        done = run(environ, "revoke", kid, "--yes", "--json")
+        assert (done.returncode, done.stderr) == (0, "")
+        receipt = json.loads(done.stdout)
+        assert receipt["readiness"]["verdict"] == "yes"
+        (refusal,) = receipt["refusals"]
+        assert (refusal["error"], bool(refusal["since"])) == (None, True)
+        assert called(client, tenant.token()) == 200
+    assert "forced" not in [record["step"] for record in journal(tmp_path)]
+
+
+def test_emergency_asks_no_verdict_and_goes_on_without_the_fleet(
+    tenant: LocalTenant, redis: RedisServer, environ: dict[str, str]
+) -> None:
+    leaked, before = tenant.key().kid, rotated(tenant)
+    assert leaked == before
+    redis.kill()
+    planned = run(environ, "revoke", leaked, "--yes", *FORCED)
+    assert planned.returncode == 3
+    assert changes(tenant) == []
+    done = run(environ, "revoke", leaked, "--yes", "--emergency")
+    assert done.returncode == 1
+    assert "It is not known which instances report" in words(done.stdout)
+    assert "NOT KNOWN" in done.stdout
+    assert "Not everybody is known to refuse the key" in words(done.stdout)
+    assert changes(tenant) == [("PUT", f"/{leaked}/revoke")]
+    again = run(environ, "rotate-and-revoke", "--yes", "--json")
+    assert again.returncode == 1
+    (refusal,) = json.loads(again.stdout)["refusals"]
+    assert refusal["since"] is None
+    assert "Nobody was told anything" in refusal["error"]
+    assert changes(tenant)[1][1] == "/rotate"
+
+
+def test_names_from_the_fleet_steer_no_terminal(
+    tenant: LocalTenant, redis: RedisServer, environ: dict[str, str]
+) -> None:
+    kid = rotated(tenant)
+    show(redis, state(tenant.issuer, host="w\u00e9b\u202f-1:17", usage={kid: used(0.0)}))
+    show(redis, state(tenant.issuer, instance="c" * 32, host="web\u00e9-1:17"))
+    told = [
+        run(environ, "rotate", "--dry-run"),
+        run(environ, "revoke", kid, "--dry-run"),
+        run(environ, "revoke", kid, "--yes"),
+        run(environ, "rotate", "--yes"),
+    ]
+    for done in told:
+        assert (done.stdout + done.stderr).isascii()
+    assert "web\\xe9-1:17" in told[0].stdout
