@@ -392,6 +392,21 @@ async def test_a_guarded_key_distrusts_under_no_other_name_of_its_issuer(
     assert dict(verifier.distrusted) == {}
 
 
+async def test_a_guarded_key_distrusts_nothing_although_only_its_other_name_has_shown_it_yet(
+    tenant: LocalTenant, other: LocalTenant, verifier: TokenVerifier, clock: HandClock
+) -> None:
+    tenant.rotate()
+    tenant.rotate()  # to a key that the guarding verifier has not fetched
+    fresh = tenant.key()
+    other.publish(fresh)
+    async with verifier_of(other, clock) as staff:
+        app = operated(verifier, operations_auth=staff)
+        async with served(app, other.token(scope=ALL, key=fresh)) as client:
+            body = distrusting(tenant.issuer, "k1")
+            assert (await client.post("/distrust", content=body)).status_code == 403
+    assert dict(verifier.distrusted) == {}
+
+
 async def test_as_long_as_the_guarded_keys_are_not_known_no_token_distrusts(
     tenant: LocalTenant, other: LocalTenant, clock: HandClock
 ) -> None:
