@@ -37,7 +37,8 @@ CUT_OFF_REFRESH_SECONDS = 10.0
 MAX_POLL_SECONDS = 5.0
 _RETRY_SECONDS = 0.5
 _PAUSE_SECONDS = 0.02
-"""Between two exchanges, however many wake-up calls come."""
+"""Between two exchanges at least, however many wake-up calls come."""
+_LONGEST_PAUSE_SECONDS = 0.5
 _MAX_CALLS = 500
 _REFRESH_SECONDS = 1.0
 _REFRESH_PAUSE_SECONDS = 5.0
@@ -59,7 +60,6 @@ class RedisFleet(FleetCommands):
         require_fleet: a verifier does not start while Redis can't be reached.
         poll_interval: everything is read anew at least this often, in seconds; 5 at the most.
         clock: anything with time() and monotonic().
-
 
     """
 
@@ -238,8 +238,9 @@ class RedisFleet(FleetCommands):
                     await self._answered(self._exchange())
                     while self._goes_on():
                         await self._wake_up(pubsub)
+                        began = time.monotonic()
                         await self._answered(self._exchange())
-                        await asyncio.sleep(_PAUSE_SECONDS)
+                        await asyncio.sleep(_pause_after(time.monotonic() - began))
             except Exception as error:  # noqa: BLE001 - nothing ends the watch
                 self._cut_off(error)
             await asyncio.sleep(_RETRY_SECONDS)
@@ -300,3 +301,8 @@ class RedisFleet(FleetCommands):
 
     def _records(self) -> RedisRecords:
         return RedisRecords(self._linked().redis, self._prefix, self._id)
+
+
+def _pause_after(exchange_seconds: float) -> float:
+    """So long that exchanges, even of very many decisions, leave most of the loop to others."""
+    return min(max(_PAUSE_SECONDS, 4 * exchange_seconds), _LONGEST_PAUSE_SECONDS)

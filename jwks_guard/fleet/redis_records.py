@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from itertools import groupby
+from itertools import chain, groupby
 from typing import TYPE_CHECKING, Any, cast
 
 from jwks_guard.fleet.members import Members
@@ -48,11 +48,11 @@ class RedisRecords:
         self._instances = f"{prefix}:instances"
 
     async def facts(self) -> Mapping[bytes, bytes]:
-        """Every fact; raises OSError when there are too many to be a fleet's."""
+        """Every fact; raises OSError when there are too many to be a fleet's, or other things."""
         if await self._redis.hlen(self._decisions) > MAX_FACTS:
             raise OSError(f"it holds more than {MAX_FACTS} decisions under {self._prefix!r}")
         facts: Any = await self._redis.hgetall(self._decisions)
-        if not isinstance(facts, dict):
+        if not isinstance(facts, dict) or not _are_bytes(chain(facts, facts.values())):
             raise OSError(f"what it holds under {self._prefix!r} are no decisions")
         return cast("Mapping[bytes, bytes]", facts)
 
@@ -162,6 +162,10 @@ class Exchanged:
         }
         own = () if self._issuer is None else (self._issuer,)
         return frozenset((*verified, *own, *(member.issuer for member in self._members)))
+
+
+def _are_bytes(values: Iterable[object]) -> bool:
+    return all(isinstance(value, bytes) for value in values)
 
 
 def _about(known: Tombstones, issuers: Collection[str], names: Collection[Name]) -> Tombstones:

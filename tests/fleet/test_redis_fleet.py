@@ -336,7 +336,7 @@ async def test_an_instance_that_was_killed_stays_in_sight_for_a_day_and_is_not_w
                 refusals = await fleet.distrust("k", reason="leaked")
                 assert time.monotonic() - began < 2.0
                 (silent,) = [each for each in refusals if each.error is not None]
-                assert (silent.who, len(refusals)) == (dead["host"], 2)
+                assert (silent.who, len(refusals)) == ("dead:1 (ffffffff)", 2)
                 client.delete("jwks-guard:state:dead")  # which dismisses it
                 assert len((await fleet.observe("k")).states) == 1
 
