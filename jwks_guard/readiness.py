@@ -61,10 +61,14 @@ class InstanceState:
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """What instances show: their states, and the latest `exp` that any ever accepted of a kid."""
+    """What instances show: their states, and of a kid what any of them ever accepted.
+
+    That is the latest `exp`, in seconds since the epoch, and the longest lifetime, in seconds.
+    """
 
     states: tuple[InstanceState, ...]
     latest_expiry: float | None = None
+    longest_lifetime: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +148,7 @@ class ReadinessSettings:
 
     Arguments:
         token_lifetime: the longest lifetime of the tenant's access tokens; without it there is no
-            verdict of "yes". One that was seen to be longer counts instead.
+            verdict of "yes". One that was seen to be longer, of whatever key, counts instead.
         quiet_period: for so long every instance must have been watched without accepting the key.
         expected_instances: how many have to report.
         report_within: an instance that was silent for longer does not count as watched.
@@ -204,9 +208,10 @@ def revocation_readiness(
 ) -> RevocationReadiness:
     """Whether the key may be revoked at `now` (seconds since the epoch) and nobody needs it."""
     safe_from = earliest_safe_time(facts, observed, settings)
+    longest = _longest_lifetime(observed)
     states = sorted(observed.states, key=lambda state: state.name)
     blockers = [
-        *_by_the_tenant(facts, safe_from, settings, now),
+        *_by_the_tenant(facts, safe_from, longest, settings, now),
         *_by_their_number(states, settings, now),
         *(b for state in states for b in _by_instance(facts, state, settings, now)),
     ]
@@ -229,12 +234,18 @@ def earliest_safe_time(
     seen = [observed.latest_expiry or 0.0, *(_expiry(s, facts.kid) for s in observed.states)]
     if settings.token_lifetime is None or facts.current_until is None:
         return None
-    return max(facts.current_until + settings.token_lifetime, *seen)
+    lifetime = max(settings.token_lifetime, _longest_lifetime(observed))
+    return max(facts.current_until + lifetime, *seen)
 
 
 def _by_the_tenant(
-    facts: KeyFacts, safe_from: float | None, settings: ReadinessSettings, now: float
+    facts: KeyFacts,
+    safe_from: float | None,
+    longest: float,
+    settings: ReadinessSettings,
+    now: float,
 ) -> Iterator[Blocker]:
+    seen = f" Some were seen that live for {_span(longest)}." if longest else ""
     if facts.state in ("current", "next"):
         yield Blocker(
             code=f"key_is_{facts.state}",
@@ -246,7 +257,7 @@ def _by_the_tenant(
             code="token_lifetime_unknown",
             verdict="unknown",
             message="The lifetime of the tenant's access tokens is not set (token_lifetime), so it "
-            "can't be told when the last one expires.",
+            f"can't be told when the last one expires.{seen}",
         )
     elif safe_from is None:
         yield Blocker(
@@ -259,7 +270,8 @@ def _by_the_tenant(
         yield Blocker(
             code="tokens_unexpired",
             verdict="no",
-            message=f"Clients may hold tokens of {facts.kid}, used or not, that {expire}.",
+            message=f"Clients may hold tokens of {facts.kid}, used or not, that {expire}."
+            f"{seen if longest > settings.token_lifetime else ''}",
             until=safe_from,
         )
 
@@ -357,6 +369,13 @@ def _of(
     return Blocker(
         code=code, verdict=verdict, message=message, instance=state.instance, until=until
     )
+
+
+def _longest_lifetime(observed: Observed) -> float:
+    """The longest that was seen of any key's tokens: those of the others show the setting too."""
+    usages = [usage for state in observed.states for usage in state.usage.values()]
+    seen = [observed.longest_lifetime, *(usage.longest_lifetime for usage in usages)]
+    return max(lifetime or 0.0 for lifetime in seen)
 
 
 def _expiry(state: InstanceState, kid: str) -> float:

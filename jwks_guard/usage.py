@@ -10,6 +10,7 @@ import math
 import operator
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 RECENT_SECONDS = 600.0
 _SAMPLE_SECONDS = 10.0
@@ -18,6 +19,17 @@ NEVER = 253_402_300_800.0
 """The year 10000, beyond any NumericDate."""
 MAX_KIDS = 256
 """Kids beyond it, the longest unused ones, are forgotten; a tenant has a handful."""
+
+
+class Reach(NamedTuple):
+    """How far the tokens of a key reach: KeyUsage's latest expiry and longest lifetime, or 0."""
+
+    expiry: float = 0.0
+    lifetime: float = 0.0
+
+    def joined(self, other: Reach) -> Reach:
+        """The further of each."""
+        return Reach(max(self.expiry, other.expiry), max(self.lifetime, other.lifetime))
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +43,8 @@ class KeyUsage:
         last_seen: when one was accepted last; late by as long as nobody looked, a few seconds.
         latest_expiry: the latest `exp` among the accepted ones; if one had none, the year 10000.
             In a forked child that of its parent's counts too.
+        longest_lifetime: the longest time from `iat` to `exp`, in seconds, among those that expired
+            later than any before; without `iat`, from when it was accepted.
 
     """
 
@@ -39,19 +53,29 @@ class KeyUsage:
     recent: int = 0
     last_seen: float | None = None
     latest_expiry: float | None = None
+    longest_lifetime: float | None = None
+
+    @property
+    def reach(self) -> Reach:
+        """How far its tokens reach."""
+        return Reach(self.latest_expiry or 0.0, self.longest_lifetime or 0.0)
 
 
 class Counter:
-    """The counts of one kid; `until` is when the last accepted token ends, with leeway.
+    """The counts of one kid; `until` and `lifetime` are of the tokens accepted, with leeway.
 
     Any thread may count. Under the GIL no other one comes in between reading and writing an
     attribute where nothing is called between the two.
     """
 
-    __slots__ = ("_looked", "_samples", "accepted", "last_seen", "rejected", "until")
+    __slots__ = (
+        *("_looked", "_samples", "accepted", "last_seen"),
+        *("lifetime", "rejected", "until"),
+    )
 
     def __init__(self) -> None:
         self.until = 0.0
+        self.lifetime = 0.0
         self.begin_anew()
 
     def begin_anew(self) -> None:
@@ -62,6 +86,11 @@ class Counter:
         self._looked = 0
         # A tuple, for one thread may add to it while another looks through it.
         self._samples: tuple[tuple[float, int], ...] = ((-math.inf, 0),)
+
+    def lasted(self, lifetime: float) -> None:
+        """Note how long a token is accepted from its issue on."""
+        if lifetime > self.lifetime:
+            self.lifetime = lifetime
 
     def sample(self, now: float) -> None:
         """Look whether there were more since the last time."""
@@ -87,6 +116,7 @@ class Counter:
             recent=self.accepted - old,
             last_seen=self.last_seen,
             latest_expiry=min(self.until - leeway, NEVER) if self.until else None,
+            longest_lifetime=min(self.lifetime - leeway, NEVER) if self.lifetime > leeway else None,
         )
 
 
@@ -168,6 +198,7 @@ def _both(one: KeyUsage, other: KeyUsage, join: Callable[[int, int], int]) -> Ke
         recent=join(one.recent, other.recent),
         last_seen=_later(one.last_seen, other.last_seen),
         latest_expiry=_later(one.latest_expiry, other.latest_expiry),
+        longest_lifetime=_later(one.longest_lifetime, other.longest_lifetime),
     )
 
 

@@ -107,6 +107,7 @@ class Verification:
         counter.accepted += 1
         if valid_until > counter.until:
             counter.until = valid_until
+            counter.lasted(valid_until - claims.get("iat", self._clock.time()))
         result = VerifiedToken(header.parameters, claims, key, valid_until)
         if name is not None:
             result._counter = counter

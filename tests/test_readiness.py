@@ -221,6 +221,27 @@ def test_token_seen_by_an_instance_that_is_gone_counts_by_the_fleets_memory() ->
     assert assess(STATE, latest_expiry=NOW).verdict == "yes"
 
 
+@pytest.mark.parametrize(
+    "observed",
+    [
+        Observed((STATE,), longest_lifetime=LIFETIME + 90.0),
+        Observed((replace(STATE, usage={"old": KeyUsage(longest_lifetime=LIFETIME + 90.0)}),)),
+        Observed((replace(STATE, usage={"new": KeyUsage(longest_lifetime=LIFETIME + 90.0)}),)),
+    ],
+    ids=["the fleet remembers", "of this key", "of the next key"],
+)
+def test_lifetime_that_was_seen_to_be_longer_than_the_setting_counts(observed: Observed) -> None:
+    readiness = revocation_readiness(FACTS, observed, SETTINGS, NOW)
+    assert (readiness.verdict, codes(readiness)) == ("no", ["tokens_unexpired"])
+    (blocker,) = readiness.blockers
+    assert blocker.until == readiness.earliest_safe_time == NOW + 90
+    assert blocker.message.endswith(" Some were seen that live for 1 h 1 min.")
+    without = revocation_readiness(
+        FACTS, observed, replace(SETTINGS, token_lifetime=None), NOW + 1e6
+    )
+    assert without.blockers[0].message.endswith(" Some were seen that live for 1 h 1 min.")
+
+
 def test_tokens_without_an_end_never_let_the_key_go() -> None:
     (blocker,) = assess(STATE, latest_expiry=NEVER).blockers
     assert blocker.message.endswith("used or not, that never expire.")

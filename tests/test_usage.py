@@ -119,9 +119,7 @@ async def test_verifiers_that_share_a_store_count_by_leeway_and_the_store_togeth
             await second.verify(tenant.token(audience="https://other.test", lifetime=500))
         kid = tenant.key().kid
         assert (accepted(first), accepted(second)) == ({kid: 1}, {kid: 2})
-        assert store.usage() == {
-            kid: KeyUsage(3, 0, 3, clock.time(), latest_expiry=clock.time() + 500)
-        }
+        assert store.usage() == {kid: KeyUsage(3, 0, 3, clock.time(), clock.time() + 500, 500.0)}
         third = TokenVerifier(
             tenant.issuer, tenant.audience, algorithms=["ES256"], keys=store, leeway=0.0
         )
@@ -143,7 +141,8 @@ async def test_what_a_verifier_counted_outlives_it(tenant: LocalTenant, clock: H
         del verifier
         gc.collect()
         assert store.usage() == before
-        assert before[tenant.key().kid] == KeyUsage(2, 2, 2, clock.time(), clock.time() + 5_000)
+        now = clock.time()
+        assert before[tenant.key().kid] == KeyUsage(2, 2, 2, now, now + 5_000, 5_000.0)
         many = [TokenVerifier(tenant.issuer, API, keys=store) for _ in range(100)]
         assert (len(many), len(store.usages)) == (100, 3), "one for each leeway"
 
@@ -166,10 +165,10 @@ async def test_forked_child_counts_from_its_birth_and_knows_what_its_parent_acce
         clock.advance(1_000)
         verifier.keys.after_fork()
         assert verifier.keys.since == clock.time()
-        assert verifier.usage() == {kid: KeyUsage(latest_expiry=until)}
+        assert verifier.usage() == {kid: KeyUsage(latest_expiry=until, longest_lifetime=5_000.0)}
         assert verifier.verification.usage.others == 0
         await verifier.verify(token)  # by the result that the parent kept
-        assert verifier.usage() == {kid: KeyUsage(1, 0, 1, clock.time(), until)}
+        assert verifier.usage() == {kid: KeyUsage(1, 0, 1, clock.time(), until, 5_000.0)}
         (state,) = (await verifier.observe(kid)).states
         assert (state.started_at, state.usage[kid].accepted) == (clock.time(), 1)
 
@@ -303,6 +302,36 @@ async def test_latest_expiry_is_the_exp_without_the_leeway(
         assert verifier.usage()[tenant.key().kid].latest_expiry == clock.time() + 300
 
 
+@pytest.mark.parametrize("options", KINDS)
+async def test_longest_lifetime_is_from_the_issue_to_the_end_of_a_token(
+    tenant: LocalTenant, clock: HandClock, options: dict[str, object]
+) -> None:
+    async with verifier_of(tenant, clock, leeway=30.0, **options) as verifier:
+        kid = tenant.key().kid
+        idle = tenant.token(lifetime=1_000)
+        clock.advance(900)
+        await verifier.verify(idle)
+        assert verifier.usage()[kid].longest_lifetime == 1_000
+        await verifier.verify(tenant.token(lifetime=300))
+        assert verifier.usage()[kid].longest_lifetime == 1_000
+        await verifier.verify(tenant.token(lifetime=2_000))
+        assert verifier.usage()[kid].longest_lifetime == 2_000
+
+
+async def test_lifetime_of_a_token_without_an_issue_counts_from_its_acceptance(
+    tenant: LocalTenant, clock: HandClock
+) -> None:
+    async with verifier_of(tenant, clock, required_claims=[]) as verifier:
+        kid = tenant.key().kid
+        ahead = clock.time() + 1_000
+        await verifier.verify(tenant.token(lifetime=600, claims={"iat": ahead}))
+        assert verifier.usage()[kid].longest_lifetime is None
+        await verifier.verify(tenant.token(lifetime=700, claims={"iat": None}))
+        assert verifier.usage()[kid].longest_lifetime == 700
+        await verifier.verify(tenant.token(claims={"exp": None}))
+        assert verifier.usage()[kid].longest_lifetime == NEVER
+
+
 async def test_token_that_never_expires_is_told_as_one(
     tenant: LocalTenant, clock: HandClock
 ) -> None:
@@ -323,7 +352,7 @@ async def test_background_notes_when_a_key_was_used_last(
         clock.advance(45)
         await verifier.keys.tick()
         clock.advance(45)
-        assert verifier.usage()[kid] == KeyUsage(1, 0, 1, used, used + 86_400)
+        assert verifier.usage()[kid] == KeyUsage(1, 0, 1, used, used + 86_400, 86_400.0)
         await verifier.verify(token)
         assert verifier.usage()[kid].last_seen == clock.time()
 
@@ -404,13 +433,13 @@ def test_clock_that_is_set_makes_no_use_look_older_than_it_is(
 
 def test_totals_add_counts_and_take_the_later_dates() -> None:
     one = {"k": KeyUsage(1, 2, 1, 10.0, None), "a": KeyUsage(1)}
-    other = {"k": KeyUsage(3, 4, 2, 5.0, 70.0), "b": KeyUsage(rejected=1)}
+    other = {"k": KeyUsage(3, 4, 2, 5.0, 70.0, 60.0), "b": KeyUsage(rejected=1)}
     assert total([one, other]) == {
-        "k": KeyUsage(4, 6, 3, 10.0, 70.0),
+        "k": KeyUsage(4, 6, 3, 10.0, 70.0, 60.0),
         "a": KeyUsage(1),
         "b": KeyUsage(rejected=1),
     }
-    assert most([one, other, one])["k"] == KeyUsage(3, 4, 2, 10.0, 70.0)
+    assert most([one, other, one])["k"] == KeyUsage(3, 4, 2, 10.0, 70.0, 60.0)
     assert total([]) == most([]) == {}
 
 

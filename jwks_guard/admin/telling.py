@@ -9,6 +9,7 @@ from typing import cast
 from jwks_guard.admin.journal import Intent, Journal, Result
 from jwks_guard.errors import DistrustNotSharedError, JWKSGuardError
 from jwks_guard.readiness import Observed, Refusal, Revocable
+from jwks_guard.usage import Reach
 
 LONGEST_SECONDS = 10.0
 
@@ -26,10 +27,12 @@ async def observed(fleet: Sequence[Revocable], kid: str) -> tuple[Observed, int]
     """
     shown = await asyncio.gather(*(each.observe(kid) for each in fleet))
     states = tuple(state for one in shown for state in one.states)
-    expiries = [one.latest_expiry for one in shown if one.latest_expiry is not None]
+    reach = Reach()
+    for one in shown:
+        reach = reach.joined(Reach(one.latest_expiry or 0.0, one.longest_lifetime or 0.0))
     missing = sum(not one.states for one in shown)
     least = len({state.instance for state in states}) + missing
-    return Observed(states, max(expiries, default=None)), max(1, least)
+    return Observed(states, reach.expiry or None, reach.lifetime or None), max(1, least)
 
 
 async def told(fleet: Sequence[Revocable], intent: Intent, journal: Journal) -> tuple[Refusal, ...]:

@@ -22,10 +22,10 @@ from jwks_guard.fleet.http_messages import (
     MAX_DECISIONS,
     MAX_POST_BYTES,
     MessageError,
-    expiries_of,
     facts_in,
+    furthest,
     known_answer,
-    latest,
+    reaches_of,
     state_answer,
 )
 from jwks_guard.fleet.members import Members
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from jwks_guard.keys.distrust import Name
     from jwks_guard.keys.store import KeyStore
+    from jwks_guard.usage import Reach
 
 _Endpoint: TypeAlias = Callable[["Request"], Awaitable[Response]]
 _NO_PROMETHEUS = "/metrics needs its extra: pip install 'jwks-guard[prometheus]'\n"
@@ -179,11 +180,11 @@ class _Guarded:
         return _json(state_answer(this_instance(), states, error))
 
     async def decisions(self, request: Request) -> Response:
-        expiries: dict[Name, float] = expiries_of(self._members.states(self._clock.time()))
+        reaches: dict[Name, Reach] = reaches_of(self._members.states(self._clock.time()))
         for store in self._stores:
             if isinstance(store.fleet, HTTPFleet):
-                expiries = latest(expiries, store.fleet.expiries)
-        return _json(known_answer(facts_of(self._members.known()), expiries))
+                reaches = furthest(reaches, store.fleet.reaches)
+        return _json(known_answer(facts_of(self._members.known()), reaches))
 
     async def readiness(self, request: Request) -> Response:
         kid = request.path_params["kid"]

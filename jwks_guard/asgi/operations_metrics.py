@@ -69,6 +69,7 @@ def _tokens(reports: Sequence[tuple[KeyStore, HealthReport]]) -> Iterator[Metric
     others = _counter("tokens_rejected_others", "Tokens that were refused and name no such key.")
     seen = _gauge("key_last_accepted_timestamp_seconds", "When one was accepted last.", "kid")
     expiry = _gauge("key_latest_expiry_timestamp_seconds", "The latest `exp` accepted.", "kid")
+    lifetime = _gauge("key_longest_token_lifetime_seconds", "From `iat` to `exp`.", "kid")
     for store, report in reports:
         for kid, usage in store.usage().items():
             labels = [report.issuer, kid]
@@ -80,8 +81,10 @@ def _tokens(reports: Sequence[tuple[KeyStore, HealthReport]]) -> Iterator[Metric
                 seen.add_metric(labels, usage.last_seen)
             if usage.latest_expiry is not None:
                 expiry.add_metric(labels, usage.latest_expiry)
+            if usage.longest_lifetime is not None:
+                lifetime.add_metric(labels, usage.longest_lifetime)
         others.add_metric([report.issuer], _others(store))
-    yield from (accepted, rejected, others, seen, expiry)
+    yield from (accepted, rejected, others, seen, expiry, lifetime)
 
 
 def _others(store: KeyStore) -> int:

@@ -18,6 +18,7 @@ from jwks_guard.keys.arguments import require_text
 from jwks_guard.keys.distrust import Name, Tombstone, Tombstones
 from jwks_guard.keys.freshness import Clock
 from jwks_guard.readiness import InstanceState, Observed, Refusal
+from jwks_guard.usage import Reach
 
 ACKNOWLEDGE_SECONDS = 5.0
 """For so long the instances are waited for, to say that they refuse the key."""
@@ -96,7 +97,8 @@ class FleetCommands(ABC):
 
     async def observe(self, kid: str) -> Observed:
         """What the instances show of `kid`."""
-        return Observed(await self._states(), await self._latest_expiry(kid))
+        states, reach = await self._states(), await self._reach(kid)
+        return Observed(states, reach.expiry or None, reach.lifetime or None)
 
     async def _is_the_only_key_of_one(self, kid: str) -> bool:
         try:
@@ -133,8 +135,8 @@ class FleetCommands(ABC):
         """What the live instances show."""
 
     @abstractmethod
-    async def _latest_expiry(self, kid: str) -> float | None:
-        """The latest `exp` that any instance ever accepted of `kid`."""
+    async def _reach(self, kid: str) -> Reach:
+        """How far the tokens of `kid` reach that any instance ever accepted."""
 
     @abstractmethod
     async def _ask_to_refresh(self) -> None:

@@ -15,7 +15,7 @@ from jwks_guard.errors import ConfigurationError, DistrustNotSharedError, KeysUn
 from jwks_guard.fleet.commands import FleetCommands
 from jwks_guard.fleet.http_arguments import require_secret, require_urls
 from jwks_guard.fleet.http_client import InstanceClient
-from jwks_guard.fleet.http_messages import decisions_of, expiries_of, latest
+from jwks_guard.fleet.http_messages import decisions_of, furthest, reaches_of
 from jwks_guard.fleet.http_peers import Peers
 from jwks_guard.fleet.members import Members
 from jwks_guard.fleet.records import MAX_LIFT_VERSION, Decisions
@@ -26,6 +26,7 @@ from jwks_guard.keys.fetch import HTTPClient, require_http_client
 from jwks_guard.keys.freshness import Clock
 from jwks_guard.keys.peers import open_stores
 from jwks_guard.readiness import InstanceState, Observed, Refusal
+from jwks_guard.usage import Reach
 
 if TYPE_CHECKING:
     from jwks_guard.keys.store import KeyStore
@@ -96,9 +97,9 @@ class HTTPFleet(FleetCommands):
         return self._peers.error
 
     @property
-    def expiries(self) -> Mapping[Name, float]:
-        """The latest `exp` that any instance ever accepted, as far as was heard, by kid."""
-        return self._peers.expiries
+    def reaches(self) -> Mapping[Name, Reach]:
+        """How far tokens reach that any instance ever accepted, as far as was heard, by kid."""
+        return self._peers.reaches
 
     async def join(self, member: FleetMember) -> None:
         """Take part from now on; `member` goes by what the reachable ones know when this returns.
@@ -193,8 +194,8 @@ class HTTPFleet(FleetCommands):
             raise KeysUnavailableError(f"Not every instance could be asked: {self.error}.")
         return self._peers.states(self.issuer, self._since)
 
-    async def _latest_expiry(self, kid: str) -> float | None:
-        return self.expiries.get((self.issuer, kid))
+    async def _reach(self, kid: str) -> Reach:
+        return self.reaches.get((self.issuer, kid), Reach())
 
     async def _ask_to_refresh(self) -> None:
         await self._peers.refresh()
@@ -219,8 +220,8 @@ class HTTPFleet(FleetCommands):
             not unshared or await self._peers.convince(self._standing(unshared))
         ):
             self._members.shared(unshared)
-        own = expiries_of(self._members.states(self.clock.time()))
-        self._peers.expiries = latest(self.expiries, own)
+        own = reaches_of(self._members.states(self.clock.time()))
+        self._peers.reaches = furthest(self.reaches, own)
         if self.error is not None and before is None:
             logger.warning("the fleet is not complete: %s", self.error)
         self._members.hurry(CUT_OFF_REFRESH_SECONDS if self.error else None)

@@ -11,7 +11,7 @@ from jwks_guard.fleet.records import Decisions, decisions_in, encoded_state
 from jwks_guard.jose.header import is_kid
 from jwks_guard.keys.distrust import Name
 from jwks_guard.readiness import InstanceState
-from jwks_guard.usage import NEVER
+from jwks_guard.usage import NEVER, Reach
 
 INSTANCE_HEADER = "JWKS-Guard-Instance"
 """Every answer of a guarded route carries the random id of the process in it."""
@@ -20,7 +20,7 @@ MAX_ANSWER_BYTES = 16_777_216
 MAX_DECISIONS = 10_000
 """More than any fleet decides in its life."""
 MAX_FACTS = 3 * MAX_DECISIONS
-MAX_EXPIRIES = 1000
+MAX_REACHES = 1000
 _T = TypeVar("_T")
 _BATCH_BYTES = MAX_POST_BYTES // 2
 _DECODE_ERRORS = (msgspec.MsgspecError, ValueError, RecursionError)
@@ -44,10 +44,10 @@ class Facts(msgspec.Struct):
 
 
 class KnownAnswer(msgspec.Struct):
-    """What an instance goes by, and the latest `exp` that it knows of, by issuer and kid."""
+    """What an instance goes by, and how far tokens reach, as it knows, by issuer and kid."""
 
     facts: list[Entry]
-    expiries: list[tuple[str, str, float]] = []
+    reaches: list[tuple[str, str, float, float]] = []
 
 
 class StateAnswer(msgspec.Struct):
@@ -68,15 +68,15 @@ def facts_in(body: bytes) -> dict[bytes, bytes]:
     return _mapping(_decoded(_facts, body).facts)
 
 
-def known_in(body: bytes) -> tuple[dict[bytes, bytes], dict[Name, float]]:
-    """The facts and the latest expiries of an answer; raises MessageError."""
+def known_in(body: bytes) -> tuple[dict[bytes, bytes], dict[Name, Reach]]:
+    """The facts of an answer and how far tokens reach; raises MessageError."""
     answer = _decoded(_known, body)
-    expiries = {
-        (issuer, kid): until
-        for issuer, kid, until in answer.expiries
-        if issuer and is_kid(kid) and 0 <= until <= NEVER
+    reaches = {
+        (issuer, kid): Reach(expiry, lifetime)
+        for issuer, kid, expiry, lifetime in answer.reaches
+        if issuer and is_kid(kid) and 0 <= expiry <= NEVER and 0 <= lifetime <= NEVER
     }
-    return _mapping(answer.facts), expiries
+    return _mapping(answer.facts), reaches
 
 
 def decisions_of(issuers: Collection[str], facts: Mapping[bytes, bytes]) -> Decisions:
@@ -105,10 +105,10 @@ def state_in(body: bytes) -> StateAnswer:
     return _decoded(_state, body)
 
 
-def known_answer(facts: Mapping[bytes, bytes], expiries: Mapping[Name, float]) -> bytes:
-    """The answer with these facts and expiries."""
-    latest = [(issuer, kid, until) for (issuer, kid), until in expiries.items()]
-    return msgspec.json.encode(KnownAnswer(_entries(facts.items()), latest))
+def known_answer(facts: Mapping[bytes, bytes], reaches: Mapping[Name, Reach]) -> bytes:
+    """The answer with these facts, and how far tokens reach."""
+    furthest = [(*name, *reach) for name, reach in reaches.items()]
+    return msgspec.json.encode(KnownAnswer(_entries(facts.items()), furthest))
 
 
 def state_answer(instance: str, states: Iterable[InstanceState], error: str | None) -> bytes:
@@ -132,20 +132,21 @@ def messages(facts: Mapping[bytes, bytes]) -> Iterator[bytes]:
         yield msgspec.json.encode(Facts(_entries(part)))
 
 
-def latest(one: Mapping[Name, float], other: Mapping[Name, float]) -> dict[Name, float]:
-    """Of each kid the later expiry; of too many kids those that end last."""
-    both = {name: max(one.get(name, 0.0), other.get(name, 0.0)) for name in {*one, *other}}
-    return dict(sorted(both.items(), key=lambda item: item[1])[-MAX_EXPIRIES:])
-
-
-def expiries_of(states: Iterable[InstanceState]) -> dict[Name, float]:
-    """The latest `exp` that each state shows, by kid."""
-    return {
-        (state.issuer, kid): usage.latest_expiry
-        for state in states
-        for kid, usage in state.usage.items()
-        if usage.latest_expiry is not None
+def furthest(one: Mapping[Name, Reach], other: Mapping[Name, Reach]) -> dict[Name, Reach]:
+    """Of each kid what reaches further; of too many kids those whose tokens end last."""
+    nothing = Reach()
+    both = {
+        name: one.get(name, nothing).joined(other.get(name, nothing)) for name in {*one, *other}
     }
+    return dict(sorted(both.items(), key=lambda item: item[1])[-MAX_REACHES:])
+
+
+def reaches_of(states: Iterable[InstanceState]) -> dict[Name, Reach]:
+    """How far the tokens reach that each state shows, by kid."""
+    shown = {
+        (state.issuer, kid): usage.reach for state in states for kid, usage in state.usage.items()
+    }
+    return {name: reach for name, reach in shown.items() if any(reach)}
 
 
 def _entries(facts: Iterable[tuple[bytes, bytes]]) -> list[Entry]:

@@ -28,6 +28,7 @@ from jwks_guard.instance import combined
 from jwks_guard.keys.bodies import BodyError, read_body
 from jwks_guard.keys.distrust import Name, Tombstones
 from jwks_guard.readiness import InstanceState
+from jwks_guard.usage import Reach
 
 REFRESH_SECONDS = 6.0
 """Longer than an instance takes to fetch its keys, or to fail at it."""
@@ -90,7 +91,7 @@ class Peer:
 
     async def read(
         self, client: httpx.AsyncClient, issuers: Collection[str]
-    ) -> tuple[dict[bytes, bytes], dict[Name, float]]:
+    ) -> tuple[dict[bytes, bytes], dict[Name, Reach]]:
         """What it knows, of `issuers` not too much, and note what it shows; raises PeerError.
 
         Two connections at once: behind a URL of several workers, two of them answer sooner or
@@ -102,13 +103,13 @@ class Peer:
             )
             self._note(one, other)
             state = state_in(shown)
-            facts, expiries = known_in(known)
+            facts, reaches = known_in(known)
             require_few(facts, issuers)
         except MessageError as error:
             raise self._failed(str(error)) from None
         self._known = frozenset(facts)
         self._show(state)
-        return facts, expiries
+        return facts, reaches
 
     async def confirm(self, client: httpx.AsyncClient, facts: Mapping[bytes, bytes]) -> None:
         """Make sure that it refuses what `facts` distrust; raises PeerError.

@@ -9,11 +9,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 
 from jwks_guard.fleet.http_client import InstanceClient
-from jwks_guard.fleet.http_messages import latest
+from jwks_guard.fleet.http_messages import furthest
 from jwks_guard.fleet.http_peer import Peer, PeerError
 from jwks_guard.fleet.records import facts_of
 from jwks_guard.keys.distrust import Name, Tombstones
 from jwks_guard.readiness import InstanceState, Refusal
+from jwks_guard.usage import Reach
 
 if TYPE_CHECKING:
     import httpx
@@ -28,7 +29,7 @@ class Peers:
     def __init__(
         self, urls: Sequence[str], secret: str, timeout: float, client: InstanceClient
     ) -> None:
-        self.expiries: Mapping[Name, float] = {}
+        self.reaches: Mapping[Name, Reach] = {}
         self._peers = tuple(Peer(url, secret, timeout) for url in urls)
         self._client = client
         self._answering: list[Peer] = []
@@ -59,14 +60,14 @@ class Peers:
             await self._each(lambda peer: peer.look(client), self._peers)
 
     async def read(self, issuers: Collection[str]) -> dict[bytes, bytes] | None:
-        """The facts of those that answer; None when nobody does. Foreign expiries don't count."""
+        """The facts of those that answer; None when nobody does. Foreign reaches don't count."""
         async with self._client.opened() as client:
             heard = await self._each(lambda peer: _heard(peer, client, issuers), self._peers)
         facts: dict[bytes, bytes] = {}
-        for _, theirs, expiries in heard:
+        for _, theirs, reaches in heard:
             facts |= theirs
-            ours = {name: until for name, until in expiries.items() if name[0] in issuers}
-            self.expiries = latest(self.expiries, ours)
+            ours = {name: reach for name, reach in reaches.items() if name[0] in issuers}
+            self.reaches = furthest(self.reaches, ours)
         self._answering = [peer for peer, *_ in heard]
         return facts if heard else None
 
@@ -127,7 +128,7 @@ class Peers:
 
 async def _heard(
     peer: Peer, client: httpx.AsyncClient, issuers: Collection[str]
-) -> tuple[Peer, dict[bytes, bytes], dict[Name, float]]:
+) -> tuple[Peer, dict[bytes, bytes], dict[Name, Reach]]:
     return peer, *await peer.read(client, issuers)
 
 

@@ -137,7 +137,7 @@ def _is_plausible(state: InstanceState) -> bool:
     instants = [state.started_at, state.reported_at, *state.refused.values()]
     instants += [at for at in (state.confirmed_at, state.trusted_until) if at is not None]
     for usage in state.usage.values():
-        instants += [at for at in (usage.last_seen, usage.latest_expiry) if at is not None]
+        instants += [*usage.reach, usage.last_seen or 0.0]
     return all(0 <= at <= NEVER for at in instants) and state.name.isprintable()
 
 

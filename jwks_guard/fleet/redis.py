@@ -28,6 +28,7 @@ from jwks_guard.keys.distrust import FleetMember, Name, Tombstones
 from jwks_guard.keys.events import logger
 from jwks_guard.keys.freshness import Clock
 from jwks_guard.readiness import InstanceState
+from jwks_guard.usage import Reach
 
 if TYPE_CHECKING:
     from redis.asyncio.client import PubSub
@@ -187,8 +188,8 @@ class RedisFleet(FleetCommands):
     async def _states(self) -> tuple[InstanceState, ...]:
         return await self._told(self._records().states(self.issuer))
 
-    async def _latest_expiry(self, kid: str) -> float | None:
-        return await self._told(self._records().latest_expiry(self.issuer, kid))
+    async def _reach(self, kid: str) -> Reach:
+        return await self._told(self._records().reach(self.issuer, kid))
 
     async def _ask_to_refresh(self) -> None:
         await self._told(self._records().wake(REFRESH))

@@ -12,7 +12,7 @@ from jwks_guard.instance import combined, this_instance
 from jwks_guard.keys.distrust import Name, Tombstones
 from jwks_guard.keys.peers import open_stores
 from jwks_guard.readiness import InstanceState
-from jwks_guard.usage import NEVER
+from jwks_guard.usage import NEVER, Reach
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -27,6 +27,7 @@ It may serve tokens all the while, so it must not drop out of sight.
 MAX_FACTS = 5000
 """More than any fleet decides in its life."""
 MAX_INSTANCES = 10_000
+_REACHES = ("expiries", "lifetimes")
 DECIDED, REFRESH = b"decided", b"refresh"
 """What wakes the instances, and what asks them to refresh their keys as well."""
 
@@ -36,7 +37,8 @@ class RedisRecords:
 
     `PREFIX:decisions` is a hash of facts, `PREFIX:state:...` has one process's state each,
     `PREFIX:instances` the names of these by when they were renewed, `PREFIX:expiries:ISSUER` the
-    latest `exp` accepted of each kid. `PREFIX:wake` is the channel.
+    latest `exp` accepted of each kid, `PREFIX:lifetimes:ISSUER` the longest lifetime of its tokens.
+    `PREFIX:wake` is the channel.
     """
 
     def __init__(self, redis: Redis, prefix: str, fleet: str) -> None:
@@ -78,25 +80,25 @@ class RedisRecords:
         processes = groupby(states, key=lambda state: state.instance)
         return tuple(combined(list(group)) for _, group in processes)
 
-    async def latest_expiry(self, issuer: str, kid: str) -> float | None:
-        """The latest `exp` that was ever accepted of `kid`."""
-        latest: float | None = await self._redis.zscore(self._expiries(issuer), kid)
-        return None if latest is None else max(0.0, min(NEVER, latest))  # of NaN: NEVER
+    async def reach(self, issuer: str, kid: str) -> Reach:
+        """How far the tokens of `kid` reach that were ever accepted."""
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            for kind in _REACHES:
+                pipeline.zscore(self._maxima(kind, issuer), kid)
+            found: list[float | None] = await pipeline.execute()
+        return Reach(*(max(0.0, min(NEVER, each or 0.0)) for each in found))  # of NaN: NEVER
 
     async def show(self, states: Iterable[InstanceState], now: float) -> None:
-        """Renew this process's states; the latest expiries never sink."""
+        """Renew this process's states; how far tokens reach never sinks."""
         async with self._redis.pipeline(transaction=False) as pipeline:
             for state in states:
                 name = self._state(state.issuer)
                 pipeline.set(name, encoded_state(state), px=int(STATE_SECONDS * 1000))
                 pipeline.zadd(self._instances, {name: now})
-                expiries = {
-                    kid: usage.latest_expiry
-                    for kid, usage in state.usage.items()
-                    if usage.latest_expiry is not None
-                }
-                if expiries:
-                    pipeline.zadd(self._expiries(state.issuer), expiries, gt=True)
+                for kid, usage in state.usage.items():
+                    for kind, far in zip(_REACHES, usage.reach, strict=True):
+                        if far:
+                            pipeline.zadd(self._maxima(kind, state.issuer), {kid: far}, gt=True)
             pipeline.zremrangebyscore(self._instances, 0, now - STATE_SECONDS)
             await pipeline.execute()
 
@@ -106,8 +108,8 @@ class RedisRecords:
         await self._redis.delete(name)
         await self._redis.zrem(self._instances, name)
 
-    def _expiries(self, issuer: str) -> str:
-        return f"{self._prefix}:expiries:{issuer}"
+    def _maxima(self, kind: str, issuer: str) -> str:
+        return f"{self._prefix}:{kind}:{issuer}"
 
     def _state(self, issuer: str) -> str:
         return f"{self._prefix}:state:{this_instance()}:{self._fleet}:{issuer}"

@@ -444,7 +444,7 @@ async def test_state_shows_keys_usage_and_refusals_and_which_process_answers(
     assert state["usage"][tenant.key().kid]["accepted"] == 1
 
 
-async def test_decisions_are_facts_with_the_latest_expiries(
+async def test_decisions_are_facts_with_how_far_tokens_reach(
     tenant: LocalTenant, verifier: TokenVerifier
 ) -> None:
     token = await verifier.verify(tenant.token())
@@ -456,7 +456,9 @@ async def test_decisions_are_facts_with_the_latest_expiries(
     told = {tuple(fact): why for fact, why in document["facts"]}
     assert told["distrust", tenant.issuer, "leaked", 1]["reason"] == "why"
     assert ("lift", tenant.issuer, "mistake", 2) in told
-    assert document["expiries"] == [[tenant.issuer, tenant.key().kid, token.expires_at]]
+    lifetime = token.claims["exp"] - token.claims["iat"]
+    reach = [token.expires_at, lifetime]
+    assert document["reaches"] == [[tenant.issuer, tenant.key().kid, *reach]]
 
 
 async def test_readiness_is_what_a_rotation_or_a_function_says(

@@ -34,12 +34,13 @@ from jwks_guard.fleet.http_messages import (
     MAX_FACTS,
     MAX_POST_BYTES,
     facts_in,
-    latest,
+    furthest,
     messages,
 )
 from jwks_guard.instance import this_instance
 from jwks_guard.keys.peers import open_stores
 from jwks_guard.testing import LocalTenant
+from jwks_guard.usage import Reach
 from tests.fleet.instances import eventually, outcome
 
 SECRET = "correct-horse-battery"
@@ -489,11 +490,12 @@ async def test_the_instances_show_their_states_and_the_latest_expiry_outlives_a_
             assert [state.usage[kid].accepted for state in observed.states] == [1, 1]
             fleet = one.keys.fleet
             assert isinstance(fleet, HTTPFleet)
-            await eventually(lambda: fleet.expiries.get((tenant.issuer, kid)) == token.expires_at)
+            reach = Reach(token.expires_at or 0.0, 5000.0)
+            await eventually(lambda: fleet.reaches.get((tenant.issuer, kid)) == reach)
         async with instance(network, tenant, "two.test", None):
             fresh = network.fleet("one.test", "two.test", issuer=tenant.issuer)
             observed = await fresh.observe(kid)
-            assert observed.latest_expiry == token.expires_at
+            assert (observed.latest_expiry, observed.longest_lifetime) == reach
             assert kid not in observed.states[1].usage
 
 
@@ -633,7 +635,10 @@ async def test_forged_facts_expiries_and_states_add_and_lift_nothing(
         [["lift", issuer, old, 9, 9], {}],
         [None, None],
     ]
-    expiries = [[issuer, old, -1.0], [issuer, old, 1e300], ["", old, 5.0], [issuer, "", 5.0]]
+    reaches = [
+        *([issuer, old, -1.0, 5.0], [issuer, old, 1e300, 5.0], ["", old, 5.0, 5.0]),
+        *([issuer, old, 5.0, -1.0], [issuer, old, 5.0, 1e300], [issuer, "", 5.0, 5.0]),
+    ]
     states: list[Any] = [
         None,
         {"issuer": issuer},
@@ -642,7 +647,7 @@ async def test_forged_facts_expiries_and_states_add_and_lift_nothing(
         {"issuer": issuer, "kids": [old]},
     ]
     network.apps["two.test"] = Scripted(
-        {"instance": "0" * 32, "states": states}, {"facts": facts, "expiries": expiries}
+        {"instance": "0" * 32, "states": states}, {"facts": facts, "reaches": reaches}
     )
     fleet = network.fleet("one.test", "two.test")
     async with instance(network, tenant, "one.test", fleet) as one:
@@ -650,7 +655,7 @@ async def test_forged_facts_expiries_and_states_add_and_lift_nothing(
             await one.distrust(old, reason="leaked")
         await eventually(lambda: network.count("GET", "/ops/decisions") > 8)
         assert await outcome(one, token) == "revoked_key"
-        assert fleet.expiries == {}
+        assert fleet.reaches == {}
         observed = await fleet.observe(old)
         assert [state.kids == () for state in observed.states] == [False, True]
         assert observed.states[1].status == "unavailable"
@@ -664,7 +669,7 @@ async def test_more_facts_than_anybody_decides_are_not_taken(
         [["distrust", tenant.issuer, f"k{number}", 1], {"reason": "r", "at": 1.0}]
         for number in range(MAX_FACTS + 1)
     ]
-    network.apps["two.test"] = Scripted(STATE, {"facts": facts, "expiries": []})
+    network.apps["two.test"] = Scripted(STATE, {"facts": facts, "reaches": []})
     fleet = network.fleet("one.test", "two.test", poll_interval=5.0)
     async with instance(network, tenant, "one.test", fleet) as one:
         assert "more than 30000 facts" in str(one.health().last_error)
@@ -694,17 +699,18 @@ async def test_a_flood_of_decisions_of_one_peer_keeps_nobody_from_being_told(
             assert set(one.distrusted) == set(two.distrusted) == {"leaked"}
 
 
-async def test_expiries_of_foreign_issuers_do_not_push_out_those_that_count(
+async def test_reaches_of_foreign_issuers_do_not_push_out_those_that_count(
     tenant: LocalTenant, network: Network
 ) -> None:
-    flood = [["https://foreign.test/", f"k{number}", 2.5e11] for number in range(1000)]
-    network.apps["two.test"] = Scripted(STATE, {"facts": [], "expiries": flood})
+    flood = [["https://foreign.test/", f"k{number}", 2.5e11, 1.0] for number in range(1000)]
+    network.apps["two.test"] = Scripted(STATE, {"facts": [], "reaches": flood})
     fleet = network.fleet("one.test", "two.test")
     async with instance(network, tenant, "one.test", fleet) as one:
         token = await one.verify(tenant.token())
-        await eventually(lambda: (tenant.issuer, token.kid) in fleet.expiries)
+        await eventually(lambda: (tenant.issuer, token.kid) in fleet.reaches)
         await fleet._exchange()
-        assert dict(fleet.expiries) == {(tenant.issuer, token.kid): token.expires_at}
+        reach = (token.expires_at, token.claims["exp"] - token.claims["iat"])
+        assert dict(fleet.reaches) == {(tenant.issuer, token.kid): reach}
 
 
 class Trickle(httpx.AsyncByteStream):
@@ -805,11 +811,11 @@ def test_many_facts_go_in_messages_that_an_instance_reads() -> None:
     assert list(messages({})) == []
 
 
-def test_of_too_many_expiries_those_that_end_last_are_kept() -> None:
-    many = {("i", f"{number}"): float(number) for number in range(3000)}
-    kept = latest(many, {("i", "2999"): 1.0, ("i", "0"): 9999.0})
+def test_of_too_many_keys_those_whose_tokens_end_last_are_kept() -> None:
+    many = {("i", f"{number}"): Reach(number, 7.0) for number in range(3000)}
+    kept = furthest(many, {("i", "2999"): Reach(1.0, 9.0), ("i", "0"): Reach(9999.0, 5.0)})
     assert len(kept) == 1000
-    assert (kept["i", "2999"], kept["i", "0"]) == (2999.0, 9999.0)
+    assert (kept["i", "2999"], kept["i", "0"]) == ((2999.0, 9.0), (9999.0, 7.0))
 
 
 async def test_decisions_survive_in_the_snapshot_when_all_others_are_away(

@@ -80,7 +80,7 @@ async def test_members_and_other_stores_count_once_each(
         open_stores.discard(two.keys)  # a member counts, open or not
         (state,) = members.states(clock.time())
         assert state.usage == {
-            kid: KeyUsage(4, 0, 4, clock.time(), latest_expiry=clock.time() + 30 * DAY)
+            kid: KeyUsage(4, 0, 4, clock.time(), clock.time() + 30 * DAY, 30 * DAY)
         }
         await closed.aclose()
         (state,) = members.states(clock.time())

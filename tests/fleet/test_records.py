@@ -229,6 +229,7 @@ def test_a_state_that_could_upset_its_reader_is_passed_over() -> None:
         state(refused={"c": 1e300}),
         state(trusted_until=-1e300),
         state(usage={"a": KeyUsage(latest_expiry=1e300)}),
+        state(usage={"a": KeyUsage(longest_lifetime=-1.0)}),
     ):
         assert states_in([msgspec.json.encode(odd)], ISSUER) == ()
 

@@ -25,6 +25,7 @@ from jwks_guard.fleet import RedisFleet
 from jwks_guard.fleet.records import Decisions, decisions_in
 from jwks_guard.fleet.redis_records import MAX_FACTS
 from jwks_guard.testing import LocalTenant
+from jwks_guard.usage import NEVER
 from tests.fleet.instances import POLL, eventually, fleet_of, instance, outcome, verifier_of
 from tests.redis_server import RedisServer
 
@@ -222,7 +223,7 @@ async def test_nothing_malformed_lifts_a_decision_or_stops_the_sharing(
                 assert len((await looking.observe(old)).states) == 1
 
 
-@pytest.mark.parametrize("name", ["decisions", "instances", "expiries:ISSUER"])
+@pytest.mark.parametrize("name", ["decisions", "instances", "expiries:ISSUER", "lifetimes:ISSUER"])
 async def test_a_key_of_the_wrong_type_degrades_and_undoes_nothing(
     tenant: LocalTenant, redis: RedisServer, name: str
 ) -> None:
@@ -415,7 +416,7 @@ async def test_the_only_key_of_an_instance_is_given_up_only_by_force(redis: Redi
             await fleet.aclose()
 
 
-async def test_the_latest_expiry_outlives_the_instances_and_never_sinks(
+async def test_how_far_tokens_reach_outlives_the_instances_and_never_sinks(
     tenant: LocalTenant, redis: RedisServer
 ) -> None:
     kid = tenant.key().kid
@@ -428,11 +429,14 @@ async def test_the_latest_expiry_outlives_the_instances_and_never_sinks(
             await asyncio.sleep(2 * POLL)
     observed = await fleet.observe(kid)
     assert observed.states == ()
-    assert observed.latest_expiry == latest
+    assert (observed.latest_expiry, observed.longest_lifetime) == (latest, 5000.0)
     with redis.client() as client:
-        client.zadd(f"jwks-guard:expiries:{tenant.issuer}", {kid: "inf"})
-    assert (await fleet.observe(kid)).latest_expiry == 253_402_300_800.0
-    assert (await fleet.observe("unknown")).latest_expiry is None
+        for kind in ("expiries", "lifetimes"):
+            client.zadd(f"jwks-guard:{kind}:{tenant.issuer}", {kid: "inf"})
+    observed = await fleet.observe(kid)
+    assert (observed.latest_expiry, observed.longest_lifetime) == (NEVER, NEVER)
+    observed = await fleet.observe("unknown")
+    assert (observed.latest_expiry, observed.longest_lifetime) == (None, None)
     await fleet.aclose()
 
 

@@ -248,7 +248,7 @@ ACL = [
     "(+hlen +hgetall +hsetnx ~jwks-guard:decisions)",
     "(+get +mget +set +del ~jwks-guard:state:*)",
     "(+zadd +zrem +zrevrange +zremrangebyscore ~jwks-guard:instances)",
-    "(+zadd +zscore ~jwks-guard:expiries:*)",
+    "(+zadd +zscore ~jwks-guard:expiries:* ~jwks-guard:lifetimes:*)",
 ]
 
 
