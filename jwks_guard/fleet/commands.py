@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime
 
 from jwks_guard.errors import (
@@ -15,7 +15,7 @@ from jwks_guard.errors import (
 )
 from jwks_guard.jose.header import MAX_KID_CHARS, is_kid
 from jwks_guard.keys.arguments import require_text
-from jwks_guard.keys.distrust import Name, Tombstone, Tombstones
+from jwks_guard.keys.distrust import Name, Tombstones
 from jwks_guard.keys.freshness import Clock
 from jwks_guard.readiness import InstanceState, Observed, Refusal
 from jwks_guard.usage import Reach
@@ -25,6 +25,7 @@ ACKNOWLEDGE_SECONDS = 5.0
 LIVE_SECONDS = 10.0
 """An instance that was silent for longer is not waited for: it was killed, or stands still."""
 _LOOK_SECONDS = 0.02
+_NOBODY = Refusal("the fleet", None, "no instance shows itself; one that starts will hear of it")
 
 
 class FleetKeys:
@@ -76,16 +77,16 @@ class FleetCommands(ABC):
         """
         _require_kid(kid)
         require_text("reason", reason)
-        if not force and await self._is_the_only_key_of_one(kid):
+        before, known = await asyncio.gather(self._states_before(), self._known())
+        if not force and any(s.kids == (kid,) for s in live(before, self.clock.time())):
             raise RevocationRefusedError(
                 "This is the only key that an instance trusts: without it every token would be "
                 "refused there. Rotate first, or pass force=True."
             )
         name = (self.issuer, kid)
-        version = (await self._known()).next_version(name)
-        stone = Tombstone(*name, reason, self.clock.time(), frozenset(), version)
+        stone = known.decided(name, reason, self.clock.time())
         await self._decide(Tombstones({name: stone}))
-        return await self._acknowledged(kid)
+        return await self._acknowledged(kid, before) or [_NOBODY]
 
     async def reinstate(self, kid: str, *, reason: str) -> None:
         """Lift the distrust of `kid` everywhere; raises DistrustNotSharedError."""
@@ -95,27 +96,32 @@ class FleetCommands(ABC):
         version = (await self._known()).next_lift(name)
         await self._decide(Tombstones(lifted={name: version}))
 
-    async def observe(self, kid: str) -> Observed:
-        """What the instances show of `kid`."""
-        states, reach = await self._states(), await self._reach(kid)
+    async def observe(self, kid: str, issuer: str | None = None) -> Observed:
+        """What the instances show of `kid` of that issuer, by default the fleet's own."""
+        states, reach = await self._states(issuer), await self._reach(kid, issuer)
         return Observed(states, reach.expiry or None, reach.lifetime or None)
 
-    async def _is_the_only_key_of_one(self, kid: str) -> bool:
+    async def _states_before(self) -> tuple[InstanceState, ...]:
         try:
-            states = live(await self._states(), self.clock.time())
+            return await self._states()
         except DistrustNotSharedError:
-            return False  # what can't be asked must not keep those from refusing that can be told
-        return any(state.kids == (kid,) for state in states)
+            return ()  # what can't be asked must not keep those from refusing that can be told
 
-    async def _acknowledged(self, kid: str) -> list[Refusal]:
-        """Wait until every live instance says that it refuses the key, or for long enough."""
+    async def _acknowledged(self, kid: str, before: Sequence[InstanceState]) -> list[Refusal]:
+        """Wait until every live instance says that it refuses the key, or for long enough.
+
+        One that has shown nothing since `before` says nothing about this decision.
+        """
         loop = asyncio.get_running_loop()
         until = loop.time() + ACKNOWLEDGE_SECONDS
+        old = {state.instance: state.reported_at for state in before}
         while True:
             states, now = await self._states(), self.clock.time()
-            waiting = any(kid not in state.refused for state in live(states, now))
+            fresh = [s for s in states if s.reported_at != old.get(s.instance)]
+            said = {state.instance for state in fresh if kid in state.refused}
+            waiting = any(state.instance not in said for state in live(states, now))
             if not waiting or loop.time() >= until:
-                return [_refusal(state, kid, now) for state in states]
+                return [_refusal(s, kid if s.instance in said else "", now) for s in states]
             await asyncio.sleep(_LOOK_SECONDS)
 
     async def _refreshed_states(self) -> tuple[InstanceState, ...]:
@@ -131,11 +137,11 @@ class FleetCommands(ABC):
         """Have the instances take these over; raises DistrustNotSharedError."""
 
     @abstractmethod
-    async def _states(self) -> tuple[InstanceState, ...]:
+    async def _states(self, issuer: str | None = None) -> tuple[InstanceState, ...]:
         """What the live instances show."""
 
     @abstractmethod
-    async def _reach(self, kid: str) -> Reach:
+    async def _reach(self, kid: str, issuer: str | None = None) -> Reach:
         """How far the tokens of `kid` reach that any instance ever accepted."""
 
     @abstractmethod

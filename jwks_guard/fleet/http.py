@@ -149,10 +149,10 @@ class HTTPFleet(FleetCommands):
             )
         await self._tell_all(Tombstones(lifted=lifts))
 
-    async def observe(self, kid: str) -> Observed:
+    async def observe(self, kid: str, issuer: str | None = None) -> Observed:
         """What the instances show of `kid`; raises ConfigurationError where one is several."""
         await self._peers.look()
-        observed = await super().observe(kid)
+        observed = await super().observe(kid, issuer)
         if (several := self._peers.several) is not None:
             raise ConfigurationError(several)
         return observed
@@ -175,16 +175,17 @@ class HTTPFleet(FleetCommands):
         if decisions.entries and not await self._peers.tell(decisions):
             raise self._not_shared()
 
-    async def _acknowledged(self, kid: str) -> list[Refusal]:
+    async def _acknowledged(self, kid: str, before: Sequence[InstanceState]) -> list[Refusal]:
         """Nobody is waited for: whoever was told goes by it."""
         await self._peers.look()
         await self._read()
+        await self._members.saved()
         return self._peers.refusals(self.issuer, kid)
 
-    async def _states(self) -> tuple[InstanceState, ...]:
+    async def _states(self, issuer: str | None = None) -> tuple[InstanceState, ...]:
         if await self._read() is None:
             raise self._not_shared()
-        return self._peers.states(self.issuer, self._since)
+        return self._peers.states(issuer or self.issuer, self._since)
 
     async def _refreshed_states(self) -> tuple[InstanceState, ...]:
         """As they are now; raises KeysUnavailableError unless all could be asked."""
@@ -194,8 +195,8 @@ class HTTPFleet(FleetCommands):
             raise KeysUnavailableError(f"Not every instance could be asked: {self.error}.")
         return self._peers.states(self.issuer, self._since)
 
-    async def _reach(self, kid: str) -> Reach:
-        return self.reaches.get((self.issuer, kid), Reach())
+    async def _reach(self, kid: str, issuer: str | None = None) -> Reach:
+        return self.reaches.get((issuer or self.issuer, kid), Reach())
 
     async def _ask_to_refresh(self) -> None:
         await self._peers.refresh()

@@ -71,8 +71,12 @@ class Members:
     def decide(self, decisions: Tombstones) -> None:
         """Have all of them go by what was decided in this process."""
         for member in self:
-            member.decisions.decide(tuple(decisions.entries.values()))
-            member.decisions.lift(decisions.lifted)
+            member.decisions.decide(tuple(decisions.entries.values()), decisions.lifted)
+
+    async def saved(self) -> None:
+        """Wait until what was decided is written down, but not for ever."""
+        for member in self:
+            await member.decisions.saved()
 
     def states(self, now: float) -> list[InstanceState]:
         """What this process shows at `now`, for each issuer.

@@ -23,7 +23,7 @@ from jwks_guard.usage import NEVER
 MAX_FACT_BYTES = 16_384
 MAX_REASON_CHARS = 1000
 MAX_STATE_BYTES = 1_048_576
-MAX_DISTRUST_VERSION = 2**31
+MAX_DISTRUST_VERSION = 2**53
 MAX_LIFT_VERSION = MAX_DISTRUST_VERSION - 1
 """Above any lift there is room for a decision to distrust, whoever wrote the lift."""
 _is_thumbprint = re.compile(r"[A-Za-z0-9_-]{43}").fullmatch

@@ -13,7 +13,8 @@ import secrets
 import time
 from collections.abc import Awaitable, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Self, TypeVar
+from functools import partial
+from typing import Self, TypeVar
 
 from redis.exceptions import RedisError
 
@@ -21,8 +22,10 @@ from jwks_guard.errors import ConfigurationError, DistrustNotSharedError, JWKSGu
 from jwks_guard.fleet.commands import FleetCommands
 from jwks_guard.fleet.members import Members
 from jwks_guard.fleet.records import MAX_LIFT_VERSION, decisions_in, facts_of
-from jwks_guard.fleet.redis_link import ANSWER_SECONDS, RedisLink, connected
-from jwks_guard.fleet.redis_records import REFRESH, Exchanged, RedisRecords
+from jwks_guard.fleet.redis_exchange import Exchanged
+from jwks_guard.fleet.redis_link import RedisLink, answered, connected
+from jwks_guard.fleet.redis_records import REFRESH, RedisRecords
+from jwks_guard.fleet.redis_watch import Watch
 from jwks_guard.keys.arguments import require_issuer, require_seconds, require_text
 from jwks_guard.keys.distrust import FleetMember, Name, Tombstones
 from jwks_guard.keys.events import logger
@@ -30,19 +33,12 @@ from jwks_guard.keys.freshness import Clock
 from jwks_guard.readiness import InstanceState
 from jwks_guard.usage import Reach
 
-if TYPE_CHECKING:
-    from redis.asyncio.client import PubSub
-
 CUT_OFF_REFRESH_SECONDS = 10.0
 """While Redis can't be reached, keys are refreshed this often."""
 MAX_POLL_SECONDS = 5.0
-_RETRY_SECONDS = 0.5
-_PAUSE_SECONDS = 0.02
-"""Between two exchanges at least, however many wake-up calls come."""
-_LONGEST_PAUSE_SECONDS = 0.5
-_MAX_CALLS = 500
 _REFRESH_SECONDS = 1.0
-_REFRESH_PAUSE_SECONDS = 5.0
+_WARN_PAUSE_SECONDS = 60.0
+"""Between two warnings of the same cause, where Redis is heard in between."""
 _FAILURES = (RedisError, OSError, TimeoutError)
 _T = TypeVar("_T")
 
@@ -51,8 +47,8 @@ class RedisFleet(FleetCommands):
     """Shares through the Redis at `url`; give it to verifiers as `fleet`.
 
     An instance that ended without leaving is shown as silent for a day, and keeps a key from being
-    ready to revoke: it may be cut off and still serve tokens. One that is known to be dead is
-    dismissed by deleting its key, `PREFIX:state:INSTANCE:...`, from Redis.
+    ready to revoke: it may be cut off and still serve tokens. `dismiss` one that is known to be
+    dead.
 
     Arguments:
         url: redis://, rediss:// (TLS) or unix://, with user name and password where needed.
@@ -88,12 +84,12 @@ class RedisFleet(FleetCommands):
         self._prefix = prefix
         self._id = secrets.token_hex(4)  # there may be one for each event loop of a process
         self._require = require_fleet
-        self._poll_interval = poll_interval
         self._members = Members()
         self._exchanged = Exchanged(self._members, issuer)
         self._link: RedisLink | None = None
         self._leaving = 0
-        self._refreshed_at = -math.inf
+        self._warned = ("", -math.inf)
+        self._watch = Watch(self._members, self._exchange, self._cut_off, poll_interval, clock)
         connected(url)  # that it can't be read shows here
 
     def __repr__(self) -> str:
@@ -112,7 +108,7 @@ class RedisFleet(FleetCommands):
         link = self._linked()
         self._members.add(member)
         try:
-            await self._answered(self._exchange())
+            await answered(self._exchange())
         except JWKSGuardError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it answers, tokens are verified
@@ -122,10 +118,11 @@ class RedisFleet(FleetCommands):
                 raise ConfigurationError(
                     f"{self.error}. It is required (require_fleet=True): start it, or mend its URL."
                 ) from None
-        link.watch(self._watch)
+        link.watch(partial(self._watch.run, self._records().channel))
 
     async def leave(self, member: FleetMember) -> None:
         """Take part no longer; the last one closes the connections."""
+        last = self._members.states(self.clock.time())
         self._members.discard(member)
         link = self._link
         if link is None or not link.here():
@@ -133,7 +130,7 @@ class RedisFleet(FleetCommands):
         self._leaving += 1
         try:
             with suppress(Exception):  # what is shown ends by itself
-                await self._answered(self._forget(link, member.issuer))
+                await answered(self._say_goodbye(link, last))
         finally:
             self._leaving -= 1
         if not self._members and not self._leaving and self._link is link:
@@ -153,7 +150,15 @@ class RedisFleet(FleetCommands):
 
     async def share(self) -> None:
         """Have Redis know what the members know; raises DistrustNotSharedError."""
-        await self._told(self._exchange())
+        if self._members:
+            await self._told(self._exchange())
+
+    async def dismiss(self, instance: str) -> int:
+        """Forget an instance that has ended without leaving; gives how many states it had.
+
+        One that still runs shows itself anew. Raises DistrustNotSharedError.
+        """
+        return await self._told(self._records().dismiss(instance))
 
     async def share_lifts(self, lifts: Mapping[Name, int], reason: str) -> None:
         """Have the others lift these decisions; raises DistrustNotSharedError."""
@@ -182,14 +187,14 @@ class RedisFleet(FleetCommands):
         self._members.decide(decisions)  # of what is to be refused the members hear first
         if decisions.entries:
             await self._told(self._records().write(facts_of(decisions)))
-            if self._members:
-                await self._told(self._exchange())
+            await self.share()
+        await self._members.saved()
 
-    async def _states(self) -> tuple[InstanceState, ...]:
-        return await self._told(self._records().states(self.issuer))
+    async def _states(self, issuer: str | None = None) -> tuple[InstanceState, ...]:
+        return await self._told(self._records().states(issuer or self.issuer))
 
-    async def _reach(self, kid: str) -> Reach:
-        return await self._told(self._records().reach(self.issuer, kid))
+    async def _reach(self, kid: str, issuer: str | None = None) -> Reach:
+        return await self._told(self._records().reach(issuer or self.issuer, kid))
 
     async def _ask_to_refresh(self) -> None:
         await self._told(self._records().wake(REFRESH))
@@ -197,7 +202,7 @@ class RedisFleet(FleetCommands):
 
     async def _told(self, step: Awaitable[_T]) -> _T:
         try:
-            return await self._answered(step)
+            return await answered(step)
         except JWKSGuardError:
             raise
         except Exception as error:  # noqa: BLE001 - a server may answer anything
@@ -223,52 +228,12 @@ class RedisFleet(FleetCommands):
             await records.show(members.states(now), now)
         self._heard()
 
-    async def _forget(self, link: RedisLink, issuer: str) -> None:
+    async def _say_goodbye(self, link: RedisLink, last: list[InstanceState]) -> None:
         async with link.exchanging:  # one that is on its way would show it again
-            if all(member.issuer != issuer for member in self._members):
-                await self._records().forget(issuer)
+            left = {member.issuer for member in self._members}
+            await self._records().leave(last, left)
 
-    # --- the watch ---
-
-    async def _watch(self, link: RedisLink) -> None:
-        """Exchange when woken and every few seconds, for as long as there are members."""
-        while self._goes_on():
-            try:
-                async with link.redis.pubsub() as pubsub:
-                    await self._answered(pubsub.subscribe(self._records().channel))
-                    await self._answered(self._exchange())
-                    while self._goes_on():
-                        await self._wake_up(pubsub)
-                        began = time.monotonic()
-                        await self._answered(self._exchange())
-                        await asyncio.sleep(_pause_after(time.monotonic() - began))
-            except Exception as error:  # noqa: BLE001 - nothing ends the watch
-                self._cut_off(error)
-            await asyncio.sleep(_RETRY_SECONDS)
-        await link.redis.aclose()
-
-    def _goes_on(self) -> bool:
-        """Whether to watch on; what is awaited may take a cancellation for a timeout of its own."""
-        task = asyncio.current_task()
-        return bool(self._members) and task is not None and task.cancelling() == 0
-
-    async def _wake_up(self, pubsub: PubSub) -> None:
-        """Wait for a call, or for long enough; all that came by then count as one."""
-        patience = self._poll_interval
-        for _ in range(_MAX_CALLS):
-            message = await pubsub.get_message(ignore_subscribe_messages=True, timeout=patience)
-            if message is None:
-                return
-            self._heed(message)
-            patience = 0.0
-
-    def _heed(self, message: Mapping[str, object]) -> None:
-        """Refresh the keys when asked to, though not for each of many who ask."""
-        now = self.clock.monotonic()
-        asked = message.get("data") == REFRESH
-        if asked and now - self._refreshed_at >= _REFRESH_PAUSE_SECONDS:
-            self._refreshed_at = now
-            self._members.refresh_soon()
+    # --- whether it is heard ---
 
     def _heard(self) -> None:
         if self.error is not None:
@@ -277,15 +242,14 @@ class RedisFleet(FleetCommands):
 
     def _cut_off(self, error: BaseException) -> None:
         why = str(error) or type(error).__name__
-        if self.error is None:
+        now = self.clock.monotonic()
+        again = why == self._warned[0] and now - self._warned[1] < _WARN_PAUSE_SECONDS
+        if self.error is None and not again:
+            self._warned = (why, now)
             surprise = None if isinstance(error, _FAILURES) else error
             logger.warning("the fleet's Redis can't be reached: %s", why, exc_info=surprise)
         self.error = f"The fleet's Redis can't be reached ({why})"
         self._members.hurry(CUT_OFF_REFRESH_SECONDS)
-
-    async def _answered(self, step: Awaitable[_T]) -> _T:
-        async with asyncio.timeout(2 * ANSWER_SECONDS):
-            return await step
 
     # --- connections ---
 
@@ -302,8 +266,3 @@ class RedisFleet(FleetCommands):
 
     def _records(self) -> RedisRecords:
         return RedisRecords(self._linked().redis, self._prefix, self._id)
-
-
-def _pause_after(exchange_seconds: float) -> float:
-    """So long that exchanges, even of very many decisions, leave most of the loop to others."""
-    return min(max(_PAUSE_SECONDS, 4 * exchange_seconds), _LONGEST_PAUSE_SECONDS)

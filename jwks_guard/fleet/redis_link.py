@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Coroutine
-from typing import Any, Self
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Self, TypeVar
+from urllib.parse import parse_qsl, urlsplit
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
 
 from jwks_guard.errors import ConfigurationError
 
 ANSWER_SECONDS = 1.0
+_OPTIONS = frozenset(
+    [
+        *("client_name", "db", "protocol"),
+        *("ssl_ca_certs", "ssl_ca_path", "ssl_cert_reqs", "ssl_certfile", "ssl_check_hostname"),
+        *("ssl_keyfile", "ssl_min_version"),
+    ]
+)
+"""Those that don't undo how long an answer is waited for, and when it is asked for again."""
+_T = TypeVar("_T")
 _left_behind: list[RedisLink] = []
 """Links of a parent process: a connection that is collected here would be closed there too."""
 
@@ -21,6 +32,9 @@ _left_behind: list[RedisLink] = []
 def connected(url: str) -> Redis:
     """A client of the Redis at `url`; raises ConfigurationError, which does not show the URL."""
     try:
+        options = {name for name, _ in parse_qsl(urlsplit(url).query, keep_blank_values=True)}
+        if not options <= _OPTIONS:
+            raise ConfigurationError(f"url may have these options: {', '.join(sorted(_OPTIONS))}.")
         redis = Redis.from_url(
             url,
             socket_timeout=ANSWER_SECONDS,
@@ -29,12 +43,18 @@ def connected(url: str) -> Redis:
             decode_responses=False,
         )
         redis.connection_pool.make_connection()  # type: ignore[no-untyped-call]
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, AttributeError, RedisError):
         raise ConfigurationError(
             "url must be a Redis URL like 'rediss://user:password@host:6379/0', with every special "
             "character of the password percent-encoded."
         ) from None
     return redis
+
+
+async def answered(step: Awaitable[_T]) -> _T:
+    """What `step` gives; raises TimeoutError when Redis takes too long."""
+    async with asyncio.timeout(2 * ANSWER_SECONDS):
+        return await step
 
 
 class RedisLink:

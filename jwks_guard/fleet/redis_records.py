@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from itertools import chain, groupby
 from typing import TYPE_CHECKING, Any, cast
 
-from jwks_guard.fleet.members import Members
-from jwks_guard.fleet.records import decisions_in, encoded_state, facts_of, states_in
+from jwks_guard.fleet.records import encoded_state, states_in
 from jwks_guard.instance import combined, this_instance
-from jwks_guard.keys.distrust import Name, Tombstones
-from jwks_guard.keys.peers import open_stores
 from jwks_guard.readiness import InstanceState
 from jwks_guard.usage import NEVER, Reach
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
-
-    from jwks_guard.keys.store import KeyStore
+    from redis.asyncio.client import Pipeline
 
 STATE_SECONDS = 86_400.0
 """The last state of an instance that was killed, stands still or is cut off is shown for so long.
@@ -30,6 +28,16 @@ MAX_INSTANCES = 10_000
 _REACHES = ("expiries", "lifetimes")
 DECIDED, REFRESH = b"decided", b"refresh"
 """What wakes the instances, and what asks them to refresh their keys as well."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """Where the state of a process lies, of which issuer it is, and when it was renewed."""
+
+    name: bytes
+    instance: str
+    issuer: str
+    at: float
 
 
 class RedisRecords:
@@ -48,6 +56,9 @@ class RedisRecords:
         self._fleet = fleet
         self._decisions = f"{prefix}:decisions"
         self._instances = f"{prefix}:instances"
+        self._state_name = re.compile(
+            re.escape(f"{prefix}:state:".encode()) + rb"([0-9a-f]{32}):[0-9a-f]{8}:([ -~]+)"
+        )
 
     async def facts(self) -> Mapping[bytes, bytes]:
         """Every fact; raises OSError when there are too many to be a fleet's, or other things."""
@@ -73,12 +84,39 @@ class RedisRecords:
         await self._redis.publish(self.channel, call)
 
     async def states(self, issuer: str) -> tuple[InstanceState, ...]:
-        """What each process shows of that issuer."""
-        names: Any = await self._redis.zrevrange(self._instances, 0, MAX_INSTANCES - 1)
-        values: Any = await self._redis.mget(names) if names else []
-        states = sorted(states_in(values, issuer), key=lambda state: state.instance)
+        """What each process shows of that issuer.
+
+        One whose state is gone from Redis, or can't be read, is silent since it was shown last.
+        """
+        shown = [each for each in await self._index() if each.issuer == issuer]
+        values: Any = await self._redis.mget([each.name for each in shown]) if shown else []
+        states = [
+            next(iter(states_in([value], issuer)), _silent(each))
+            for each, value in zip(shown, values, strict=True)
+        ]
+        states.sort(key=lambda state: state.instance)
         processes = groupby(states, key=lambda state: state.instance)
         return tuple(combined(list(group)) for _, group in processes)
+
+    async def dismiss(self, instance: str) -> int:
+        """Take the states of a process away; gives how many there were."""
+        names = [each.name for each in await self._index() if each.instance == instance]
+        if names:
+            await self._redis.delete(*names)
+            await self._redis.zrem(self._instances, *names)
+        return len(names)
+
+    async def _index(self) -> list[_Shown]:
+        """The states that were shown within a day."""
+        entries: Any = await self._redis.zrevrange(
+            self._instances, 0, MAX_INSTANCES - 1, withscores=True
+        )
+        found = ((self._state_name.fullmatch(name), name, at) for name, at in entries)
+        return [
+            _Shown(name, match[1].decode(), match[2].decode(), at)
+            for match, name, at in found
+            if match is not None and 0 <= at <= NEVER
+        ]
 
     async def reach(self, issuer: str, kid: str) -> Reach:
         """How far the tokens of `kid` reach that were ever accepted."""
@@ -90,23 +128,33 @@ class RedisRecords:
 
     async def show(self, states: Iterable[InstanceState], now: float) -> None:
         """Renew this process's states; how far tokens reach never sinks."""
+        states = tuple(states)
         async with self._redis.pipeline(transaction=False) as pipeline:
             for state in states:
                 name = self._state(state.issuer)
                 pipeline.set(name, encoded_state(state), px=int(STATE_SECONDS * 1000))
                 pipeline.zadd(self._instances, {name: now})
-                for kid, usage in state.usage.items():
-                    for kind, far in zip(_REACHES, usage.reach, strict=True):
-                        if far:
-                            pipeline.zadd(self._maxima(kind, state.issuer), {kid: far}, gt=True)
+            self._keep_reaches(pipeline, states)
             pipeline.zremrangebyscore(self._instances, 0, now - STATE_SECONDS)
             await pipeline.execute()
 
-    async def forget(self, issuer: str) -> None:
-        """Take this process's state of that issuer away."""
-        name = self._state(issuer)
-        await self._redis.delete(name)
-        await self._redis.zrem(self._instances, name)
+    async def leave(self, states: Iterable[InstanceState], issuers: Collection[str]) -> None:
+        """Keep how far the tokens of `states` reach, and take those of other issuers away."""
+        states = tuple(states)
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            self._keep_reaches(pipeline, states)
+            for state in states:
+                if state.issuer not in issuers:
+                    pipeline.delete(self._state(state.issuer))
+                    pipeline.zrem(self._instances, self._state(state.issuer))
+            await pipeline.execute()
+
+    def _keep_reaches(self, pipeline: Pipeline, states: Iterable[InstanceState]) -> None:
+        for state in states:
+            for kid, usage in state.usage.items():
+                for kind, far in zip(_REACHES, usage.reach, strict=True):
+                    if far:
+                        pipeline.zadd(self._maxima(kind, state.issuer), {kid: far}, gt=True)
 
     def _maxima(self, kind: str, issuer: str) -> str:
         return f"{self._prefix}:{kind}:{issuer}"
@@ -115,64 +163,19 @@ class RedisRecords:
         return f"{self._prefix}:state:{this_instance()}:{self._fleet}:{issuer}"
 
 
-class Exchanged:
-    """What `members` and Redis told each other the last time.
-
-    Only decisions about `issuer` and the issuers of this process count. Nobody here verifies the
-    others' tokens, and what instances took over from Redis and gave back could never be removed.
-    """
-
-    def __init__(self, members: Members, issuer: str | None) -> None:
-        self._members = members
-        self._issuer = issuer
-        self._facts: Mapping[bytes, bytes] | None = None
-        self._held: tuple[Tombstones, ...] = ()
-        self._issuers: frozenset[str] = frozenset()
-
-    async def again(self, records: RedisRecords) -> None:
-        """Take over what is new in Redis, and give it what it lacks."""
-        facts, issuers = await records.facts(), self._concerned()
-        if self._is_the_same(facts, issuers):
-            return
-        self._members.take_over(decisions_in(facts).of(issuers))
-        unshared, held = self._members.unshared(), self._all_held()
-        known = facts_of(_about(self._members.known(), issuers, unshared))
-        missing = {fact: why for fact, why in known.items() if fact not in facts}
-        await records.write(missing)
-        self._members.shared(unshared)
-        self._facts, self._held, self._issuers = {**facts, **missing}, held, issuers
-
-    def _is_the_same(self, facts: Mapping[bytes, bytes], issuers: frozenset[str]) -> bool:
-        """Whether there is nothing to do; cheap, however many decisions there are."""
-        held = {id(each) for each in self._all_held()}
-        return (
-            not self._members.unshared()
-            and issuers == self._issuers
-            and held == {id(each) for each in self._held}
-            and facts == self._facts
-        )
-
-    def _all_held(self) -> tuple[Tombstones, ...]:
-        return tuple(member.decisions.known for member in self._members)
-
-    def _concerned(self) -> frozenset[str]:
-        """Whose tokens are verified in this process, and whose keys the fleet's methods mean."""
-        verified = {
-            store.issuer
-            for member in self._members
-            for store in open_stores.besides(cast("KeyStore", member))
-        }
-        own = () if self._issuer is None else (self._issuer,)
-        return frozenset((*verified, *own, *(member.issuer for member in self._members)))
+def _silent(shown: _Shown) -> InstanceState:
+    return InstanceState(
+        instance=shown.instance,
+        host="unknown",
+        issuer=shown.issuer,
+        started_at=shown.at,
+        reported_at=shown.at,
+        status="unavailable",
+        confirmed_at=None,
+        trusted_until=None,
+        kids=(),
+    )
 
 
 def _are_bytes(values: Iterable[object]) -> bool:
     return all(isinstance(value, bytes) for value in values)
-
-
-def _about(known: Tombstones, issuers: Collection[str], names: Collection[Name]) -> Tombstones:
-    """What is known about keys of `issuers`, and about those of `names`."""
-    return Tombstones(
-        {n: stone for n, stone in known.entries.items() if n[0] in issuers or n in names},
-        {n: version for n, version in known.lifted.items() if n[0] in issuers},
-    )

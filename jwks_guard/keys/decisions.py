@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from jwks_guard.errors import DistrustNotSharedError
 from jwks_guard.keys.arguments import require_text
 from jwks_guard.keys.distrust import Name, Tombstone, Tombstones
 from jwks_guard.keys.peers import open_stores
@@ -31,6 +32,7 @@ class Decisions:
         self._store = store
         self._events = events
         self._unshared: dict[Name, Tombstone] = {}
+        self._lifting: dict[Name, int] = {}
         self._made: set[Name] = set()
         """What was decided in this process: later than whatever a file says that is read now."""
 
@@ -47,9 +49,15 @@ class Decisions:
         """Distrust `kid` from now on, in this process."""
         name = (self.trust.issuer, kid)
         # Above what any store of the process has lifted: this one may have been closed meanwhile.
-        above = max(each.known.next_version(name) for each in self._everybody())
+        at = self._store.clock.time()
+        everybody = self._everybody()
+        above = max(
+            *(each.known.next_version(name, at) for each in everybody),
+            # A lift that is being written down or shared at this moment, and so is not known yet.
+            *(each._lifting.get(name, 0) + 1 for each in everybody),
+        )
         stone = self.trust.distrust(kid, reason, force=force, version=above)
-        self.decide([stone])
+        self._go_by([stone])
         return self.of(stone.issuer).get(kid, stone)  # peers may know the key
 
     @property
@@ -63,24 +71,45 @@ class Decisions:
             if self._unshared.get(name) is stone:
                 self._unshared.pop(name, None)
 
-    def decide(self, stones: Collection[Tombstone]) -> None:
-        """Go by these, which were decided in this process."""
+    def decide(self, stones: Collection[Tombstone], lifts: Mapping[Name, int]) -> None:
+        """Go by these, which were decided in this process; they are written down in a while."""
+        self._go_by(stones)
+        self.lift(lifts)
+        for each in self._everybody():
+            if each.durable is not None and (each is self or each._store.fleet is None):
+                each.durable.save_later_what_came_in(stones, lifts)
+
+    def _go_by(self, stones: Collection[Tombstone]) -> None:
         self._made.update((each.issuer, each.kid) for each in stones)
         if self._store.fleet is not None:
             self._unshared.update({(each.issuer, each.kid): each for each in stones})
         self._spread(stones)
 
     def stored(self, stone: Tombstone) -> None:
-        """Write a decision down; raises DistrustNotSharedError."""
+        """Write a decision down wherever the process does; raises DistrustNotSharedError."""
+        failure: DistrustNotSharedError | None = None
+        for each in self._everybody():
+            try:
+                if each.durable is not None:
+                    each.durable.distrust(stone)
+            except DistrustNotSharedError as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
+
+    async def saved(self) -> None:
+        """Wait until what came in is written down, but not for ever."""
         if self.durable is not None:
-            self.durable.distrust(stone)
+            await self.durable.saved()
 
     def lifts(self, kid: str, reason: str) -> Mapping[Name, int]:
         """What lifting the distrust of `kid` has to say; nothing is lifted yet."""
         require_text("kid", kid)
         require_text("reason", reason)
         name = (self.trust.issuer, kid)
-        return {name: max(each.known.next_lift(name) for each in self._everybody())}
+        version = max(each.known.next_lift(name) for each in self._everybody())
+        self._lifting[name] = version
+        return {name: version}
 
     def lifts_stored(self, lifts: Mapping[Name, int], reason: str) -> None:
         """Write it down wherever it would be brought back; raises DistrustNotSharedError."""
@@ -94,20 +123,20 @@ class Decisions:
     def lift(self, lifts: Mapping[Name, int]) -> None:
         """Lift these decisions, in this process."""
         for each in self._everybody():
-            each._made.difference_update(lifts)
-            for name in lifts:
-                each._unshared.pop(name, None)
             each.trust.reinstate(lifts)
+            for name in lifts.keys() - each.known.entries.keys():
+                each._made.discard(name)
+                each._unshared.pop(name, None)
 
     def take_over(self, stones: Collection[Tombstone], lifts: Mapping[Name, int]) -> None:
         """Go by decisions of other processes from now on; they are written down in a while."""
-        everybody = self._everybody()
-        before = [each.known for each in everybody]
         # Together first: what is lifted already must not be refused for a moment.
         news = Tombstones().merged([*stones, *self._upheld(lifts)]).without(lifts)
         standing = tuple(news.entries.values())
-        if all(known.merged(standing).without(news.lifted) == known for known in before):
-            return
+        if self.known.merged(standing).without(news.lifted) == self.known:
+            return  # so do all the others of the process
+        everybody = self._everybody()
+        before = [each.known for each in everybody]
         self._spread(standing)
         for each in everybody:
             each.trust.reinstate(news.lifted)

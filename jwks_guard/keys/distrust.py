@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from jwks_guard.keys.health import HealthReport
+    from jwks_guard.readiness import Observed
     from jwks_guard.usage import KeyUsage
 
 
 Name = tuple[str, str]
 """What a decision is about: an issuer and its kid."""
+_REPEATED_MS = 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,9 @@ class Tombstone:
     """The decision not to trust `kid` of `issuer`; `at` is in seconds since the epoch.
 
     Of two decisions about one kid the one with the higher `version` counts, and of the same version
-    the one that distrusts: processes that learn of them in any order come to the same end.
+    the one that distrusts: processes that learn of them in any order come to the same end. A
+    version holds the time at which it was decided, so that an earlier lift that nobody here has
+    heard of yet does not undo it.
     """
 
     issuer: str
@@ -67,13 +71,29 @@ class Tombstones:
             {kid: stone for (owner, kid), stone in self.entries.items() if owner == issuer}
         )
 
-    def next_version(self, name: Name) -> int:
-        """The version of a decision to distrust that is made now; one that stands keeps its own."""
-        held = self.entries.get(name)
-        return held.version if held is not None else self.lifted.get(name, 0) + 1
+    def next_version(self, name: Name, at: float) -> int:
+        """The version of a decision to distrust that is made at `at`, in seconds since the epoch.
+
+        It is above every lift known here, and above those that were made before, as they lift
+        decisions older still. One that stands keeps its own for a day, or whoever repeats it
+        without end would fill the fleet's memory.
+        """
+        held, version = self.entries.get(name), int(at * 1000)
+        if held is None:
+            return max(self.lifted.get(name, 0) + 1, version)
+        return version if version - held.version >= _REPEATED_MS else held.version
+
+    def decided(
+        self, name: Name, reason: str, at: float, thumbprints: frozenset[str] = frozenset()
+    ) -> Tombstone:
+        """The decision to distrust that is made at `at`; one that stands gives time and reason."""
+        version, held = self.next_version(name, at), self.entries.get(name)
+        if held is None:
+            return Tombstone(*name, reason, at, thumbprints, version)
+        return replace(held, version=version, thumbprints=held.thumbprints | thumbprints)
 
     def next_lift(self, name: Name) -> int:
-        """The version of lifting that decision now."""
+        """The version of lifting that decision: the least that does, whenever that is."""
         held = self.entries.get(name)
         return held.version + 1 if held is not None else max(1, self.lifted.get(name, 0))
 
@@ -154,12 +174,12 @@ class Decided(Protocol):
         """Note that the others can know of these now."""
         ...
 
-    def decide(self, stones: Collection[Tombstone]) -> None:
+    def decide(self, stones: Collection[Tombstone], lifts: Mapping[Name, int]) -> None:
         """Go by these, which were decided in this process; in effect when this returns."""
         ...
 
-    def lift(self, lifts: Mapping[Name, int]) -> None:
-        """Lift these decisions, as was decided in this process."""
+    async def saved(self) -> None:
+        """Wait until what came in is written down, but not for ever."""
         ...
 
     def take_over(self, stones: Collection[Tombstone], lifts: Mapping[Name, int]) -> None:
@@ -227,4 +247,8 @@ class DistrustFeed(Protocol):
 
     async def share_lifts(self, lifts: Mapping[Name, int], reason: str) -> None:
         """Have the others lift these decisions; raises DistrustNotSharedError."""
+        ...
+
+    async def observe(self, kid: str, issuer: str) -> Observed:
+        """What every process shows of that issuer's `kid`; raises JWKSGuardError, never guesses."""
         ...

@@ -65,8 +65,9 @@ class Durable:
             again = self._trust.tombstones.above(stored.lifted, made)
             self._trust.absorb([*stored.entries.values(), *again], stored.lifted)
             self._loaded.set()
-        if again:
-            self.save_tombstones(again, "hear")
+        held = self._trust.tombstones.entries
+        if lacking := [held[n] for n in made if n in held and stored.entries.get(n) != held[n]]:
+            self.save_tombstones(lacking, "hear")
         try:
             keys = self._snapshot.load_keys(jwks_uri, Instant.now(self._clock), max_stale)
         except SnapshotError as error:

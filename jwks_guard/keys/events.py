@@ -72,7 +72,8 @@ class Events:
             return
         if level > logging.DEBUG and self._said_lately((kind, kid, detail)):
             return
-        logger.log(level, "%s issuer=%s kid=%r code=%s %s", kind, self.issuer, kid, code, detail)
+        printed = detail if detail.isprintable() else repr(detail)
+        logger.log(level, "%s issuer=%s kid=%r code=%s %s", kind, self.issuer, kid, code, printed)
 
     def _said_lately(self, what: tuple[str, str | None, str]) -> bool:
         """Any thread may be here: single dict operations, and a lost race logs a line twice."""

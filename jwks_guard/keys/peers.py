@@ -24,12 +24,13 @@ class OpenStores:
             os.register_at_fork(after_in_child=self._after_fork)
 
     def add(self, store: KeyStore) -> None:
-        """Count `store` among the open ones; it takes over what they distrust."""
+        """Count `store` among the open ones; what one of them distrusts, all do from now on."""
         with self._lock:
             self._stores.add(store)
         for other in self.besides(store):
             known = other.trust.tombstones
             store.trust.absorb(known.entries.values(), known.lifted)
+        self.share(store, tuple(store.trust.tombstones.entries.values()))
 
     def discard(self, store: KeyStore) -> None:
         """Count `store` out."""

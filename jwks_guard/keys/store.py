@@ -13,8 +13,9 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
 from functools import partial
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from jwks_guard.errors import (
     ConfigurationError,
@@ -42,9 +43,13 @@ from jwks_guard.keys.snapshot import Snapshot
 from jwks_guard.keys.trust import Trust
 from jwks_guard.usage import KeyUsage, Usage, total
 
+if TYPE_CHECKING:
+    from jwks_guard.readiness import Observed
+
 NAP_AFTER_FAILURE_SECONDS = 1.0
 LONGEST_STEP_SECONDS = 10.0
 """For so long another event loop is waited for, to share a decision."""
+_T = TypeVar("_T")
 
 
 class KeyStore:
@@ -277,10 +282,23 @@ class KeyStore:
 
     async def share(self) -> None:
         """Have the fleet know what is distrusted here; raises DistrustNotSharedError."""
-        if self.fleet is not None:
-            stones = self.decisions.unshared
+        if self.fleet is None:
+            return
+        stones = self.decisions.unshared
+        with suppress(KeysUnavailableError):  # the store is closed, or was meanwhile
             await self._on_its_loop(self.fleet.share)
-            self.decisions.shared(stones)
+        left = self.decisions.unshared
+        if any(left.get(name) is stone for name, stone in stones.items()):
+            raise DistrustNotSharedError(
+                "This verifier is closed, so the fleet was not told. What is distrusted here stays "
+                "so: start the verifier, and repeat the call."
+            )
+
+    async def observe_fleet(self, kid: str) -> Observed | None:
+        """What the fleet shows of `kid`, or its error; None without a fleet."""
+        if self.fleet is None:
+            return None
+        return await self._on_its_loop(partial(self.fleet.observe, kid, self.issuer))
 
     def distrust_blocking(self, kid: str, *, reason: str, force: bool = False) -> None:
         """As `distrust`, wholly in the calling thread and without telling the fleet."""
@@ -314,21 +332,20 @@ class KeyStore:
         """Refresh at least every `interval` seconds while the fleet can't be heard."""
         self._refresher.hurry(interval)
 
-    async def _on_its_loop(self, step: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    async def _on_its_loop(self, step: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
         """Run a step of the fleet on the event loop that the fleet and this store live on."""
         await self.adopt()
         loop = self.loop
         if loop is None or loop is asyncio.get_running_loop():
-            await step()
-        else:
-            there = asyncio.run_coroutine_threadsafe(step(), loop)
-            try:
-                await asyncio.wait_for(asyncio.wrap_future(there), LONGEST_STEP_SECONDS)
-            except TimeoutError:  # that loop is stopped or blocked
-                raise DistrustNotSharedError(
-                    "The event loop that shares decisions with the fleet does not run. What is "
-                    "distrusted here stays so."
-                ) from None
+            return await step()
+        there = asyncio.run_coroutine_threadsafe(step(), loop)
+        try:
+            return await asyncio.wait_for(asyncio.wrap_future(there), LONGEST_STEP_SECONDS)
+        except TimeoutError:  # that loop is stopped or blocked
+            raise DistrustNotSharedError(
+                "The event loop that shares decisions with the fleet does not run. What is "
+                "distrusted here stays so."
+            ) from None
 
     @property
     def distrusted(self) -> Mapping[str, Tombstone]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 from jwks_guard.errors import RevocationRefusedError
@@ -79,8 +80,9 @@ class Trust:
         require_text("reason", reason)
         with self._lock:
             prints = self.published.seen.get(kid, frozenset())
-            version = max(version, self.tombstones.next_version((self.issuer, kid)))
-            stone = Tombstone(self.issuer, kid, reason, self._clock.time(), prints, version)
+            name, at = (self.issuer, kid), self._clock.time()
+            stone = self.tombstones.decided(name, reason, at, prints)
+            stone = replace(stone, version=max(version, stone.version))
             changed = self.tombstones.merged([stone])
             if not force and self.view.live and not self._subtracted(changed).live:
                 raise RevocationRefusedError(

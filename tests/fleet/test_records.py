@@ -185,7 +185,7 @@ def test_a_kid_that_no_token_can_name_is_not_written() -> None:
 def test_no_lift_leaves_no_room_for_a_decision_above_it() -> None:
     found = facts_of(Tombstones(lifted={(ISSUER, "k"): MAX_LIFT_VERSION}))
     lifted = merged(found)
-    again = lifted.next_version((ISSUER, "k"))
+    again = lifted.next_version((ISSUER, "k"), 0.0)
     assert again == MAX_DISTRUST_VERSION
     stone = Tombstone(ISSUER, "k", "leaked", 1.0, version=again)
     assert (ISSUER, "k") in merged(found | facts_of(of(stone))).entries

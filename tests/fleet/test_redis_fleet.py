@@ -110,11 +110,12 @@ async def test_a_lift_that_was_made_before_does_not_undo_a_decision_of_one_who_h
     ):
         await one.distrust(old, reason="leaked")
         await eventually(lambda: old in other.distrusted)
+        lift = one.distrusted[old].version + 1
         with redis.client() as client:  # a lift that no message tells of
-            client.hset(DECISIONS, json.dumps(["lift", tenant.issuer, old, 2]), "{}")
+            client.hset(DECISIONS, json.dumps(["lift", tenant.issuer, old, lift]), "{}")
         await one.distrust(old, reason="leaked indeed")
         assert await outcome(one, token) == "revoked_key"
-        await eventually(lambda: [stone.version for stone in other.distrusted.values()] == [3])
+        await eventually(lambda: [each.version for each in other.distrusted.values()] == [lift + 1])
         assert await outcome(one, token) == "revoked_key"
         await one.reinstate(old, reason="a mistake")
         await eventually(lambda: old not in other.distrusted)
@@ -303,7 +304,7 @@ async def test_what_has_not_changed_is_not_merged_again(
         read.append(len(facts))
         return decisions_in(facts)
 
-    monkeypatch.setattr("jwks_guard.fleet.redis_records.decisions_in", counted)
+    monkeypatch.setattr("jwks_guard.fleet.redis_exchange.decisions_in", counted)
     async with instance(tenant, fleet_of(redis)) as one:
         await one.distrust("k", reason="leaked")
         await asyncio.sleep(2 * POLL)
@@ -329,8 +330,9 @@ async def test_an_instance_that_was_killed_stays_in_sight_for_a_day_and_is_not_w
                 "host": "dead:1",
                 "reported_at": time.time() - 80_000,
             }
-            client.set("jwks-guard:state:dead", json.dumps(dead))
-            client.zadd("jwks-guard:instances", {"jwks-guard:state:dead": time.time() - 80_000})
+            lies = f"jwks-guard:state:{'f' * 32}:00000000:{tenant.issuer}"
+            client.set(lies, json.dumps(dead))
+            client.zadd("jwks-guard:instances", {lies: time.time() - 80_000})
             assert client.ttl(name) > 86_000
             await asyncio.sleep(2 * POLL)
             async with fleet_of(redis, issuer=tenant.issuer) as fleet:
@@ -339,7 +341,12 @@ async def test_an_instance_that_was_killed_stays_in_sight_for_a_day_and_is_not_w
                 assert time.monotonic() - began < 2.0
                 (silent,) = [each for each in refusals if each.error is not None]
                 assert (silent.who, len(refusals)) == ("dead:1 (ffffffff)", 2)
-                client.delete("jwks-guard:state:dead")  # which dismisses it
+                client.delete(lies)  # as by an eviction
+                assert len((await fleet.observe("k")).states) == 2
+                refusals = await fleet.distrust("k", reason="leaked")
+                assert [each.who for each in refusals if each.error] == ["unknown (ffffffff)"]
+                assert await fleet.dismiss("f" * 32) == 1
+                assert await fleet.dismiss("f" * 32) == 0
                 assert len((await fleet.observe("k")).states) == 1
 
 
@@ -400,7 +407,8 @@ async def test_a_program_without_verifiers_tells_the_fleet_and_is_told_who_refus
         assert refusal.error is None
         with pytest.raises(ConfigurationError):
             await fleet.distrust("k" * 513, reason="leaked")
-    assert await fleet.distrust("nobody runs", reason="leaked") == []
+    (refusal,) = await fleet.distrust("nobody runs", reason="leaked")
+    assert (refusal.who, refusal.since) == ("the fleet", None)
     await fleet.aclose()
 
 
@@ -549,6 +557,10 @@ async def test_a_fleet_is_not_made_of_nonsense() -> None:
         {"url": "redis://127.0.0.1:port"},
         {"url": "redis://:s3/cret@127.0.0.1"},
         {"url": "redis://127.0.0.1?db=x"},
+        {"url": "redis://127.0.0.1?retry=1"},
+        {"url": "redis://127.0.0.1?socket_timeout=9999"},
+        {"url": "redis://127.0.0.1?credential_provider=1"},
+        {"url": "redis://[127.0.0.1"},
         {"prefix": ""},
         {"poll_interval": 0},
         {"poll_interval": 60},
@@ -559,3 +571,23 @@ async def test_a_fleet_is_not_made_of_nonsense() -> None:
             RedisFleet(**{"url": "redis://127.0.0.1", **wrong})
         assert "cret@" not in str(refusal.value)
         assert refusal.value.__cause__ is None
+
+
+async def test_a_verifier_shows_its_own_present_state_and_what_is_known_of_its_issuer(
+    tenant: LocalTenant, redis: RedisServer
+) -> None:
+    shared = fleet_of(redis)
+    with LocalTenant(in_process=True, algorithm="ES256", issuer="https://other.test/") as other:
+        async with instance(tenant, fleet_of(redis)) as gone:
+            far = await gone.verify(tenant.token(lifetime=5000.0))
+            await asyncio.sleep(2 * POLL)
+        async with verifier_of(tenant, shared) as one, verifier_of(other, shared) as two:
+            await one.verify(tenant.token(lifetime=50.0))  # which Redis does not show yet
+            observed = await one.observe(far.kid)
+            (state,) = observed.states
+            assert state.issuer == tenant.issuer
+            assert state.usage[far.kid].accepted == 1
+            assert observed.latest_expiry == far.expires_at
+            unseen = await two.observe(far.kid)
+            assert [state.issuer for state in unseen.states] == [other.issuer]
+            assert unseen.latest_expiry is None

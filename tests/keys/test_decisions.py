@@ -23,6 +23,7 @@ from jwks_guard.keys.distrust import FleetMember, Name, Tombstone, Tombstones
 from jwks_guard.keys.freshness import Instant
 from jwks_guard.keys.peers import open_stores
 from jwks_guard.keys.snapshot import Snapshot, _replay, distrust_record, reinstate_record
+from jwks_guard.readiness import Observed
 from jwks_guard.testing.keys import generate_signing_key
 from tests.support import HandClock
 
@@ -60,12 +61,29 @@ def test_higher_version_counts_and_of_the_same_the_one_that_distrusts(
 
 def test_lift_says_itself_above_what_it_lifts_and_the_next_decision_above_the_lift() -> None:
     held = tombstones(stone(1))
-    assert held.next_version(K) == 1, "a decision that stands is not made again"
+    assert held.next_version(K, 0.0) == 1
     assert held.next_lift(K) == 2
     lifted = held.without({K: 2})
     assert lifted.next_lift(K) == 2
-    assert lifted.next_version(K) == 3
-    assert (Tombstones().next_version(K), Tombstones().next_lift(K)) == (1, 1)
+    assert lifted.next_version(K, 0.0) == 3
+    assert (Tombstones().next_version(K, 0.0), Tombstones().next_lift(K)) == (1, 1)
+
+
+def test_decision_stands_above_every_lift_that_was_made_before_heard_of_or_not() -> None:
+    first = Tombstones().decided(K, "leaked", 1_000.0)
+    lift = tombstones(first).next_lift(K)
+    unheard = Tombstones().decided(K, "found after all", 1_000.002)
+    again = tombstones(first).decided(K, "found after all", 90_000.0)
+    for later in (unheard, again):
+        assert K in tombstones(later).without({K: lift}).entries
+    assert K not in tombstones(first).without({K: lift}).entries
+
+
+def test_deciding_again_keeps_reason_and_time_and_adds_keys() -> None:
+    held = tombstones(stone(1, "p1"))
+    assert held.decided(K, "again", 9.0, frozenset({"p2"})) == stone(1, "p1", "p2")
+    assert held.decided(K, "again", 86_400.001) == stone(86_400_001, "p1")
+    assert tombstones(stone(99_000)).decided(K, "again", 9.0) == stone(99_000)
 
 
 def test_reason_is_that_of_the_decision_that_counts() -> None:
@@ -118,7 +136,7 @@ class Exchange(RuleBasedStateMachine):
     def distrust(self, process: int, kid: str, prints: frozenset[str]) -> None:
         name, known = (ISSUER, kid), self.known[process]
         self.at += 1.0
-        made = Tombstone(*name, f"reason {self.at}", self.at, prints, known.next_version(name))
+        made = known.decided(name, f"reason {self.at}", self.at / 1000, prints)
         self.known[process] = known.merged([made])
         self.journals[process].append(distrust_record(made))
         self.note(name, (made.version, True))
@@ -230,7 +248,7 @@ def test_journal_without_versions_is_replayed_in_its_order(ops: list[str]) -> No
         )
     known = replayed(records)
     assert (K in known.entries) is stands
-    assert known.next_version(K) <= 1 + len(ops)
+    assert known.next_version(K, 0.0) <= 1 + len(ops)
 
 
 def test_versions_follow_on_lines_that_had_none() -> None:
@@ -351,7 +369,7 @@ async def test_reinstating_again_and_again_lifts_nothing_that_is_decided_later_e
     restarted = store(snapshot_path=path)
     assert not restarted.distrusted
     elsewhere = Tombstones().without({K: 1})  # who heard of the first of these
-    restarted.decisions.take_over([stone(elsewhere.next_version(K))], {})
+    restarted.decisions.take_over([stone(elsewhere.next_version(K, 0.0))], {})
     assert set(restarted.distrusted) == {"k"}
 
 
@@ -403,11 +421,12 @@ async def test_what_came_from_outside_is_known_after_a_restart_without_the_other
     ours.distrust_blocking("k", reason="leaked")
     ours.decisions.take_over([stone(1, "print", at=0.5)], {(ISSUER, "old"): 2})
     assert await written(ours) == ours.decisions.known
-    ours.decisions.take_over([stone(3, "print", reason="again")], {(ISSUER, "old"): 4})
+    later = ours.decisions.known.entries[K].version + 1
+    ours.decisions.take_over([stone(later, "print", reason="again")], {(ISSUER, "old"): 4})
     known = await written(ours)
     assert known == ours.decisions.known
     assert known.entries[K].thumbprints == {"print"}
-    assert ranks(known) == {K: (3, True), (ISSUER, "old"): (4, False)}
+    assert ranks(known) == {K: (later, True), (ISSUER, "old"): (4, False)}
     late = known.merged([stone(3, kid="old")])
     assert (ISSUER, "old") not in late.entries
 
@@ -467,12 +486,16 @@ class Fleet:
         decisions = self.member.decisions
         decisions.take_over(tuple(self.known.entries.values()), self.known.lifted)
         ours = decisions.known
+        decisions.shared(decisions.unshared)
         self.known = self.known.merged(ours.entries.values()).without(ours.lifted)
 
     async def share_lifts(self, lifts: Mapping[Name, int], reason: str) -> None:
         if self.error is not None:
             raise DistrustNotSharedError(self.error)
         self.known = self.known.without(lifts)
+
+    async def observe(self, kid: str, issuer: str) -> Observed:
+        return Observed(())
 
 
 @pytest.fixture
@@ -485,12 +508,13 @@ async def test_decision_stands_although_the_fleet_lifted_an_earlier_one_unheard(
 ) -> None:
     ours = hold_keys(store(fleet=fleet, background=False))
     await ours.adopt()
-    fleet.known = tombstones(k=4)
+    far = int(time.time() * 2000)  # by somebody whose clock is wrong
+    fleet.known = tombstones(k=far)
     refused: list[bool] = []
     ours.trust.subscribe(lambda: refused.append("k" not in ours.kids))
     await ours.distrust("k", reason="leaked")
     assert all(refused)
-    assert ranks(fleet.known) == {K: (5, True)}
+    assert ranks(fleet.known) == {K: (far + 1, True)}
 
 
 async def test_decision_made_while_cut_off_stands_when_the_fleet_is_heard_again(
@@ -504,7 +528,7 @@ async def test_decision_made_while_cut_off_stands_when_the_fleet_is_heard_again(
     fleet.error = None
     await fleet.share()
     assert set(ours.distrusted) == {"k"}
-    assert ranks(fleet.known) == {K: (3, True)}
+    assert set(fleet.known.of(ISSUER)) == {"k"}
 
 
 async def test_lift_by_somebody_who_knew_of_the_decision_counts(
@@ -518,7 +542,7 @@ async def test_lift_by_somebody_who_knew_of_the_decision_counts(
     await ours.distrust("k", reason="after all")
     await ours.reinstate("k", reason="false alarm")
     assert not ours.distrusted
-    assert ranks(fleet.known) == {K: (4, False)}
+    assert not fleet.known.entries
 
 
 async def test_reinstatement_that_the_fleet_cannot_hear_of_lifts_nothing(
@@ -602,18 +626,23 @@ class Deaf:
     """A fleet that hears decisions to distrust, and can't pass on that one is lifted."""
 
     error = None
+    hears = True
 
     async def join(self, member: FleetMember) -> None:
-        pass
+        self.member = member
 
     async def leave(self, member: FleetMember) -> None:
         pass
 
     async def share(self) -> None:
-        pass
+        if self.hears:
+            self.member.decisions.shared(self.member.decisions.unshared)
 
     async def share_lifts(self, lifts: Mapping[Name, int], reason: str) -> None:
         raise DistrustNotSharedError("nobody answers")
+
+    async def observe(self, kid: str, issuer: str) -> Observed:
+        return Observed(())
 
 
 async def test_lift_that_could_not_be_shared_is_not_made_by_the_next_restart_either(
@@ -628,3 +657,58 @@ async def test_lift_that_could_not_be_shared_is_not_made_by_the_next_restart_eit
     await store.aclose()
     restarted = KeyStore(ISSUER, clock=clock, snapshot_path=path, background=False)
     assert "leaked" in restarted.distrusted
+
+
+# --- decisions that meet ---
+
+
+async def test_decision_that_is_made_while_the_last_one_is_being_lifted_stands(
+    store: Callable[..., KeyStore], tmp_path: Path
+) -> None:
+    path = tmp_path / "keys.json"
+    ours = hold_keys(store(snapshot_path=path))
+    ours.distrust_blocking("k", reason="an old case")
+    lifts = ours.decisions.lifts("k", "false alarm")
+    await ours.distrust("k", reason="leaked")
+    ours.decisions.lifts_stored(lifts, "false alarm")
+    ours.decisions.lift(lifts)
+    assert set(ours.distrusted) == {"k"}
+    forget_everything()
+    assert set(store(snapshot_path=path).distrusted) == {"k"}
+
+
+def test_decision_of_one_store_is_written_down_by_every_store_that_writes(
+    store: Callable[..., KeyStore], tmp_path: Path
+) -> None:
+    path = tmp_path / "keys.json"
+    plain, _kept = store(), store(snapshot_path=path)
+    plain.distrust_blocking("k", reason="leaked")
+    forget_everything()
+    assert set(store(snapshot_path=path).distrusted) == {"k"}
+
+
+async def test_store_that_is_opened_again_brings_what_it_distrusts(
+    store: Callable[..., KeyStore],
+) -> None:
+    first = store(background=False)
+    open_stores.discard(first)
+    first.distrust_blocking("k", reason="leaked", force=True)
+    second = store(background=False)
+    assert not second.distrusted
+    open_stores.add(first)
+    assert set(second.distrusted) == {"k"}
+
+
+async def test_decision_of_a_store_that_closes_meanwhile_is_an_error(
+    store: Callable[..., KeyStore],
+) -> None:
+    leaving = Deaf()
+    ours = hold_keys(store(fleet=leaving, background=False))
+    await ours.adopt()
+    leaving.hears = False
+    with pytest.raises(DistrustNotSharedError, match="start the verifier, and repeat the call"):
+        await ours.distrust("k", reason="leaked")
+    assert set(ours.distrusted) == {"k"}
+    await ours.aclose()
+    with pytest.raises(DistrustNotSharedError, match="closed"):
+        await ours.distrust("other", reason="leaked")

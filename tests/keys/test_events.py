@@ -81,6 +81,14 @@ def test_untrusted_kid_cannot_forge_a_line(
     assert "\x1b" not in caplog.messages[0]
 
 
+def test_reason_from_outside_cannot_forge_a_line(
+    clock: HandClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    events(clock).tell("key_distrusted", kid="k", detail="x\nWARNING forged \x1b[31m")
+    assert "\n" not in caplog.text.rstrip("\n")
+    assert "\x1b" not in caplog.text
+
+
 def test_same_thing_is_logged_once_a_minute_and_told_every_time(
     clock: HandClock, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -112,7 +112,8 @@ async def test_distrusted_kids_are_reported_with_their_reason(
     await store.distrust(kid, reason="leaked")
     health = store.health()
     assert kid not in health.kids
-    stone = Tombstone(tenant.issuer, kid, "leaked", clock.wall, frozenset({thumbprint}))
+    version = int(clock.wall * 1000)
+    stone = Tombstone(tenant.issuer, kid, "leaked", clock.wall, frozenset({thumbprint}), version)
     assert dict(health.distrusted) == {kid: stone}
 
 
