@@ -12,14 +12,11 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Coroutine, Mapping
-from contextlib import suppress
-from functools import partial
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from jwks_guard.errors import (
     ConfigurationError,
-    DistrustNotSharedError,
     JWKSGuardError,
     KeysUnavailableError,
 )
@@ -37,6 +34,7 @@ from jwks_guard.keys.events import Event, Events, logger
 from jwks_guard.keys.fetch import DEADLINE_SECONDS, HTTPClient, HTTPKeyFetcher, require_http_client
 from jwks_guard.keys.freshness import Clock, Freshness, Instant
 from jwks_guard.keys.health import HealthReport, health_report
+from jwks_guard.keys.membership import Membership
 from jwks_guard.keys.peers import open_stores
 from jwks_guard.keys.refresh import Refresher
 from jwks_guard.keys.snapshot import Snapshot
@@ -47,8 +45,6 @@ if TYPE_CHECKING:
     from jwks_guard.readiness import Observed
 
 NAP_AFTER_FAILURE_SECONDS = 1.0
-LONGEST_STEP_SECONDS = 10.0
-"""For so long another event loop is waited for, to share a decision."""
 _T = TypeVar("_T")
 
 
@@ -104,7 +100,7 @@ class KeyStore:
             durable = Durable(Snapshot(snapshot_path, issuer), self.trust, clock, self.events)
         self.decisions = Decisions(self, self.trust, durable, self.events)
         self.fleet = fleet
-        self._joining: asyncio.Task[None] | None = None
+        self._membership = Membership(self, fleet) if fleet is not None else None
         self._lock = threading.Lock()
         self._background: asyncio.Task[None] | None = None
         open_stores.add(self)
@@ -143,7 +139,8 @@ class KeyStore:
                 self._background.cancel()
                 await asyncio.wait({self._background})
             await self._refresher.cancel()
-        await self._leave_fleet()
+        if self._membership is not None:
+            await self._membership.leave()
         if self.decisions.durable is not None:
             await self.decisions.durable.saved()
         self.loop = self._background = None
@@ -197,33 +194,9 @@ class KeyStore:
         durables = [store.decisions.durable for store in stores]
         if any(durable is not None and not durable.loaded for durable in durables):
             await asyncio.to_thread(self._load)
-        if self.fleet is not None and not self.trust.closed:
-            await self._in_fleet(self.fleet)
+        if self._membership is not None and not self.trust.closed:
+            await self._membership.take_part()
         self.bind()
-
-    async def _in_fleet(self, fleet: DistrustFeed) -> None:
-        """Return once the fleet's decisions are known here, whoever waits for them already.
-
-        Until then the store is not bound, so that no request goes on without them.
-        """
-        loop = asyncio.get_running_loop()
-        if self.loop is not None and self.loop is not loop and not self.loop.is_closed():
-            return  # it is not ours to use: `bind` says so
-        joining = self._joining
-        if joining is None or joining.get_loop() is not loop or _failed(joining):
-            # In an empty context, as what it begins outlives the request that happens to begin it.
-            joining = contextvars.Context().run(loop.create_task, _join(fleet, self))
-            self._joining = joining
-        await asyncio.shield(joining)
-
-    async def _leave_fleet(self) -> None:
-        joining, self._joining = self._joining, None
-        if self.fleet is None or joining is None:
-            return
-        if joining.get_loop() is asyncio.get_running_loop():
-            joining.cancel()
-            await asyncio.wait({joining})
-            await self.fleet.leave(self)
 
     def after_fork(self) -> None:
         """In a forked child: keep what is known, let go of the parent's loop, locks and tasks."""
@@ -231,7 +204,9 @@ class KeyStore:
         self.trust.after_fork()
         if self.decisions.durable is not None:
             self.decisions.durable.after_fork()
-        self.loop = self._background = self._joining = None
+        self.loop = self._background = None
+        if self._membership is not None:
+            self._membership.after_fork()
         for usage in self.usages:
             usage.begin_anew()
         self.since = self.clock.time()
@@ -282,23 +257,12 @@ class KeyStore:
 
     async def share(self) -> None:
         """Have the fleet know what is distrusted here; raises DistrustNotSharedError."""
-        if self.fleet is None:
-            return
-        stones = self.decisions.unshared
-        with suppress(KeysUnavailableError):  # the store is closed, or was meanwhile
-            await self._on_its_loop(self.fleet.share)
-        left = self.decisions.unshared
-        if any(left.get(name) is stone for name, stone in stones.items()):
-            raise DistrustNotSharedError(
-                "This verifier is closed, so the fleet was not told. What is distrusted here stays "
-                "so: start the verifier, and repeat the call."
-            )
+        if self._membership is not None:
+            await self._membership.share()
 
     async def observe_fleet(self, kid: str) -> Observed | None:
         """What the fleet shows of `kid`, or its error; None without a fleet."""
-        if self.fleet is None:
-            return None
-        return await self._on_its_loop(partial(self.fleet.observe, kid, self.issuer))
+        return None if self._membership is None else await self._membership.observe(kid)
 
     def distrust_blocking(self, kid: str, *, reason: str, force: bool = False) -> None:
         """As `distrust`, wholly in the calling thread and without telling the fleet."""
@@ -306,14 +270,13 @@ class KeyStore:
 
     async def reinstate(self, kid: str, *, reason: str) -> None:
         """Lift the distrust of `kid` once that is stored and shared; or raise."""
-        fleet = self.fleet
-        if fleet is None:
+        if self._membership is None:
             await asyncio.to_thread(self.reinstate_blocking, kid, reason=reason)
             return
-        await self._on_its_loop(fleet.share)  # whose latest version is to be exceeded
+        await self._membership.exchange()  # as the latest version is to be exceeded
         lifts = self.decisions.lifts(kid, reason)
         # Shared before it is stored: what could not be shared must not be lifted by a restart.
-        await self._on_its_loop(partial(fleet.share_lifts, lifts, reason))
+        await self._membership.share_lifts(lifts, reason)
         await asyncio.to_thread(self.decisions.lifts_stored, lifts, reason)
         self.decisions.lift(lifts)
 
@@ -331,21 +294,6 @@ class KeyStore:
     def hurry(self, interval: float | None) -> None:
         """Refresh at least every `interval` seconds while the fleet can't be heard."""
         self._refresher.hurry(interval)
-
-    async def _on_its_loop(self, step: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
-        """Run a step of the fleet on the event loop that the fleet and this store live on."""
-        await self.adopt()
-        loop = self.loop
-        if loop is None or loop is asyncio.get_running_loop():
-            return await step()
-        there = asyncio.run_coroutine_threadsafe(step(), loop)
-        try:
-            return await asyncio.wait_for(asyncio.wrap_future(there), LONGEST_STEP_SECONDS)
-        except TimeoutError:  # that loop is stopped or blocked
-            raise DistrustNotSharedError(
-                "The event loop that shares decisions with the fleet does not run. What is "
-                "distrusted here stays so."
-            ) from None
 
     @property
     def distrusted(self) -> Mapping[str, Tombstone]:
@@ -402,14 +350,6 @@ class KeyStore:
         open_stores.teach(self, learned)
         if self.decisions.durable is not None:
             self.decisions.durable.save_later(learned, jwks_uri)
-
-
-async def _join(fleet: DistrustFeed, store: KeyStore) -> None:
-    await fleet.join(store)
-
-
-def _failed(task: asyncio.Task[None]) -> bool:
-    return task.done() and (task.cancelled() or task.exception() is not None)
 
 
 async def keep_fresh(reference: weakref.ref[KeyStore]) -> None:

@@ -387,7 +387,7 @@ def test_a_loop_that_has_ended_is_followed_by_the_next(
 async def test_a_loop_that_stands_still_neither_keeps_a_decision_back_here_nor_its_maker_waiting(
     tenant: LocalTenant, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jwks_guard.keys.store.LONGEST_STEP_SECONDS", 0.1)
+    monkeypatch.setattr("jwks_guard.keys.membership.LONGEST_STEP_SECONDS", 0.1)
     old = tenant.key("previous").kid
     portal = process_portal.get()
     verifier = verifier_of(tenant, fleet_of(redis))
