@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.complete
 WHEEL_VENV := .check
+# Most tests wait for other processes: more of them than processors go on at once.
+WORKERS ?= 3
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format check system-deps clean \
@@ -30,7 +32,7 @@ demo: $(STAMP) ## run the main job on a local tenant: rotate, revoke, outage
 
 test: $(STAMP) ## run the whole test suite with branch coverage
 	@rm -f .coverage .coverage.*
-	@$(BIN)/coverage run -m pytest
+	@$(BIN)/coverage run -m pytest -n $(WORKERS) --dist worksteal
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
 

@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,13 +22,17 @@ PATIENCE = 10.0
 class RedisServer:
     """A redis-server that can be killed and started again, empty, at the same address."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, certificate: Path | None = None) -> None:
+        """`certificate` is a PEM file with its key, by which it speaks TLS alone."""
         self.port = _free_port()
         self._folder = folder
+        self._certificate = certificate
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
+        if self._certificate is not None:
+            return f"rediss://127.0.0.1:{self.port}?ssl_ca_certs={self._certificate}"
         return f"redis://127.0.0.1:{self.port}"
 
     @property
@@ -40,6 +45,9 @@ class RedisServer:
         if self._process is not None:
             return
         settings = f"--port {self.port} --bind 127.0.0.1 --appendonly no --loglevel warning"
+        if (pem := self._certificate) is not None:
+            settings = settings.replace("--port", "--port 0 --tls-port")
+            settings += f" --tls-cert-file {pem} --tls-key-file {pem} --tls-auth-clients no"
         self._process = subprocess.Popen(
             ["redis-server", *settings.split(), "--save", "", "--dir", self._folder],
             stdout=subprocess.DEVNULL,
@@ -73,7 +81,7 @@ class RedisServer:
 
 
 @contextmanager
-def redis_server() -> Iterator[RedisServer]:
+def redis_server(certificate: Path | None = None) -> Iterator[RedisServer]:
     """One that runs until the end of the block; without the program the test is skipped."""
     if shutil.which("redis-server") is None:
         message = "needs redis-server: apt-get install -y redis-server"
@@ -81,7 +89,7 @@ def redis_server() -> Iterator[RedisServer]:
             pytest.fail(message)
         pytest.skip(message)
     with tempfile.TemporaryDirectory() as folder:
-        server = RedisServer(folder)
+        server = RedisServer(folder, certificate)
         server.start()
         try:
             yield server
