@@ -107,7 +107,8 @@ class Verification:
         counter.accepted += 1
         if valid_until > counter.until:
             counter.until = valid_until
-            counter.lasted(valid_until - claims.get("iat", self._clock.time()))
+            issued_at = claims.get("iat")
+            counter.lasted(valid_until - (self._clock.time() if issued_at is None else issued_at))
         result = VerifiedToken(header.parameters, claims, key, valid_until)
         if name is not None:
             result._counter = counter

@@ -47,7 +47,7 @@ def show(redis: RedisServer, *states: InstanceState, prefix: str = "jwks-guard")
     """Put `states` into the fleet, as the instances themselves do."""
     with redis.client() as client:
         for each in states:
-            name = f"{prefix}:state:{each.instance}:{each.issuer}"
+            name = f"{prefix}:state:{each.instance}:00000000:{each.issuer}"
             client.set(name, encoded_state(each))
             client.zadd(f"{prefix}:instances", {name: each.reported_at})
 
