@@ -6,6 +6,7 @@ import os
 import time
 from asyncio import get_running_loop
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from typing import Self, Unpack
 
 from jwks_guard.errors import ConfigurationError, JWKSGuardError
@@ -239,10 +240,18 @@ class TokenVerifier:
         return self.keys.health()
 
     async def observe(self, kid: str) -> Observed:
-        """What this instance shows of `kid` to whoever asks whether that may be revoked."""
+        """What this instance, or with a fleet each of its instances, shows of `kid`.
+
+        Raises what the fleet raises when that can't be asked: one instance can't speak for all.
+        """
+        shown = await self.keys.observe_fleet(kid)
         known = self.keys.decisions.known.of(self.issuer)
         refused = {each.kid: each.at for each in known.values()}
-        return Observed((state_of((self.keys,), self.keys.clock.time(), refused),))
+        own = state_of((self.keys,), self.keys.clock.time(), refused)
+        if shown is None:
+            return Observed((own,))
+        others = (state for state in shown.states if state.instance != own.instance)
+        return replace(shown, states=(own, *others))
 
     def usage(self) -> Mapping[str, KeyUsage]:
         """What became of each trusted kid's tokens here, since the verifier was made.

@@ -53,6 +53,17 @@ def test_rotation_example_refuses_no_valid_token_and_after_a_leak_every_stolen_o
     ]
 
 
+def test_fleet_example_waits_for_all_instances_and_the_other_one_hears_of_a_leak() -> None:
+    printed = run("fleet_over_http")
+    verdicts = re.findall(r"(?m)^(no|unknown|yes), by what 2 instances show$", printed)
+    assert verdicts[0] == "no"
+    assert verdicts[-1] == "yes"
+    assert re.search(r"(?m)^  \S+ \(\w{8}\) accepted 1 tokens? of ", printed)
+    (seconds,) = re.findall(r"(?m)^refused by the other one too, ([\d.]+) s after", printed)
+    assert float(seconds) < 5
+    assert "tokens of the new key are accepted by both" in printed
+
+
 async def test_starlette_example_guards_its_routes(monkeypatch: pytest.MonkeyPatch) -> None:
     async with LocalTenant() as tenant:
         monkeypatch.setenv("ISSUER", tenant.issuer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, TypeAlias
 
 from starlette.applications import Starlette
@@ -12,10 +13,9 @@ from starlette.routing import Route
 from jwks_guard import bearer
 from jwks_guard.asgi.bodies import BodyRefusedError, read_body
 from jwks_guard.asgi.operations_auth import Admission, OperationsAuth, Permission
-from jwks_guard.asgi.operations_readiness import Judge, Readiness, judge_of
 from jwks_guard.asgi.refetch import Refetch
 from jwks_guard.asgi.stores import Verifier, awake, stores_of
-from jwks_guard.errors import JWKSGuardError, NotFoundError
+from jwks_guard.errors import ConfigurationError, JWKSGuardError, NotFoundError
 from jwks_guard.fleet.http import HTTPFleet
 from jwks_guard.fleet.http_messages import (
     INSTANCE_HEADER,
@@ -36,6 +36,7 @@ from jwks_guard.jose.header import is_kid
 if TYPE_CHECKING:
     from starlette.requests import Request
 
+    from jwks_guard.asgi.protocol import ReadinessJudge
     from jwks_guard.keys.distrust import Name
     from jwks_guard.keys.store import KeyStore
     from jwks_guard.usage import Reach
@@ -48,7 +49,7 @@ def operations(
     verifier: Verifier,
     *,
     operations_auth: OperationsAuth | None = None,
-    readiness: Readiness | None = None,
+    readiness: ReadinessJudge | None = None,
     read_scope: str = "operations:read",
     distrust_scope: str = "operations:distrust",
 ) -> Starlette:
@@ -66,22 +67,26 @@ def operations(
         operations_auth: a secret of 16 characters or more, two while it is being replaced, or
             StaticSecrets, shown as bearer token; or the verifier of another issuer. A verifier of
             the guarded issuer lets only look: the key that is being revoked must not guard its own
-            revocation.
-        readiness: a KeyRotation, or a coroutine function of a kid; without it there is no
-            `/revocation-readiness`.
+            revocation. None, as of an environment variable that is not set, leaves out all that it
+            guards; StaticSecrets.from_environment raises ConfigurationError instead.
+        readiness: a KeyRotation of `verifier`; without it there is no `/revocation-readiness`.
         read_scope: what a token needs to look.
         distrust_scope: what a token needs to change what is refused.
 
     Raises:
-        ConfigurationError: a secret or a scope can't be used.
+        ConfigurationError: a secret or a scope can't be used, or `operations_auth` is a
+            SyncTokenVerifier, which would block the event loop.
 
     """
+    judge = getattr(readiness, "revocation_readiness", None)
+    if readiness is not None and not iscoroutinefunction(judge):
+        raise ConfigurationError("readiness must be a KeyRotation.")
     stores = stores_of(verifier)
     shown = _Open(stores).routes()
     if operations_auth is not None:
         scopes: dict[Permission, str] = {"read": read_scope, "distrust": distrust_scope}
         admission = Admission(operations_auth, stores, scopes)
-        shown += _Guarded(stores, admission, judge_of(readiness)).routes()
+        shown += _Guarded(stores, admission, readiness).routes()
     application = Starlette(routes=shown)
     application.router.redirect_slashes = False  # a change is made where it is asked for
     return application
@@ -115,7 +120,7 @@ class _Guarded:
         self,
         stores: tuple[KeyStore, ...],
         admission: Admission,
-        judge: Judge | None,
+        judge: ReadinessJudge | None,
     ) -> None:
         self._stores = stores
         self._admission = admission
@@ -190,7 +195,7 @@ class _Guarded:
         kid = request.path_params["kid"]
         if self._judge is None or not is_kid(kid):
             return _problem(404, "not_found", "There is no such key.")
-        report = await self._judge(kid)
+        report = await self._judge.revocation_readiness(kid)
         return JSONResponse(report.to_dict())
 
     async def metrics(self, request: Request) -> Response:

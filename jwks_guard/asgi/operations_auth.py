@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import os
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
+from inspect import iscoroutinefunction
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, Self, TypeAlias
 
 from jwks_guard import bearer
+from jwks_guard.asgi.refetch import PAUSE_SECONDS
 from jwks_guard.errors import (
     ConfigurationError,
     InsufficientScopeError,
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 
 Permission = Literal["read", "distrust"]
 _MOST_SECRETS = 2
+_MOST_LOOKS = 100
 
 
 class StaticSecrets:
@@ -110,14 +114,15 @@ class Admission:
         self._scopes = {name: bearer.scope_tokens([scope]) for name, scope in scopes.items()}
         self._secrets: StaticSecrets | None = None
         self._tokens: TokenAcceptor | None = None
+        self._looks: dict[str, tuple[float, asyncio.Future[list[None]]]] = {}
         if isinstance(auth, StaticSecrets | str | Sequence):
             self._secrets = static_secrets(auth)
-        elif hasattr(auth, "verify"):
+        elif iscoroutinefunction(getattr(auth, "verify", None)):
             self._tokens = auth
         else:
             raise ConfigurationError(
                 "operations_auth must be a secret, StaticSecrets, or the TokenVerifier of another "
-                "issuer."
+                "issuer; not a SyncTokenVerifier, which would block the event loop."
             )
 
     async def admit(self, headers: Iterable[bearer.Header], permission: Permission) -> None:
@@ -135,15 +140,29 @@ class Admission:
                 await self._require_foreign(token, required)
 
     async def _require_foreign(self, token: VerifiedToken, required: tuple[str, ...]) -> None:
-        for store in self._stores:  # a key that is new, under another name, must be known here too
-            await store.refresh()
         key, prints = token._key, set[str]()
+        if key is None or any(store.issuer == token.issuer for store in self._stores):
+            raise InsufficientScopeError("a guarded key signed this token", required)
+        await self._look_for(key.thumbprint)
         for store in self._stores:
             prints.update(*store.trust.published.seen.values())
-        issuers = {store.issuer for store in self._stores}
-        if token.issuer in issuers or key is None or key.thumbprint in prints:
+        if key.thumbprint in prints:
             raise InsufficientScopeError("a guarded key signed this token", required)
         if not all(store.trust.published.seen for store in self._stores):
             raise KeysUnavailableError(
                 "It can't be told yet whether this token is signed by a guarded key."
             )
+
+    async def _look_for(self, thumbprint: str) -> None:
+        """Fetch the guarded keys: one that is new, under another name, must be known here too.
+
+        For one key that is done once in a pause, and those who come within it share its outcome.
+        """
+        now = self._stores[0].clock.monotonic()
+        begun, look = self._looks.get(thumbprint, (now - PAUSE_SECONDS, None))
+        if look is None or now - begun >= PAUSE_SECONDS:
+            if len(self._looks) >= _MOST_LOOKS:
+                self._looks.clear()
+            look = asyncio.gather(*(store.refresh() for store in self._stores))
+            self._looks[thumbprint] = now, look
+        await asyncio.shield(look)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from jwks_guard.readiness import RevocationReadiness
     from jwks_guard.verified_token import VerifiedToken
 
 
@@ -30,3 +31,10 @@ class RequestVerifier(Protocol):
 
         Returns a function that ends it.
         """
+
+
+class ReadinessJudge(Protocol):
+    """A KeyRotation, as seen by the operations routes; it knows the tenant's side as well."""
+
+    async def revocation_readiness(self, kid: str) -> RevocationReadiness:
+        """The verdict on revoking `kid` now."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -20,6 +22,10 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
 MAX_DELIVERY_BYTES = 1_048_576
+MAX_ENTRIES = 1000
+"""More than a delivery has; what comes after them is not looked at."""
+MAX_OBJECTS = 10_000
+"""The same of the objects and arrays in them: a megabyte can have half a million."""
 _CHANGES = {
     "POST": re.compile(r"(?:.*/)?keys/signing/rotate/?(?:[?#].*)?"),
     "PUT": re.compile(r"(?:.*/)?keys/signing/[^/?#]+/revoke/?(?:[?#].*)?"),
@@ -73,6 +79,8 @@ def tells_of_change(body: bytes) -> bool:
 
     Where in an entry the request stands is not relied on.
     """
+    if b"sapi" not in body:
+        return False
     return any(_is_change(mapping) for mapping in _of_management_calls(_entries(body)))
 
 
@@ -86,36 +94,38 @@ def _credentials(request: Request) -> bytes:
 def _entries(body: bytes) -> list[Any]:
     """The entries: an array of them, a single one, or one a line; what is none is passed over."""
     try:
-        return [msgspec.json.decode(body)]
+        document = msgspec.json.decode(body)
+        return document[:MAX_ENTRIES] if isinstance(document, list) else [document]
     except _DECODE_ERRORS:
         pass
     entries = []
-    for line in body.splitlines():
-        try:
-            entries.append(msgspec.json.decode(line))
-        except _DECODE_ERRORS:
-            continue
+    for line in body.split(b"\n", MAX_ENTRIES)[:MAX_ENTRIES]:
+        if b"sapi" in line and line.lstrip().startswith(b"{"):
+            with suppress(*_DECODE_ERRORS):
+                entries.append(msgspec.json.decode(line))
     return entries
 
 
 def _of_management_calls(entries: list[Any]) -> Iterator[dict[str, Any]]:
     """Every object in an entry of the type `sapi`, itself included."""
-    todo: list[tuple[Any, bool]] = [(entry, False) for entry in entries]
-    while todo:
+    todo: list[tuple[Any, bool]] = [(entries, False)]
+    for _ in range(MAX_OBJECTS):
+        if not todo:
+            return
         value, within = todo.pop()
         if isinstance(value, dict):
             within = within or value.get("type") == "sapi"
             if within:
                 yield value
-            todo.extend((member, within) for member in value.values())
-        elif isinstance(value, list):
-            todo.extend((element, within) for element in value)
+        members = value.values() if isinstance(value, dict) else value
+        inner = ((each, within) for each in members if isinstance(each, dict | list))
+        todo.extend(islice(inner, MAX_OBJECTS))
 
 
 def _is_change(mapping: dict[str, Any]) -> bool:
     method = mapping.get("method")
-    path = mapping.get("path", mapping.get("url"))
-    if not isinstance(method, str) or not isinstance(path, str):
-        return False
-    changing = _CHANGES.get(method.upper())
-    return changing is not None and changing.fullmatch(path) is not None
+    changing = _CHANGES.get(method.upper()) if isinstance(method, str) else None
+    paths = (mapping.get("path"), mapping.get("url"))
+    return changing is not None and any(
+        isinstance(path, str) and changing.fullmatch(path) is not None for path in paths
+    )

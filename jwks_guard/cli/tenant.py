@@ -33,6 +33,9 @@ def tenant(
         int, typer.Option(min=0, max=65_535, help="Port to listen on; 0 takes a free one.")
     ] = 0,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    token_lifetime: Annotated[
+        int, typer.Option(min=1, metavar="SECONDS", help="For so long its access tokens live.")
+    ] = 86_400,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one line of JSON when it is ready.")
     ] = False,
@@ -42,7 +45,7 @@ def tenant(
     signals: SimpleQueue[int] = SimpleQueue()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda received, _: signals.put(received))
-    local = LocalTenant(host=host, port=port)
+    local = LocalTenant(host=host, port=port, token_lifetime=token_lifetime)
     try:
         local.start()
     except OSError as error:
@@ -52,12 +55,12 @@ def tenant(
     if as_json:
         typer.echo(json.dumps(facts))
     else:
-        _introduce(facts)
+        _introduce(facts, token_lifetime)
     signals.get()
     local.stop()
 
 
-def _introduce(facts: dict[str, str]) -> None:
+def _introduce(facts: dict[str, str], token_lifetime: int) -> None:
     lines = [f"{name:<20} {value}" for name, value in facts.items()]
     request = (
         f"curl -s {facts['issuer']}oauth/token -d grant_type=client_credentials"
@@ -71,4 +74,5 @@ def _introduce(facts: dict[str, str]) -> None:
     console.print("To try `jwks-guard keys list` on it:", highlight=False)
     for name, fact in _ENVIRONMENT.items():
         console.print(f"export {name}={facts[fact]}", soft_wrap=True, highlight=False)
+    console.print(f"export JWKS_GUARD_TOKEN_LIFETIME_SECONDS={token_lifetime}", highlight=False)
     console.print("Ctrl-C ends it.", highlight=False)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -16,7 +17,7 @@ from starlette.routing import Mount, Route
 from jwks_guard import MultiIssuerVerifier, TokenVerifier
 from jwks_guard.asgi import JWKSGuardMiddleware, log_stream_webhook
 from jwks_guard.asgi.refetch import PAUSE_SECONDS, Refetch
-from jwks_guard.asgi.webhook import MAX_DELIVERY_BYTES, tells_of_change
+from jwks_guard.asgi.webhook import MAX_DELIVERY_BYTES, MAX_ENTRIES, MAX_OBJECTS, tells_of_change
 from jwks_guard.errors import ConfigurationError
 from jwks_guard.testing import LocalTenant
 from jwks_guard.testing.server import ServerThread, listen
@@ -115,6 +116,9 @@ def test_a_secret_that_protects_nothing_is_refused(
         ),
         json.dumps(entry({"method": "POST", "url": "/api/v2/keys/signing/rotate?x=y"})),
         json.dumps(entry({"method": "POST", "path": "keys/signing/rotate/"})),
+        json.dumps(entry({"method": "POST", "path": None, "url": ROTATE["path"]})),
+        json.dumps([entry({"method": "GET", "path": "/"})] * 999 + [entry(ROTATE)]),
+        " " + json.dumps(entry(ROTATE)) + "\r\n" + json.dumps(entry({})),
     ],
 )
 def test_a_rotation_or_revocation_is_found_wherever_its_request_stands(body: str) -> None:
@@ -144,6 +148,43 @@ def test_a_rotation_or_revocation_is_found_wherever_its_request_stands(body: str
 )
 def test_nothing_else_is_a_change(document: Any) -> None:
     assert not tells_of_change(json.dumps(document).encode())
+
+
+_SAPI = b'{"type":"sapi","a":['
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{}\n" * 349_000 + b'"sapi"',
+        b"[\n" * 520_000 + b'"sapi"',
+        b"[" + b"{}," * 349_000 + b'"sapi"]',
+        _SAPI + b"{}," * 349_000 + b"{}]}",
+        (b"[" * 500 + b"]" * 500 + b'"sapi"\n') * 1_000,
+        _SAPI + b'{"a":{}},' * 110_000 + b"{}]}",
+        b'{"type":"sapi","method":"POST","path":"' + b"/" * 1_000_000 + b'"}',
+    ],
+    ids=["lines", "open", "array", "entry", "deep", "nested", "path"],
+)
+def test_what_is_looked_at_of_a_delivery_is_bounded(body: bytes) -> None:
+    calls = 0
+
+    def count(*_: object) -> None:
+        nonlocal calls
+        calls += 1
+
+    sys.setprofile(count)
+    try:
+        assert not tells_of_change(body)
+    finally:
+        sys.setprofile(None)
+    assert calls < 50 * MAX_OBJECTS
+
+
+def test_what_comes_after_a_thousand_entries_is_not_looked_at() -> None:
+    entries = [*[{}] * MAX_ENTRIES, entry(ROTATE)]
+    assert not tells_of_change(json.dumps(entries).encode())
+    assert not tells_of_change("\n".join(map(json.dumps, entries)).encode())
 
 
 _JSON = st.recursive(

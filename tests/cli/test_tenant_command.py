@@ -12,11 +12,13 @@ from contextlib import contextmanager
 from typing import IO
 
 import httpx
+import jwt
 import pytest
 
 from jwks_guard import cli
 
 WAIT = 30.0  # s, at most
+GRANTED = ("client_id", "client_secret", "audience")
 
 
 @contextmanager
@@ -89,8 +91,23 @@ def test_tenant_without_json_introduces_itself_to_a_person() -> None:
             shown += lines.get(timeout=WAIT)
         assert "http://127.0.0.1:" in shown
         assert "grant_type=client_credentials" in shown
+        assert "export JWKS_GUARD_TOKEN_LIFETIME_SECONDS=86400\n" in shown
         process.send_signal(signal.SIGTERM)
         assert process.wait(WAIT) == 0
+
+
+def test_lifetime_of_tokens_is_as_told_so_that_a_revocation_can_be_seen_to_become_ready() -> None:
+    with command("--json", "--token-lifetime", "30") as (_, lines):
+        facts = json.loads(lines.get(timeout=WAIT))
+        grant = httpx.post(
+            facts["issuer"] + "oauth/token",
+            data={"grant_type": "client_credentials", **{n: facts[n] for n in GRANTED}},
+            trust_env=False,
+        ).json()
+        claims = jwt.decode(grant["access_token"], options={"verify_signature": False})
+        assert (grant["expires_in"], claims["exp"] - claims["iat"]) == (30, 30)
+    with command("--token-lifetime", "0") as (process, _):
+        assert process.wait(WAIT) == 2
 
 
 def test_port_that_is_taken_is_a_usage_error() -> None:
