@@ -15,6 +15,7 @@ from jwks_guard.readiness import InstanceState
 from jwks_guard.usage import KeyUsage, most, total
 
 MAX_REFUSED = 1000
+MAX_ERROR_CHARS = 500
 _BEST_FIRST = ("ok", "degraded", "unavailable")
 
 
@@ -77,6 +78,7 @@ def _alone(store: Shown, now: float, refused: Mapping[str, float]) -> InstanceSt
         trusted_until=health.trusted_until,
         kids=health.kids,
         refused=dict(latest),
+        last_error=_shortened(health.last_error),
     )
 
 
@@ -100,4 +102,12 @@ def combined(states: Sequence[InstanceState]) -> InstanceState:
         kids=tuple(kid for kid in states[0].kids if kid in kids),
         refused={kid: max(state.refused[kid] for state in states) for kid in refused},
         usage=dict(most(state.usage for state in states)),
+        last_error=next((state.last_error for state in states if state.last_error), None),
     )
+
+
+def _shortened(error: str | None) -> str | None:
+    """As others take it: printable, and not too long."""
+    if error is None:
+        return None
+    return "".join(c if c.isprintable() else " " for c in error)[:MAX_ERROR_CHARS]

@@ -7,14 +7,21 @@ a quiet period in which every instance was watched.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
 
 from jwks_guard.usage import NEVER, KeyUsage
 
+LIVE_SECONDS = 10.0
+"""An instance that was silent for longer was killed, is cut off, or stands still."""
+SILENT = "silent"
+"""The id of an instance that was never heard of."""
 Verdict = Literal["yes", "no", "unknown"]
+_LASTING = frozenset(
+    ["key_is_current", "key_is_next", "token_lifetime_unknown", "rotation_time_unknown"]
+)
 _UNITS = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
 
 
@@ -34,6 +41,7 @@ class InstanceState:
         kids: the kids that it trusts.
         refused: the kids that it refuses, and since when.
         usage: what became of the tokens, by kid.
+        last_error: why it is not ok.
 
     """
 
@@ -48,6 +56,7 @@ class InstanceState:
     kids: tuple[str, ...]
     refused: dict[str, float] = field(default_factory=dict)
     usage: dict[str, KeyUsage] = field(default_factory=dict)
+    last_error: str | None = None
 
     @property
     def name(self) -> str:
@@ -158,7 +167,7 @@ class ReadinessSettings:
     token_lifetime: float | None = None
     quiet_period: float = 600.0
     expected_instances: int = 1
-    report_within: float = 30.0
+    report_within: float = LIVE_SECONDS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,13 +184,18 @@ class Blocker:
     instance: str | None = None
     until: float | None = None
 
+    @property
+    def lasts(self) -> bool:
+        """Whether it stays until somebody does something at the tenant or to the settings."""
+        return self.code in _LASTING
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RevocationReadiness:
     """The verdict on revoking `kid` at `assessed_at`, with everything that speaks against it.
 
     `earliest_safe_time` is when the last token of the key has expired, as far as can be known: both
-    in seconds since the epoch.
+    in seconds since the epoch. `revoked`: it is already, and nothing speaks against that.
     """
 
     kid: str
@@ -190,12 +204,14 @@ class RevocationReadiness:
     earliest_safe_time: float | None
     blockers: tuple[Blocker, ...]
     instances: tuple[InstanceState, ...]
+    revoked: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """The verdict as JSON-compatible data."""
         return {
             "kid": self.kid,
             "verdict": self.verdict,
+            "revoked": self.revoked,
             "assessed_at": self.assessed_at,
             "earliest_safe_time": self.earliest_safe_time,
             "blockers": [asdict(blocker) for blocker in self.blockers],
@@ -210,11 +226,13 @@ def revocation_readiness(
     safe_from = earliest_safe_time(facts, observed, settings)
     longest = _longest_lifetime(observed)
     states = sorted(observed.states, key=lambda state: state.name)
+    revoked = facts.state == "revoked"
     blockers = [
         *_by_the_tenant(facts, safe_from, longest, settings, now),
         *_by_their_number(states, settings, now),
         *(b for state in states for b in _by_instance(facts, state, settings, now)),
     ]
+    blockers = [] if revoked else blockers
     verdicts = {blocker.verdict for blocker in blockers}
     verdict: Verdict = "no" if "no" in verdicts else "unknown" if verdicts else "yes"
     return RevocationReadiness(
@@ -224,6 +242,7 @@ def revocation_readiness(
         earliest_safe_time=safe_from,
         blockers=tuple(blockers),
         instances=tuple(states),
+        revoked=revoked,
     )
 
 
@@ -256,8 +275,9 @@ def _by_the_tenant(
         yield Blocker(
             code="token_lifetime_unknown",
             verdict="unknown",
-            message="The lifetime of the tenant's access tokens is not set (token_lifetime), so it "
-            f"can't be told when the last one expires.{seen}",
+            message="The lifetime of the tenant's access tokens is not set (token_lifetime; in the "
+            "environment JWKS_GUARD_TOKEN_LIFETIME_SECONDS), so it can't be told when the last "
+            f"one expires.{seen}",
         )
     elif safe_from is None:
         yield Blocker(
@@ -279,29 +299,29 @@ def _by_the_tenant(
 def _by_their_number(
     states: Sequence[InstanceState], settings: ReadinessSettings, now: float
 ) -> Iterator[Blocker]:
-    reporting = len({s.instance for s in states if _reports(s, settings, now)})
+    reporting = len(reporting_in(states, settings.report_within, now))
     if reporting < settings.expected_instances:
+        many = f"{reporting or 'No'} instance{'s report' if reporting > 1 else ' reports'}"
+        look = "" if reporting else " Look whether fleet, prefix and issuer are the instances' own."
         yield Blocker(
             code="instances_missing",
             verdict="unknown",
-            message=f"{reporting} instances report, {settings.expected_instances} are expected.",
+            message=f"{many}, of {settings.expected_instances} expected.{look}",
         )
 
 
-def _reports(state: InstanceState, settings: ReadinessSettings, now: float) -> bool:
-    """Whether it shows itself, by a clock that goes with ours."""
-    return abs(now - state.reported_at) <= settings.report_within
+def reporting_in(states: Iterable[InstanceState], within: float, now: float) -> frozenset[str]:
+    """The instances that showed themselves lately, by a clock that goes with ours."""
+    return frozenset(s.instance for s in states if abs(now - s.reported_at) <= within)
 
 
 def _by_instance(
     facts: KeyFacts, state: InstanceState, settings: ReadinessSettings, now: float
 ) -> Iterator[Blocker]:
-    silent = now - state.reported_at
-    if not _reports(state, settings, now):
-        text = f"has not reported for {_span(silent)}."
-        if silent < 0:
-            text = f"reports with a clock that is {_span(-silent)} ahead."
-        yield _of(state, "instance_silent", "unknown", text)
+    if not reporting_in([state], settings.report_within, now) or state.instance == SILENT:
+        yield _of(state, "instance_silent", "unknown", _silence(state, now))
+        yield from _by_its_usage(facts, state, settings, now)
+        return
     watched = state.reported_at - state.started_at
     if not watched >= settings.quiet_period:
         until = state.started_at + settings.quiet_period
@@ -317,12 +337,28 @@ def _by_instance(
     yield from _by_its_usage(facts, state, settings, now)
 
 
+def _silence(state: InstanceState, now: float) -> str:
+    silent, why = now - state.reported_at, f" ({state.last_error})" if state.last_error else ""
+    if silent < 0:
+        return f"reports with a clock that is {_span(-silent)} ahead."
+    if state.instance == SILENT:
+        return f"was never heard of{why}. It may accept tokens: start it, or take its URL out."
+    return (
+        f"has not reported for {_span(silent)}{why}. It may be cut off and still accept tokens; "
+        f"if it has ended for good, dismiss it: jwks-guard watch --dismiss {state.instance}"
+    )
+
+
 def _by_its_keys(facts: KeyFacts, state: InstanceState, now: float) -> Iterator[Blocker]:
     until = state.trusted_until
-    if until is None or not until > now or state.status != "ok":
+    error = state.last_error or "it does not say why"
+    if until is None or not until > now or state.status == "unavailable":
         trusts = "holds none" if until is None else f"trusts them until {_clock(until)}"
-        text = f"may hold stale keys: it is {state.status} and {trusts}."
+        text = f"may hold stale keys: it is {state.status} and {trusts} ({error})."
         yield _of(state, "keys_stale", "unknown", text)
+    elif state.status != "ok":
+        text = f"is degraded, and may not hear of a revocation: {error}."
+        yield _of(state, "instance_degraded", "unknown", text)
     confirmed = state.confirmed_at is not None and (
         facts.current_since is None or state.confirmed_at >= facts.current_since
     )
@@ -354,7 +390,7 @@ def _by_its_usage(
             "no",
             f"accepted {usage.recent} tokens of {facts.kid} in the last 10 min, the latest "
             f"{_span(quiet)} ago{last}.",
-            max(ends, usage.last_seen + settings.quiet_period),
+            usage.last_seen + settings.quiet_period,
         )
 
 

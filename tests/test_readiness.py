@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jwks_guard.readiness import (
+    SILENT,
     InstanceState,
     KeyFacts,
     Observed,
@@ -90,7 +91,7 @@ SECOND_BEFORE: list[tuple[dict[str, Any], str, str]] = [
     ({"kids": ("old",)}, "current_key_unconfirmed", "no"),
     ({"trusted_until": NOW}, "keys_stale", "unknown"),
     ({"trusted_until": None}, "keys_stale", "unknown"),
-    ({"status": "degraded"}, "keys_stale", "unknown"),
+    ({"status": "degraded"}, "instance_degraded", "unknown"),
     ({"status": "unavailable"}, "keys_stale", "unknown"),
     ({"usage": used(QUIET - 1)}, "key_in_use", "no"),
     ({"usage": used(-5)}, "key_in_use", "no"),
@@ -166,7 +167,7 @@ def test_fewer_instances_than_expected_block(expected: int) -> None:
 def test_nobody_who_reports_means_that_nothing_is_known() -> None:
     readiness = assess()
     assert (readiness.verdict, codes(readiness)) == ("unknown", ["instances_missing"])
-    assert "0 instances report, 1 are expected" in readiness.blockers[0].message
+    assert readiness.blockers[0].message.startswith("No instance reports, of 1 expected. Look ")
 
 
 def test_rotation_whose_time_is_unknown_needs_the_current_key_to_be_held() -> None:
@@ -283,7 +284,7 @@ def test_use_is_told_with_its_numbers_and_its_end() -> None:
         "api-1:7 (01234567) accepted 132 tokens of old in the last 10 min, the latest 1 min 15 s "
         "ago; the last one expires 2027-01-15 08:38:12 UTC, in 38 min 12 s."
     )
-    assert blocker.until == NOW + 2_292
+    assert blocker.until == NOW - 75 + QUIET
 
 
 def test_use_of_tokens_that_have_expired_ends_with_the_quiet_period() -> None:
@@ -292,12 +293,45 @@ def test_use_of_tokens_that_have_expired_ends_with_the_quiet_period() -> None:
     assert blocker.until == NOW - 30 + QUIET
 
 
+def test_of_an_instance_that_is_silent_nothing_else_is_said() -> None:
+    silent = replace(
+        STATE, reported_at=NOW - 45, started_at=NOW - 45, kids=(), trusted_until=None, host="gone"
+    )
+    (blocker,) = assess(STATE, silent).blockers
+    assert blocker.code == "instance_silent"
+    assert blocker.message == (
+        "gone (01234567) has not reported for 45 s. It may be cut off and still accept tokens; if "
+        "it has ended for good, dismiss it: jwks-guard watch --dismiss 0123456789abcdef"
+    )
+    used_it = replace(silent, usage=used(50))
+    assert codes(assess(STATE, used_it)) == ["instance_silent", "key_in_use"]
+
+
+def test_instance_that_was_never_heard_of_is_told_with_what_is_wrong_with_it() -> None:
+    unheard = replace(STATE, instance=SILENT, host="api-3", last_error="it can't be reached")
+    (blocker,) = assess(STATE, unheard).blockers
+    assert (blocker.code, blocker.verdict) == ("instance_silent", "unknown")
+    assert "was never heard of (it can't be reached)" in blocker.message
+
+
+def test_against_a_key_that_is_revoked_already_nothing_speaks() -> None:
+    readiness = assess(facts=replace(FACTS, state="revoked", current_until=NOW))
+    assert (readiness.verdict, readiness.revoked, readiness.blockers) == ("yes", True, ())
+
+
+def test_what_does_not_pass_by_waiting_is_told_apart() -> None:
+    unset = assess(STATE, settings=replace(SETTINGS, token_lifetime=None))
+    unexpired = assess(STATE, facts=replace(FACTS, current_until=NOW))
+    assert [blocker.lasts for blocker in (*unset.blockers, *unexpired.blockers)] == [True, False]
+
+
 def test_every_text_can_be_understood_alone() -> None:
     worst = replace(
         STATE,
         started_at=NOW,
-        reported_at=NOW - 45,
+        reported_at=NOW - 5,
         status="degraded",
+        last_error="the last fetch failed",
         trusted_until=NOW - 5,
         confirmed_at=None,
         usage=used(1, ends=NEVER),
@@ -307,7 +341,6 @@ def test_every_text_can_be_understood_alone() -> None:
     assert codes(readiness) == [
         "tokens_unexpired",
         "instances_missing",
-        "instance_silent",
         "instance_watched_too_short",
         "keys_stale",
         "current_key_unconfirmed",
@@ -318,7 +351,8 @@ def test_every_text_can_be_understood_alone() -> None:
         assert blocker.instance is None or "api-1:7 (01234567)" in blocker.message
     texts = {blocker.code: blocker.message for blocker in readiness.blockers}
     assert texts["keys_stale"].endswith(
-        "may hold stale keys: it is degraded and trusts them until 2027-01-15 07:59:55 UTC."
+        "may hold stale keys: it is degraded and trusts them until 2027-01-15 07:59:55 UTC "
+        "(the last fetch failed)."
     )
     assert texts["current_key_unconfirmed"].endswith(
         "has not confirmed the current key, new, since the rotation."
@@ -338,6 +372,7 @@ def test_verdict_is_told_as_json() -> None:
     assert told.keys() == {
         "kid",
         "verdict",
+        "revoked",
         "assessed_at",
         "earliest_safe_time",
         "blockers",
@@ -424,9 +459,10 @@ def test_yes_means_that_every_condition_is_fulfilled(
     expiry: float | None,
     settings: ReadinessSettings,
 ) -> None:
-    if assess(*states, facts=facts, settings=settings, latest_expiry=expiry).verdict != "yes":
+    readiness = assess(*states, facts=facts, settings=settings, latest_expiry=expiry)
+    if readiness.verdict != "yes" or readiness.revoked:
         return
-    assert facts.state in ("previously used", "revoked")
+    assert facts.state == "previously used"
     assert facts.current_until is not None
     assert settings.token_lifetime is not None
     assert facts.current_until + settings.token_lifetime <= NOW

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from jwks_guard.admin.signing_key import SigningKey
 from jwks_guard.readiness import Refusal, RevocationReadiness
+from jwks_guard.usage import NEVER
 
 CERTIFICATES = {
     "pem": "pem",
@@ -164,6 +165,17 @@ def saml_warning(certificates: Mapping[str, str]) -> str:
         "at the revocation, until they have the new certificate: now it is the next key's (`keys "
         f"show KID --pem` prints it), afterwards it is at {', '.join(certificates.values())}."
     )
+
+
+def last_expiry(
+    key: SigningKey, lifetime: timedelta | None, readiness: RevocationReadiness | None
+) -> datetime | None:
+    """When the last token of `key` expires: by what was seen of them, or else by their lifetime."""
+    if readiness is None or readiness.earliest_safe_time is None:
+        return expiry_of(key.current_until, lifetime)
+    if readiness.earliest_safe_time >= NEVER:
+        return None
+    return datetime.fromtimestamp(readiness.earliest_safe_time, UTC)
 
 
 def expiry_of(until: datetime | None, lifetime: timedelta | None) -> datetime | None:

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from http import HTTPStatus
 
 from jwks_guard.admin.journal import Intent, Journal
-from jwks_guard.admin.receipts import RevocationReceipt, expiry_of
+from jwks_guard.admin.receipts import RevocationReceipt, last_expiry
 from jwks_guard.admin.signing_key import SigningKey
 from jwks_guard.admin.signing_keys import SETTLE_SECONDS, SigningKeysClient
 from jwks_guard.admin.telling import told
@@ -17,7 +17,7 @@ from jwks_guard.errors import (
     RevocationRefusedError,
     UnavailableError,
 )
-from jwks_guard.readiness import Refusal, Revocable
+from jwks_guard.readiness import Refusal, Revocable, RevocationReadiness
 
 _LONGEST_PAUSE_SECONDS = 5.0
 
@@ -33,10 +33,15 @@ class Revocation:
     jwks_uri: str | None
     confirm_within: float
 
-    async def carry_out(self, intent: Intent, key: SigningKey) -> RevocationReceipt:
-        """Do what is left to do of `intent`, where `key` is as the tenant has it now."""
+    async def carry_out(
+        self, intent: Intent, key: SigningKey, readiness: RevocationReadiness | None = None
+    ) -> RevocationReceipt:
+        """Do what is left to do of `intent`, where `key` is as the tenant has it now.
+
+        `readiness` is what was known of its tokens before, if anybody has asked.
+        """
         refusals = await self._told(intent) if intent.emergency else ()
-        expires = expiry_of(key.current_until, self.token_lifetime)
+        expires = last_expiry(key, self.token_lifetime, readiness)
         warnings = await self._warned(intent, expires)
         key = await self._acknowledged(intent, key)
         acknowledged_at = self.journal.now()

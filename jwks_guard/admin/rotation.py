@@ -24,9 +24,11 @@ from jwks_guard.admin.signing_keys import SigningKeysClient
 from jwks_guard.admin.steps import only
 from jwks_guard.admin.telling import lacking, observed
 from jwks_guard.admin.unfinished import Unfinished
-from jwks_guard.admin.verdict import blockers_of, facts_of, not_ready, settings_of
+from jwks_guard.admin.verdict import blockers_of, facts_of, not_ready, settings_of, unanswered
 from jwks_guard.errors import (
     ConfigurationError,
+    DistrustNotSharedError,
+    KeysUnavailableError,
     ManagementAPIError,
     RotationRefusedError,
     RotationUncertainError,
@@ -35,6 +37,7 @@ from jwks_guard.keys.arguments import require_jwks_uri, require_seconds, require
 from jwks_guard.readiness import (
     Revocable,
     RevocationReadiness,
+    reporting_in,
     revocation_readiness,
 )
 
@@ -158,14 +161,26 @@ class KeyRotation:
         async with self._one_at_a_time:
             await self._unfinished.resume()
             key = await self._keys.revocable(kid)
-            readiness = None if key.revoked else await self.revocation_readiness(kid)
+            readiness = None if key.revoked else await self._readiness(kid, force=force)
             if readiness is not None and readiness.verdict != "yes" and not force:
                 raise not_ready(readiness)
             await self._journal.begin(intent)
             if readiness is not None and readiness.verdict != "yes":
                 await self._journal.tell(intent, "forced", "warning", blockers_of(readiness))
-            receipt = await self._revocation.carry_out(intent, key)
+            receipt = await self._revocation.carry_out(intent, key, readiness)
             return replace(receipt, readiness=readiness)
+
+    async def _readiness(self, kid: str, *, force: bool) -> RevocationReadiness:
+        try:
+            return await self.revocation_readiness(kid)
+        except (ConfigurationError, DistrustNotSharedError, KeysUnavailableError) as error:
+            if force:
+                return unanswered(kid, error, self._keys.clock.time())
+            error.add_note(
+                "So it can't be told what revoking this key would break, and nothing was done. "
+                "force=True, with a reason, does it all the same."
+            )
+            raise
 
     async def revocation_readiness(self, kid: str) -> RevocationReadiness:
         """Whether `kid` can be revoked now without refusing a valid token, and what speaks against.
@@ -174,10 +189,11 @@ class KeyRotation:
         """
         keys = await self._keys.list()
         key = next((key for key in keys if key.kid == kid), None) or await self._keys.get(kid)
-        seen, least = await observed(self._fleet, kid)
+        seen, missing = await observed(self._fleet, kid)
         settings, now = self._settings, self._keys.clock.time()
         if self._counts_instances:
-            settings = replace(settings, expected_instances=least)
+            reporting = len(reporting_in(seen.states, settings.report_within, now))
+            settings = replace(settings, expected_instances=max(1, reporting + missing))
         return revocation_readiness(facts_of(key, keys), seen, settings, now)
 
     async def rotate_and_revoke(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import cast
 
 from jwks_guard.admin.journal import Intent, Journal, Result
 from jwks_guard.errors import DistrustNotSharedError, JWKSGuardError
-from jwks_guard.readiness import Observed, Refusal, Revocable
+from jwks_guard.instance import combined
+from jwks_guard.readiness import InstanceState, Observed, Refusal, Revocable
 from jwks_guard.usage import Reach
 
 LONGEST_SECONDS = 10.0
@@ -20,19 +22,22 @@ async def lacking(fleet: Sequence[Revocable], kid: str) -> tuple[str, ...]:
 
 
 async def observed(fleet: Sequence[Revocable], kid: str) -> tuple[Observed, int]:
-    """What all instances of `fleet` show of `kid`, and how many have to be there at least.
+    """What all instances of `fleet` show of `kid`, and how many of it show none.
 
-    Verifiers of one process are one instance, of which each shows what it did itself; whoever shows
-    nothing has one that is missing.
+    Verifiers of one process are one instance, of which each shows what it did itself.
     """
     shown = await asyncio.gather(*(each.observe(kid) for each in fleet))
-    states = tuple(state for one in shown for state in one.states)
+    everyone = sorted((s for one in shown for s in one.states), key=_whose)
+    states = tuple(combined(list(same)) for _, same in groupby(everyone, key=_whose))
     reach = Reach()
     for one in shown:
         reach = reach.joined(Reach(one.latest_expiry or 0.0, one.longest_lifetime or 0.0))
     missing = sum(not one.states for one in shown)
-    least = len({state.instance for state in states}) + missing
-    return Observed(states, reach.expiry or None, reach.lifetime or None), max(1, least)
+    return Observed(states, reach.expiry or None, reach.lifetime or None), missing
+
+
+def _whose(state: InstanceState) -> tuple[str, str]:
+    return state.issuer, state.instance
 
 
 async def told(fleet: Sequence[Revocable], intent: Intent, journal: Journal) -> tuple[Refusal, ...]:

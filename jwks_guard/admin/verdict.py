@@ -9,7 +9,7 @@ from jwks_guard.admin.signing_key import SigningKey
 from jwks_guard.admin.steps import only
 from jwks_guard.errors import ConfigurationError, RevocationRefusedError
 from jwks_guard.keys.arguments import require_count
-from jwks_guard.readiness import KeyFacts, ReadinessSettings, RevocationReadiness
+from jwks_guard.readiness import Blocker, KeyFacts, ReadinessSettings, RevocationReadiness
 
 
 def settings_of(
@@ -32,9 +32,25 @@ def facts_of(key: SigningKey, keys: Iterable[SigningKey]) -> KeyFacts:
     return KeyFacts(
         kid=key.kid,
         state=key.state,
-        current_until=_timestamp(key.current_until),
+        # Without it: it has stopped at the latest when the present one began.
+        current_until=_timestamp(
+            key.current_until or (current.current_since if key.state == "previously used" else None)
+        ),
         current_kid=current.kid,
         current_since=_timestamp(current.current_since),
+    )
+
+
+def unanswered(kid: str, error: Exception, now: float) -> RevocationReadiness:
+    """What is known of `kid` when the fleet can't be asked."""
+    blocker = Blocker(code="fleet_unreachable", verdict="unknown", message=str(error))
+    return RevocationReadiness(
+        kid=kid,
+        verdict="unknown",
+        assessed_at=now,
+        earliest_safe_time=None,
+        blockers=(blocker,),
+        instances=(),
     )
 
 

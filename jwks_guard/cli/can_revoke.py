@@ -39,6 +39,9 @@ _VERDICTS = {
 }
 
 
+_REVOKED = ("is revoked already.", "bold green")
+
+
 def duration(text: str) -> timedelta:
     """A time to wait, like 90s, 30m or 2h."""
     found = _DURATION.fullmatch(text)
@@ -100,5 +103,5 @@ def print_readiness(readiness: RevocationReadiness, console: Console) -> None:
 
 def verdict_line(readiness: RevocationReadiness) -> Text:
     """The verdict, in one line."""
-    says, style = _VERDICTS[readiness.verdict]
+    says, style = _REVOKED if readiness.revoked else _VERDICTS[readiness.verdict]
     return Text(f"{readiness.verdict}: {printable(readiness.kid)} {says}", style)

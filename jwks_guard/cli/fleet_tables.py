@@ -9,8 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jwks_guard.cli.words import printable, span
-from jwks_guard.fleet.commands import LIVE_SECONDS
-from jwks_guard.readiness import InstanceState
+from jwks_guard.readiness import LIVE_SECONDS, InstanceState
 from jwks_guard.usage import KeyUsage
 
 _WIDE = 1_000  # characters; whoever reads a file or a pipe wants one line for each row

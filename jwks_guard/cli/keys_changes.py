@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +11,7 @@ import typer
 
 from jwks_guard.admin import RevocationReadiness, SigningKey
 from jwks_guard.admin.steps import only
+from jwks_guard.admin.verdict import unanswered
 from jwks_guard.cli.keys_consent import Consent, DryRunOption, YesOption
 from jwks_guard.cli.keys_fleet import instances_of, refusal
 from jwks_guard.cli.keys_journal import JournalOption, journal_of, left_in, usable
@@ -25,7 +27,12 @@ from jwks_guard.cli.keys_session import (
     errors_told,
     opened,
 )
-from jwks_guard.errors import RotationRefusedError
+from jwks_guard.errors import (
+    ConfigurationError,
+    DistrustNotSharedError,
+    KeysUnavailableError,
+    RotationRefusedError,
+)
 
 _DEFAULT_REASON = "revoked at the tenant"
 ReasonOption = Annotated[str, typer.Option(help="Why, for the journal.")]
@@ -156,7 +163,12 @@ def _insisting(*, emergency: bool, force: bool, reason: str) -> tuple[str, ...]:
 
 def _readiness(session: Session, kid: str, *, insist: bool) -> RevocationReadiness:
     """The verdict; raises RevocationRefusedError if it is not yes, unless somebody insists."""
-    readiness = session.run(session.rotation().revocation_readiness(kid))
+    try:
+        readiness = session.run(session.rotation().revocation_readiness(kid))
+    except (ConfigurationError, DistrustNotSharedError, KeysUnavailableError) as error:
+        if not insist:
+            raise
+        readiness = unanswered(kid, error, time.time())
     if readiness.verdict != "yes" and not insist:
         raise refusal(readiness)
     return readiness

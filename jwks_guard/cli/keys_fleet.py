@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import time
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from jwks_guard.cli.keys_session import UNREACHABLE, Session
 from jwks_guard.errors import RevocationRefusedError
 from jwks_guard.fleet.commands import live
 from jwks_guard.readiness import InstanceState
+
+_LONGEST_WAIT_MINUTES = 24 * 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +74,20 @@ def refusal(readiness: RevocationReadiness) -> RevocationRefusedError:
     error.kid, error.report = readiness.kid, readiness
     for blocker in readiness.blockers:
         error.add_note(f"  - {blocker.message}")
-    waiting = shlex.join(["jwks-guard", "can-revoke", "--wait", "30m", "--", readiness.kid])
     error.add_note(
-        f"`{waiting}` waits until that has passed. --force with a --reason does it all the same; "
-        "--emergency is for a key that has leaked."
+        f"{_waiting(readiness)}--force with a --reason does it all the same; --emergency is for a "
+        "key that has leaked."
     )
     return error
+
+
+def _waiting(readiness: RevocationReadiness) -> str:
+    """How to wait until nothing speaks against it; nothing where waiting does not help."""
+    if any(blocker.lasts for blocker in readiness.blockers):
+        return ""
+    ends = [blocker.until for blocker in readiness.blockers if blocker.until is not None]
+    minutes = math.ceil(max(0.0, max(ends, default=0.0) - readiness.assessed_at) / 60.0)
+    if minutes > _LONGEST_WAIT_MINUTES:
+        return ""
+    waiting = ["jwks-guard", "can-revoke", "--wait", f"{max(30, minutes)}m", "--", readiness.kid]
+    return f"`{shlex.join(waiting)}` waits for that. "

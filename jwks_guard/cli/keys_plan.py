@@ -12,11 +12,12 @@ from rich.text import Text
 
 from jwks_guard.admin import RevocationReadiness, SigningKey
 from jwks_guard.admin.journal import Intent
-from jwks_guard.admin.receipts import CERTIFICATES, expiry_of
+from jwks_guard.admin.receipts import CERTIFICATES, last_expiry
 from jwks_guard.admin.steps import only
 from jwks_guard.cli.keys_fleet import Instances
 from jwks_guard.cli.keys_table import print_prose, utc
 from jwks_guard.cli.words import printable
+from jwks_guard.usage import NEVER
 
 _NOBODY_IS_TOLD = (
     "No verifier is told by this command: each notices within its detection bound, or at once "
@@ -86,7 +87,7 @@ def rotation_plan(
     `instances` are those of the fleet, where there is one.
     """
     current, following = only(keys, "current"), only(keys, "next")
-    at_most = f", by {utc(now + lifetime)} UTC," if lifetime else ""
+    at_most = f", at {utc(now + lifetime)} UTC at the earliest," if lifetime else ""
     return Plan(
         title="Rotate the signing keys",
         tenant=tenant,
@@ -133,7 +134,7 @@ def revocation_plan(
         moves=(Move(key.kid, "previously used", "revoked"),),
         consequences=(
             _of_tokens(key.kid),
-            _of_expiry(key, lifetime, now),
+            _of_expiry(key, lifetime, readiness, now),
             *_of_readiness(readiness),
             _of_fleet(instances, emergency=readiness is None),
             _FINAL,
@@ -204,19 +205,22 @@ def _of_readiness(readiness: RevocationReadiness | None) -> tuple[str, ...]:
     return tuple(blockers)
 
 
-def _of_expiry(key: SigningKey, lifetime: timedelta | None, now: datetime) -> str:
-    try:
-        end = expiry_of(key.current_until, lifetime)
-    except OverflowError:
-        end = None
-    if end is None:
+def _of_expiry(
+    key: SigningKey,
+    lifetime: timedelta | None,
+    readiness: RevocationReadiness | None,
+    now: datetime,
+) -> str:
+    if readiness is not None and (readiness.earliest_safe_time or 0.0) >= NEVER:
+        return "Some of them never expire: valid ones are refused."
+    if (end := last_expiry(key, lifetime, readiness)) is None:
         until = f", from {utc(key.current_until)} UTC on" if key.current_until else ""
         return (
             f"How long the last of them would have lived{until}, is not known here: "
             "JWKS_GUARD_TOKEN_LIFETIME_SECONDS would tell."
         )
     if end <= now:
-        return f"The last of them expired by {utc(end)} UTC: no valid one is refused."
+        return f"The last of them expired by {utc(end)} UTC, as far as is known."
     return f"The last of them expires at {utc(end)} UTC: until then, valid ones are refused."
 
 

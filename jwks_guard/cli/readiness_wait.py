@@ -43,6 +43,10 @@ class Waiting:
         lines = [_line(blocker, now) for blocker in self.readiness.blockers]
         return [f"  {printable(self.error)}", *lines] if self.error else lines
 
+    def in_vain(self) -> bool:
+        """Whether something blocks that does not pass by waiting."""
+        return any(blocker.lasts for blocker in self.readiness.blockers)
+
     def blocking(self) -> frozenset[tuple[str, str | None]]:
         """What blocks, whatever its numbers are."""
         error = {(self.error, None)} if self.error else set()
@@ -67,7 +71,7 @@ async def wait_until_ready(
         while waiting.readiness.verdict != "yes" or waiting.error:
             if not quiet and not console.is_terminal and told != (told := waiting.blocking()):
                 _tell(waiting, console)
-            if (left := until - time.time()) <= 0:
+            if (left := until - time.time()) <= 0 or waiting.in_vain():
                 break
             await asyncio.sleep(min(ASK_SECONDS, left))
             failure = await _ask(rotation, waiting)

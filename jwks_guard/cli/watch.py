@@ -7,7 +7,7 @@ import json
 import os
 import time
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Protocol, runtime_checkable
 
 import typer
 from rich.console import Console, Group, RenderableType
@@ -25,10 +25,22 @@ from jwks_guard.cli.keys_session import (
     errors_told,
 )
 from jwks_guard.cli.words import date, printable
+from jwks_guard.errors import ConfigurationError
+from jwks_guard.fleet.commands import live
 from jwks_guard.readiness import InstanceState
 
 _LOOK_SECONDS = 1.0
 _ANY_KID = "-"  # states are the same whatever kid is asked for
+_ID_CHARS = 8
+
+
+@runtime_checkable
+class Dismissing(Protocol):
+    """A fleet that remembers instances which are gone."""
+
+    async def dismiss(self, instance: str) -> int:
+        """Forget one; gives how many states it had."""
+        ...
 
 
 @dataclass(slots=True)
@@ -54,6 +66,14 @@ class View:
 
 def watch(
     once: Annotated[bool, typer.Option("--once", help="Print it once, and end.")] = False,
+    dismiss: Annotated[
+        str | None,
+        typer.Option(
+            "--dismiss",
+            metavar="INSTANCE",
+            help="Forget an instance that has ended for good: its id, or 8 characters of it.",
+        ),
+    ] = None,
     domain: DomainOption = None,
     config: ConfigOption = None,
     as_json: JSONOption = False,
@@ -71,12 +91,32 @@ def watch(
     with errors_told():
         configuration = configured_fleet({"domain": domain}, os.environ, config)
         fleet = configuration.required(configuration.issuer or "")
+        if dismiss is not None:
+            typer.echo(f"{printable(asyncio.run(_dismissed(fleet, dismiss)))} is forgotten.")
+            return
         view = asyncio.run(_watched(fleet, console, once=once or not console.is_terminal))
     if as_json:
         typer.echo(json.dumps(_document(view), indent=2))
     elif once or not console.is_terminal:
         console.print(view)
     raise typer.Exit(0 if view.states else 1)
+
+
+async def _dismissed(fleet: Fleet, named: str) -> str:
+    """The name of the instance that was dismissed; raises ConfigurationError."""
+    try:
+        states, now = await _looked(fleet), time.time()
+        found = [state for state in states if state.instance.startswith(named)]
+        if len(named) < _ID_CHARS or len(found) != 1:
+            raise ConfigurationError("--dismiss: no single instance of the fleet has this id.")
+        if live(found, now):
+            raise ConfigurationError(f"--dismiss: {found[0].name} still reports. Stop it first.")
+        if not isinstance(fleet, Dismissing):
+            raise ConfigurationError("--dismiss: take its URL out of JWKS_GUARD_FLEET instead.")
+        await fleet.dismiss(found[0].instance)
+        return found[0].name
+    finally:
+        await fleet.aclose()
 
 
 async def _watched(fleet: Fleet, console: Console, *, once: bool) -> View:

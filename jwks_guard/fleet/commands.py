@@ -17,13 +17,11 @@ from jwks_guard.jose.header import MAX_KID_CHARS, is_kid
 from jwks_guard.keys.arguments import require_text
 from jwks_guard.keys.distrust import Name, Tombstones
 from jwks_guard.keys.freshness import Clock
-from jwks_guard.readiness import InstanceState, Observed, Refusal
+from jwks_guard.readiness import LIVE_SECONDS, InstanceState, Observed, Refusal
 from jwks_guard.usage import Reach
 
 ACKNOWLEDGE_SECONDS = 5.0
 """For so long the instances are waited for, to say that they refuse the key."""
-LIVE_SECONDS = 10.0
-"""An instance that was silent for longer is not waited for: it was killed, or stands still."""
 _LOOK_SECONDS = 0.02
 _NOBODY = Refusal("the fleet", None, "no instance shows itself; one that starts will hear of it")
 

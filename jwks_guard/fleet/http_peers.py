@@ -13,7 +13,7 @@ from jwks_guard.fleet.http_messages import furthest
 from jwks_guard.fleet.http_peer import Peer, PeerError
 from jwks_guard.fleet.records import facts_of
 from jwks_guard.keys.distrust import Name, Tombstones
-from jwks_guard.readiness import InstanceState, Refusal
+from jwks_guard.readiness import SILENT, InstanceState, Refusal
 from jwks_guard.usage import Reach
 
 if TYPE_CHECKING:
@@ -135,9 +135,11 @@ async def _heard(
 def _state(peer: Peer, issuer: str, since: float) -> InstanceState:
     state = peer.state(issuer)
     if state is not None:
-        return replace(state, kids=(), status="unavailable") if peer.error else state
+        if peer.error is None:
+            return state
+        return replace(state, kids=(), status="unavailable", last_error=peer.error)
     return InstanceState(
-        instance="silent",
+        instance=SILENT,
         host=peer.name,
         issuer=issuer,
         started_at=since,
@@ -146,6 +148,7 @@ def _state(peer: Peer, issuer: str, since: float) -> InstanceState:
         confirmed_at=None,
         trusted_until=None,
         kids=(),
+        last_error=peer.error,
     )
 
 

@@ -133,12 +133,13 @@ def states_in(values: Iterable[bytes | None], issuer: str) -> tuple[InstanceStat
 
 
 def _is_plausible(state: InstanceState) -> bool:
-    """Whether its name can be printed on a terminal, and its instants be read as dates."""
+    """Whether its words can be printed on a terminal, and its instants be read as dates."""
     instants = [state.started_at, state.reported_at, *state.refused.values()]
     instants += [at for at in (state.confirmed_at, state.trusted_until) if at is not None]
     for usage in state.usage.values():
         instants += [*usage.reach, usage.last_seen or 0.0]
-    return all(0 <= at <= NEVER for at in instants) and state.name.isprintable()
+    words = f"{state.name}{state.last_error or ''}"
+    return all(0 <= at <= NEVER for at in instants) and words.isprintable()
 
 
 def _stone(name: Name, version: int, value: bytes) -> Tombstone:

@@ -212,7 +212,7 @@ class RedisFleet(FleetCommands):
                 f"{self.error}. What {here}; to lift something, or to see what the others do, "
                 "repeat the call."
                 if self._members
-                else f"{self.error}. Nobody was told anything: repeat the call."
+                else f"{self.error}. Nobody was told or asked anything: repeat the call."
             )
             failure.here = bool(self._members)
             raise failure from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from jwks_guard import TokenVerifier
 from jwks_guard.admin import RevocationReadiness
+from jwks_guard.admin.verdict import facts_of
 from jwks_guard.errors import (
     ConfigurationError,
     DistrustNotSharedError,
@@ -229,9 +231,9 @@ async def test_fleet_that_can_not_be_asked_lets_nothing_planned_begin(scene: Sce
     fleet = Showing()
     fleet.failure = gone = DistrustNotSharedError("Redis is gone")
     rotation = scene.rotation(fleet, token_lifetime=LIFETIME)
-    for force in (False, True):
-        with pytest.raises(DistrustNotSharedError):
-            await rotation.revoke(old, force=force, reason=REASON)
+    with pytest.raises(DistrustNotSharedError) as refused:
+        await rotation.revoke(old, reason=REASON)
+    assert "nothing was done" in refused.value.__notes__[0]
     assert scene.sent("PUT") == []
     assert scene.events == []
     gone.here = False
@@ -240,6 +242,46 @@ async def test_fleet_that_can_not_be_asked_lets_nothing_planned_begin(scene: Sce
     assert [(each.since, each.error) for each in receipt.refusals] == [(None, "Redis is gone")]
     assert "not_told" in scene.steps
     assert scene.tenant.key(old).status == "revoked"
+
+
+async def test_force_revokes_although_the_fleet_can_not_be_asked(scene: Scene) -> None:
+    old, _ = scene.used_key()
+    fleet = Showing()
+    fleet.failure = DistrustNotSharedError("Redis is gone")
+    rotation = scene.rotation(fleet, token_lifetime=LIFETIME)
+    receipt = await rotation.revoke(old, force=True, reason=REASON)
+    assert receipt.readiness is not None
+    assert [blocker.code for blocker in receipt.readiness.blockers] == ["fleet_unreachable"]
+    assert "forced" in scene.steps
+    assert scene.tenant.key(old).status == "revoked"
+
+
+async def test_receipt_tells_the_expiry_that_was_seen(scene: Scene) -> None:
+    old, _ = scene.used_key()
+    seen = scene.clock.time() + 5 * LIFETIME.total_seconds()
+    fleet = Showing(healthy(scene, "a"), latest_expiry=seen)
+    rotation = scene.rotation(fleet, token_lifetime=LIFETIME)
+    receipt = await rotation.revoke(old, force=True, reason=REASON)
+    assert receipt.tokens_expire_by is not None
+    assert receipt.tokens_expire_by.timestamp() == seen
+    assert len(receipt.warnings) == 1
+
+
+async def test_silent_instance_is_not_counted_as_missing_as_well(scene: Scene) -> None:
+    old, _ = scene.used_key()
+    gone = replace(healthy(scene, "b"), reported_at=scene.clock.time() - 60)
+    rotation = scene.rotation(Showing(healthy(scene, "a"), gone), token_lifetime=LIFETIME)
+    readiness = await rotation.revocation_readiness(old)
+    unknown = [blocker.code for blocker in readiness.blockers if blocker.verdict == "unknown"]
+    assert unknown == ["instance_silent"]
+
+
+async def test_without_current_until_the_present_key_tells_since_when(scene: Scene) -> None:
+    old, _ = scene.used_key()
+    keys = await scene.keys.list()
+    key = next(key for key in keys if key.kid == old)
+    facts = facts_of(replace(key, current_until=None), keys)
+    assert facts.current_until == facts.current_since is not None
 
 
 async def test_unknown_key_has_no_verdict(scene: Scene) -> None:

@@ -109,9 +109,9 @@ def test_fleet_that_does_not_show_enough_instances_is_unknown(
     foreign = run({**environ, "JWKS_GUARD_ISSUER": "https://b.test/"}, kid, command=COMMAND)
     del environ["JWKS_GUARD_FLEET"]
     none = run(environ, kid, command=COMMAND)
-    for done, number in ((few, "1"), (other, "0"), (foreign, "0"), (none, "0")):
+    for done, number in ((few, "1"), (other, "No"), (foreign, "No"), (none, "No")):
         assert done.returncode == 1
-        assert f"unknown {number} instances report" in words(done.stdout)
+        assert f"unknown {number} instance reports, of " in words(done.stdout)
         assert f"unknown: {kid} should not be revoked yet" in done.stdout
 
 
@@ -176,12 +176,30 @@ def test_waiting_outlasts_an_outage_of_the_fleet(
     kid = rotated(tenant)
     with started(environ, kid, "--wait", "60s", command=COMMAND) as waiting:
         assert waiting.stderr is not None
-        assert "unknown: 0 instances report" in waiting.stderr.readline()
+        assert "unknown: No instance reports" in waiting.stderr.readline()
         redis.kill()
         assert "can't be reached" in waiting.stderr.readline()
         redis.start()
         show(redis, healthy(tenant))
         assert waiting.wait(30) == 0
+
+
+def test_waiting_ends_at_once_where_it_would_be_in_vain(
+    tenant: LocalTenant, environ: dict[str, str]
+) -> None:
+    done = run(environ, tenant.key().kid, "--wait", "10m", command=COMMAND)
+    assert done.returncode == 1
+    assert "Rotate first." in words(done.stdout)
+
+
+def test_key_that_is_revoked_already_is_said_to_be(
+    tenant: LocalTenant, environ: dict[str, str]
+) -> None:
+    kid = rotated(tenant)
+    tenant.revoke(kid)
+    done = run(environ, kid, command=COMMAND)
+    assert done.returncode == 0
+    assert "is revoked already." in words(done.stdout)
 
 
 def test_waiting_in_a_terminal_is_a_countdown(

@@ -23,7 +23,7 @@ END = datetime.max.replace(tzinfo=UTC)
 @pytest.mark.parametrize(
     ("key", "lifetime", "said"),
     [
-        (BEFORE, HOUR, "expired by 2027-01-15 07:00 UTC: no valid one is refused."),
+        (BEFORE, HOUR, "expired by 2027-01-15 07:00 UTC, as far as is known."),
         (BEFORE, 3 * HOUR, "expires at 2027-01-15 09:00 UTC: until then, valid ones are refused."),
         (BEFORE, None, "would have lived, from 2027-01-15 06:00 UTC on, is not known here"),
         (SigningKey(kid="older"), HOUR, "would have lived, is not known here"),
@@ -39,7 +39,7 @@ def test_revocation_tells_whether_valid_tokens_are_refused(
 def test_rotation_tells_until_when_tokens_of_the_previous_key_live() -> None:
     plan = rotation_plan(TENANT, [CURRENT, NEXT], HOUR, NOW)
     assert (
-        "Those of old stay valid until they expire, by 2027-01-15 09:00 UTC, or"
+        "Those of old stay valid until they expire, at 2027-01-15 09:00 UTC at the earliest, or"
         in (plan.consequences[0])
     )
 

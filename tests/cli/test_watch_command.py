@@ -138,7 +138,8 @@ def test_what_the_fleet_says_steers_no_terminal(
         assert not set(done.stdout) & set(ESCAPES)
     table = run(environ, "--once", command=COMMAND).stdout
     assert "kid\\x1b\\x9b\\u202e\\x07[red]" in table
-    assert len(rows(table)) == 2
+    assert "unknown (bbbbbbbb)" in table  # its state can't be read
+    assert len(rows(table)) == 3
 
 
 def test_garbage_in_the_fleet_is_passed_over(redis: RedisServer, environ: dict[str, str]) -> None:
@@ -215,3 +216,22 @@ def test_fleet_over_redis_without_its_extra_says_what_to_install(environ: dict[s
     done = run(environ, command=(sys.executable, "-c", WITHOUT_REDIS.format(["watch"])))
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.endswith("pip install 'jwks-guard[cli,redis]'.\n")
+
+
+def test_instance_that_has_ended_is_dismissed_and_no_other(
+    redis: RedisServer, environ: dict[str, str]
+) -> None:
+    now = time.time()
+    show(
+        redis,
+        state(ISSUER, "new", instance="a" * 32),
+        state(ISSUER, "new", instance="b" * 32, host="gone", reported_at=now - 3_600),
+    )
+    reasons = {"a" * 32: "still reports", "b" * 7: "no single", "c" * 32: "no single"}
+    for named, why in reasons.items():
+        refused = run(environ, "--dismiss", named, command=COMMAND)
+        assert (refused.returncode != 0, refused.stdout) == (True, "")
+        assert why in refused.stderr
+    done = run(environ, "--dismiss", "b" * 8, command=COMMAND)
+    assert (done.returncode, done.stdout) == (0, "gone (bbbbbbbb) is forgotten.\n")
+    assert len(rows(run(environ, "--once", command=COMMAND).stdout)) == 2
