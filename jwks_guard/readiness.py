@@ -16,8 +16,6 @@ from jwks_guard.usage import NEVER, KeyUsage
 
 LIVE_SECONDS = 10.0
 """An instance that was silent for longer was killed, is cut off, or stands still."""
-SILENT = "silent"
-"""The id of an instance that was never heard of."""
 Verdict = Literal["yes", "no", "unknown"]
 _LASTING = frozenset(
     ["key_is_current", "key_is_next", "token_lifetime_unknown", "rotation_time_unknown"]
@@ -34,7 +32,7 @@ class InstanceState:
         host: where it runs, for people.
         issuer: whose keys.
         started_at: when it began to count.
-        reported_at: when it showed this.
+        reported_at: when it showed this; 0 for one that was never heard of.
         status: as in HealthReport.
         confirmed_at: when the issuer last confirmed the keys that it holds.
         trusted_until: when trust in them ends.
@@ -318,7 +316,7 @@ def reporting_in(states: Iterable[InstanceState], within: float, now: float) -> 
 def _by_instance(
     facts: KeyFacts, state: InstanceState, settings: ReadinessSettings, now: float
 ) -> Iterator[Blocker]:
-    if not reporting_in([state], settings.report_within, now) or state.instance == SILENT:
+    if not reporting_in([state], settings.report_within, now):
         yield _of(state, "instance_silent", "unknown", _silence(state, now))
         yield from _by_its_usage(facts, state, settings, now)
         return
@@ -341,7 +339,7 @@ def _silence(state: InstanceState, now: float) -> str:
     silent, why = now - state.reported_at, f" ({state.last_error})" if state.last_error else ""
     if silent < 0:
         return f"reports with a clock that is {_span(-silent)} ahead."
-    if state.instance == SILENT:
+    if not state.reported_at:
         return f"was never heard of{why}. It may accept tokens: start it, or take its URL out."
     return (
         f"has not reported for {_span(silent)}{why}. It may be cut off and still accept tokens; "

@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jwks_guard.readiness import (
-    SILENT,
     InstanceState,
     KeyFacts,
     Observed,
@@ -308,7 +307,7 @@ def test_of_an_instance_that_is_silent_nothing_else_is_said() -> None:
 
 
 def test_instance_that_was_never_heard_of_is_told_with_what_is_wrong_with_it() -> None:
-    unheard = replace(STATE, instance=SILENT, host="api-3", last_error="it can't be reached")
+    unheard = replace(STATE, reported_at=0.0, host="api-3", last_error="it can't be reached")
     (blocker,) = assess(STATE, unheard).blockers
     assert (blocker.code, blocker.verdict) == ("instance_silent", "unknown")
     assert "was never heard of (it can't be reached)" in blocker.message

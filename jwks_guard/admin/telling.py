@@ -36,8 +36,8 @@ async def observed(fleet: Sequence[Revocable], kid: str) -> tuple[Observed, int]
     return Observed(states, reach.expiry or None, reach.lifetime or None), missing
 
 
-def _whose(state: InstanceState) -> tuple[str, str]:
-    return state.issuer, state.instance
+def _whose(state: InstanceState) -> tuple[str, str, str]:
+    return state.issuer, state.instance, state.host  # those never heard of have no id of their own
 
 
 async def told(fleet: Sequence[Revocable], intent: Intent, journal: Journal) -> tuple[Refusal, ...]:

@@ -69,7 +69,7 @@ def _sorted(states: Iterable[InstanceState]) -> list[InstanceState]:
 
 def _of_instance(state: InstanceState, now: float) -> list[Text]:
     silent = now - state.reported_at > LIVE_SECONDS
-    status = f"silent, {ago(state.reported_at, now)}" if silent else state.status
+    status = f"silent, {ago(state.reported_at or None, now)}" if silent else state.status
     return [
         _text(state.name),
         Text(status, "red" if silent else _STATUS_STYLES[status]),

@@ -79,7 +79,6 @@ class HTTPFleet(FleetCommands):
         super().__init__(issuer)
         self._peers = Peers(urls, secret, timeout, InstanceClient(http_client))
         self._poll_interval = poll_interval
-        self._since = clock.time()
         self._members = Members()
         self._watching: asyncio.Task[None] | None = None
 
@@ -185,7 +184,7 @@ class HTTPFleet(FleetCommands):
     async def _states(self, issuer: str | None = None) -> tuple[InstanceState, ...]:
         if await self._read() is None:
             raise self._not_shared()
-        return self._peers.states(issuer or self.issuer, self._since)
+        return self._peers.states(issuer or self.issuer)
 
     async def _refreshed_states(self) -> tuple[InstanceState, ...]:
         """As they are now; raises KeysUnavailableError unless all could be asked."""
@@ -193,7 +192,7 @@ class HTTPFleet(FleetCommands):
         if self.error is not None:
             self.keys.kids = frozenset()
             raise KeysUnavailableError(f"Not every instance could be asked: {self.error}.")
-        return self._peers.states(self.issuer, self._since)
+        return self._peers.states(self.issuer)
 
     async def _reach(self, kid: str, issuer: str | None = None) -> Reach:
         return self.reaches.get((issuer or self.issuer, kid), Reach())

@@ -13,7 +13,7 @@ from jwks_guard.fleet.http_messages import furthest
 from jwks_guard.fleet.http_peer import Peer, PeerError
 from jwks_guard.fleet.records import facts_of
 from jwks_guard.keys.distrust import Name, Tombstones
-from jwks_guard.readiness import SILENT, InstanceState, Refusal
+from jwks_guard.readiness import InstanceState, Refusal
 from jwks_guard.usage import Reach
 
 if TYPE_CHECKING:
@@ -102,12 +102,12 @@ class Peers:
         async with self._client.opened() as client:
             await self._each(lambda peer: peer.refresh(client), self._peers)
 
-    def states(self, issuer: str, since: float) -> tuple[InstanceState, ...]:
-        """What each showed last of `issuer`; `since` is when looking at them began.
+    def states(self, issuer: str) -> tuple[InstanceState, ...]:
+        """What each showed last of `issuer`.
 
         Who can't be asked at the moment trusts nothing, as far as is known.
         """
-        return tuple(_state(peer, issuer, since) for peer in self)
+        return tuple(_state(peer, issuer) for peer in self)
 
     def refusals(self, issuer: str, kid: str) -> list[Refusal]:
         """Which of them refuse `kid`, as they showed last."""
@@ -132,18 +132,18 @@ async def _heard(
     return peer, *await peer.read(client, issuers)
 
 
-def _state(peer: Peer, issuer: str, since: float) -> InstanceState:
+def _state(peer: Peer, issuer: str) -> InstanceState:
     state = peer.state(issuer)
     if state is not None:
         if peer.error is None:
             return state
         return replace(state, kids=(), status="unavailable", last_error=peer.error)
     return InstanceState(
-        instance=SILENT,
+        instance="silent",
         host=peer.name,
         issuer=issuer,
-        started_at=since,
-        reported_at=since,
+        started_at=0.0,
+        reported_at=0.0,
         status="unavailable",
         confirmed_at=None,
         trusted_until=None,

@@ -276,6 +276,19 @@ async def test_silent_instance_is_not_counted_as_missing_as_well(scene: Scene) -
     assert unknown == ["instance_silent"]
 
 
+async def test_each_instance_that_was_never_heard_of_is_named(scene: Scene) -> None:
+    old, _ = scene.used_key()
+    unheard = replace(healthy(scene, "silent"), reported_at=0.0, started_at=0.0)
+    fleet = Showing(healthy(scene, "a"), replace(unheard, host="b"), replace(unheard, host="c"))
+    rotation = scene.rotation(fleet, token_lifetime=LIFETIME)
+    readiness = await rotation.revocation_readiness(old)
+    told = [each.message for each in readiness.blockers if each.code == "instance_silent"]
+    assert [message.partition(" was never heard of")[0] for message in told] == [
+        "b (silent)",
+        "c (silent)",
+    ]
+
+
 async def test_without_current_until_the_present_key_tells_since_when(scene: Scene) -> None:
     old, _ = scene.used_key()
     keys = await scene.keys.list()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -94,6 +95,17 @@ class Terminal:
         until = time.monotonic() + WAIT
         while self._read(until):
             pass
+        return self.process.wait(WAIT)
+
+    def interrupted(self) -> int:
+        """Press Ctrl-C until it ends: one that comes just before a read begins is not noticed."""
+        for _ in range(10):
+            self.process.send_signal(signal.SIGINT)
+            until = time.monotonic() + WAIT / 10
+            while self._read(until):
+                pass
+            if self.process.poll() is not None:
+                break
         return self.process.wait(WAIT)
 
     def _read(self, until: float) -> bool:
