@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from jwks_guard import DistrustNotSharedError
-from jwks_guard.fleet.redis_records import MAX_FACTS
 from jwks_guard.testing import LocalTenant
 from tests.fleet.instances import POLL, eventually, fleet_of, instance, outcome, verifier_of
 from tests.redis_server import RedisServer
@@ -138,21 +137,24 @@ async def test_what_was_accepted_last_is_remembered_when_an_instance_ends(
 
 
 async def test_made_up_decisions_do_not_pile_up_beyond_the_limit(
-    tenant: LocalTenant, redis: RedisServer
+    tenant: LocalTenant, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    limit = 500
+    monkeypatch.setattr("jwks_guard.fleet.redis_exchange.MAX_FACTS", limit)
+
     def made_up(part: int) -> dict[str, str]:
-        kids = (f"{part}-{number}" for number in range(MAX_FACTS - 100))
+        kids = (f"{part}-{number}" for number in range(limit - 100))
         return {json.dumps(["distrust", tenant.issuer, kid, 1]): "{}" for kid in kids}
 
     async with instance(tenant, fleet_of(redis)) as one:
         with redis.client() as client:
             client.hset(DECISIONS, mapping=made_up(1))
-            await eventually(lambda: len(one.distrusted) == MAX_FACTS - 100)
+            await eventually(lambda: len(one.distrusted) == limit - 100)
             client.delete(DECISIONS)
             client.hset(DECISIONS, mapping=made_up(2))
             await eventually(lambda: one.health().status == "degraded")
             assert "more than" in str(one.health().last_error)
-            assert len(one.distrusted) == MAX_FACTS - 100
+            assert len(one.distrusted) == limit - 100
             client.flushall()
         await eventually(lambda: one.health().status == "ok")
         await one.distrust("leaked", reason="found")
