@@ -19,9 +19,9 @@ import httpx
 from cryptography.exceptions import InvalidSignature
 
 from jwks_guard import InvalidSignatureError, TokenVerifier, Tombstone
+from jwks_guard.base.clock import Instant
 from jwks_guard.jose.compact import b64url_encode
 from jwks_guard.jose.jwk import PublicKey, load_jwk_set
-from jwks_guard.keys.freshness import Instant
 
 ISSUER, AUDIENCE = "https://acme.eu.auth0.com/", "https://api.acme.com"
 DAY = 86_400.0  # s

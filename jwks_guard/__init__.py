@@ -1,5 +1,6 @@
 """Verify a tenant's access tokens, and stop trusting a revoked key at once."""
 
+from jwks_guard.base.events import Event
 from jwks_guard.errors import (
     AlgorithmNotAllowedError,
     AmbiguousKeyError,
@@ -32,14 +33,13 @@ from jwks_guard.errors import (
     UnsupportedTokenError,
 )
 from jwks_guard.keys.distrust import Tombstone
-from jwks_guard.keys.events import Event
 from jwks_guard.keys.health import HealthReport
 from jwks_guard.keys.store import KeyStore
-from jwks_guard.multi_issuer import MultiIssuerVerifier
-from jwks_guard.sync import SyncTokenVerifier
-from jwks_guard.usage import KeyUsage
-from jwks_guard.verified_token import VerifiedToken
-from jwks_guard.verifier import TokenVerifier
+from jwks_guard.readiness.usage import KeyUsage
+from jwks_guard.verify.multi_issuer import MultiIssuerVerifier
+from jwks_guard.verify.sync import SyncTokenVerifier
+from jwks_guard.verify.token import VerifiedToken
+from jwks_guard.verify.verifier import TokenVerifier
 
 __version__ = "0.1.0"
 

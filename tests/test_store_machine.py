@@ -31,9 +31,9 @@ from jwks_guard import (
     RevokedKeyError,
     TokenVerifier,
 )
+from jwks_guard.base.clock import Instant
 from jwks_guard.jose.jwk import thumbprint
-from jwks_guard.keys.freshness import Instant
-from jwks_guard.verification import KeyNotHeldError
+from jwks_guard.verify.verification import KeyNotHeldError
 from tests.support import HandClock
 
 ISSUER = "https://issuer.test/"

@@ -8,7 +8,8 @@ from jwks_guard.admin.signing_key import SigningKey
 from jwks_guard.admin.signing_keys import SigningKeysClient
 from jwks_guard.admin.sync import SyncSigningKeysClient
 from jwks_guard.admin.watcher import RevocationWatcher
-from jwks_guard.readiness import Refusal, RevocationReadiness
+from jwks_guard.readiness.state import Refusal
+from jwks_guard.readiness.verdict import RevocationReadiness
 
 __all__ = [
     "AdminEvent",

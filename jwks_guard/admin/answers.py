@@ -20,7 +20,7 @@ from jwks_guard.errors import (
     UnauthorizedError,
     UnavailableError,
 )
-from jwks_guard.keys.http_caching import retry_after
+from jwks_guard.net.caching import retry_after
 
 _LONGEST_QUOTE = 200  # characters
 _LONGEST_CODE = 64

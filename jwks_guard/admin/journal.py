@@ -21,10 +21,10 @@ from typing import Any, Literal
 
 import msgspec
 
+from jwks_guard.base import files
+from jwks_guard.base.arguments import require_listener
+from jwks_guard.base.clock import Clock
 from jwks_guard.errors import ConfigurationError
-from jwks_guard.keys import files
-from jwks_guard.keys.arguments import require_listener
-from jwks_guard.keys.freshness import Clock
 
 logger = logging.getLogger("jwks_guard")
 Action = Literal["rotate", "revoke", "rotate_and_revoke", "reinstate"]

@@ -14,6 +14,7 @@ import httpx
 
 from jwks_guard.admin.answers import Reply, api_error, document, grant_error
 from jwks_guard.admin.auth import Auth, ClientCredentials, PrivateKeyJWT, StaticToken
+from jwks_guard.base.clock import Clock
 from jwks_guard.errors import (
     ConfigurationError,
     ManagementAPIError,
@@ -21,9 +22,8 @@ from jwks_guard.errors import (
     UnauthorizedError,
     UnavailableError,
 )
-from jwks_guard.keys import urls
-from jwks_guard.keys.bodies import BodyError, read_body
-from jwks_guard.keys.freshness import Clock
+from jwks_guard.net import urls
+from jwks_guard.net.bodies import BodyError, read_body
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
 USER_AGENT = "jwks-guard"

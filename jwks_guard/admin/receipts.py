@@ -8,8 +8,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from jwks_guard.admin.signing_key import SigningKey
-from jwks_guard.readiness import Refusal, RevocationReadiness
-from jwks_guard.usage import NEVER
+from jwks_guard.readiness.state import Refusal
+from jwks_guard.readiness.usage import NEVER
+from jwks_guard.readiness.verdict import RevocationReadiness
 
 CERTIFICATES = {
     "pem": "pem",

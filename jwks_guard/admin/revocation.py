@@ -8,6 +8,7 @@ from http import HTTPStatus
 
 from jwks_guard.admin.journal import Intent, Journal
 from jwks_guard.admin.receipts import RevocationReceipt, last_expiry
+from jwks_guard.admin.revocable import Revocable
 from jwks_guard.admin.signing_key import SigningKey
 from jwks_guard.admin.signing_keys import SETTLE_SECONDS, SigningKeysClient
 from jwks_guard.admin.telling import told
@@ -17,7 +18,8 @@ from jwks_guard.errors import (
     RevocationRefusedError,
     UnavailableError,
 )
-from jwks_guard.readiness import Refusal, Revocable, RevocationReadiness
+from jwks_guard.readiness.state import Refusal
+from jwks_guard.readiness.verdict import RevocationReadiness
 
 _LONGEST_PAUSE_SECONDS = 5.0
 

@@ -18,6 +18,7 @@ from jwks_guard.admin.receipts import (
     rotation_receipt,
     saml_warning,
 )
+from jwks_guard.admin.revocable import Revocable
 from jwks_guard.admin.revocation import Revocation
 from jwks_guard.admin.signing_key import SigningKey
 from jwks_guard.admin.signing_keys import SigningKeysClient
@@ -25,6 +26,7 @@ from jwks_guard.admin.steps import only
 from jwks_guard.admin.telling import lacking, observed
 from jwks_guard.admin.unfinished import Unfinished
 from jwks_guard.admin.verdict import blockers_of, facts_of, not_ready, settings_of, unanswered
+from jwks_guard.base.arguments import require_jwks_uri, require_seconds, require_text
 from jwks_guard.errors import (
     ConfigurationError,
     DistrustNotSharedError,
@@ -33,13 +35,7 @@ from jwks_guard.errors import (
     RotationRefusedError,
     RotationUncertainError,
 )
-from jwks_guard.keys.arguments import require_jwks_uri, require_seconds, require_text
-from jwks_guard.readiness import (
-    Revocable,
-    RevocationReadiness,
-    reporting_in,
-    revocation_readiness,
-)
+from jwks_guard.readiness.verdict import RevocationReadiness, reporting_in, revocation_readiness
 
 _DEFAULT_REASON = "revoked at the tenant"
 

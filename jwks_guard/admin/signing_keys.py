@@ -35,6 +35,8 @@ from jwks_guard.admin.steps import (
     require_revocable,
     uncertain,
 )
+from jwks_guard.base.arguments import require_count, require_seconds, require_text
+from jwks_guard.base.clock import Clock, Instant
 from jwks_guard.errors import (
     ConfigurationError,
     ManagementAPIError,
@@ -42,9 +44,7 @@ from jwks_guard.errors import (
     RateLimitedError,
     UnavailableError,
 )
-from jwks_guard.keys.arguments import require_count, require_seconds, require_text
 from jwks_guard.keys.fetch import FetchError, HTTPKeyFetcher
-from jwks_guard.keys.freshness import Clock, Instant
 
 SETTLE_SECONDS = 30.0
 """For so long the keys are listed again when a rotation's answer was lost."""

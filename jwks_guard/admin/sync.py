@@ -6,7 +6,7 @@ from typing import Self, Unpack
 
 from jwks_guard.admin.signing_key import SigningKey
 from jwks_guard.admin.signing_keys import ClientOptions, SigningKeysClient
-from jwks_guard.portal import process_portal
+from jwks_guard.base.portal import process_portal
 
 _Keys = list[SigningKey]
 

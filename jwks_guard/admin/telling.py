@@ -8,10 +8,11 @@ from itertools import groupby
 from typing import cast
 
 from jwks_guard.admin.journal import Intent, Journal, Result
+from jwks_guard.admin.revocable import Revocable
 from jwks_guard.errors import DistrustNotSharedError, JWKSGuardError
-from jwks_guard.instance import combined
-from jwks_guard.readiness import InstanceState, Observed, Refusal, Revocable
-from jwks_guard.usage import Reach
+from jwks_guard.keys.instance import combined
+from jwks_guard.readiness.state import InstanceState, Observed, Refusal
+from jwks_guard.readiness.usage import Reach
 
 LONGEST_SECONDS = 10.0
 

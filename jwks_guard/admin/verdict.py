@@ -7,9 +7,9 @@ from datetime import datetime, timedelta
 
 from jwks_guard.admin.signing_key import SigningKey
 from jwks_guard.admin.steps import only
+from jwks_guard.base.arguments import require_count
 from jwks_guard.errors import ConfigurationError, RevocationRefusedError
-from jwks_guard.keys.arguments import require_count
-from jwks_guard.readiness import Blocker, KeyFacts, ReadinessSettings, RevocationReadiness
+from jwks_guard.readiness.verdict import Blocker, KeyFacts, ReadinessSettings, RevocationReadiness
 
 
 def settings_of(

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable
 from typing import Self
 
 from jwks_guard.admin.journal import AdminEvent, Intent, Journal
+from jwks_guard.admin.revocable import Revocable
 from jwks_guard.admin.rotation import require_fleet
 from jwks_guard.admin.signing_keys import SigningKeysClient
 from jwks_guard.admin.telling import told
+from jwks_guard.base.arguments import require_seconds
 from jwks_guard.errors import ConfigurationError, ManagementAPIError
-from jwks_guard.keys.arguments import require_seconds
-from jwks_guard.readiness import Revocable
 
 logger = logging.getLogger("jwks_guard")
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from starlette.authentication import AuthCredentials, BaseUser, UnauthenticatedUser
 
-from jwks_guard import bearer
 from jwks_guard.asgi.lifespan import run_lifespan
 from jwks_guard.asgi.paths import excluded_paths
 from jwks_guard.asgi.refusals import send_refusal
 from jwks_guard.asgi.subprotocol import answering_bearer, hide_token, read_offer
 from jwks_guard.asgi.websocket import GuardedSocket
 from jwks_guard.errors import InvalidRequestError
+from jwks_guard.net import bearer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from jwks_guard.asgi.protocol import RequestVerifier
-    from jwks_guard.verified_token import VerifiedToken
+    from jwks_guard.verify.token import VerifiedToken
 
 _log = logging.getLogger(__name__)
 

@@ -10,7 +10,6 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from jwks_guard import bearer
 from jwks_guard.asgi.bodies import BodyRefusedError, read_body
 from jwks_guard.asgi.operations_auth import Admission, OperationsAuth, Permission
 from jwks_guard.asgi.refetch import Refetch
@@ -30,8 +29,9 @@ from jwks_guard.fleet.http_messages import (
 )
 from jwks_guard.fleet.members import Members
 from jwks_guard.fleet.records import Decisions, decisions_in, facts_of
-from jwks_guard.instance import this_instance
 from jwks_guard.jose.header import is_kid
+from jwks_guard.keys.instance import this_instance
+from jwks_guard.net import bearer
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from jwks_guard.asgi.protocol import ReadinessJudge
     from jwks_guard.keys.distrust import Name
     from jwks_guard.keys.store import KeyStore
-    from jwks_guard.usage import Reach
+    from jwks_guard.readiness.usage import Reach
 
 _Endpoint: TypeAlias = Callable[["Request"], Awaitable[Response]]
 _NO_PROMETHEUS = "/metrics needs its extra: pip install 'jwks-guard[prometheus]'\n"
@@ -200,7 +200,7 @@ class _Guarded:
 
     async def metrics(self, request: Request) -> Response:
         try:
-            from jwks_guard.asgi.operations_metrics import CONTENT_TYPE, rendered
+            from jwks_guard.observability.metrics import CONTENT_TYPE, rendered
         except ModuleNotFoundError:
             return PlainTextResponse(_NO_PROMETHEUS, 501)
         return Response(rendered(self._stores), media_type=CONTENT_TYPE)

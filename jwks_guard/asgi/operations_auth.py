@@ -11,7 +11,6 @@ from inspect import iscoroutinefunction
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, Self, TypeAlias
 
-from jwks_guard import bearer
 from jwks_guard.asgi.refetch import PAUSE_SECONDS
 from jwks_guard.errors import (
     ConfigurationError,
@@ -20,10 +19,11 @@ from jwks_guard.errors import (
     KeysUnavailableError,
 )
 from jwks_guard.fleet.http_arguments import require_secret
+from jwks_guard.net import bearer
 
 if TYPE_CHECKING:
     from jwks_guard.keys.store import KeyStore
-    from jwks_guard.verified_token import VerifiedToken
+    from jwks_guard.verify.token import VerifiedToken
 
 Permission = Literal["read", "distrust"]
 _MOST_SECRETS = 2

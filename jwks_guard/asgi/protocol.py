@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from jwks_guard.readiness import RevocationReadiness
-    from jwks_guard.verified_token import VerifiedToken
+    from jwks_guard.readiness.verdict import RevocationReadiness
+    from jwks_guard.verify.token import VerifiedToken
 
 
 class RequestVerifier(Protocol):

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from jwks_guard.errors import JWKSGuardError
-from jwks_guard.multi_issuer import MultiIssuerVerifier
+from jwks_guard.verify.multi_issuer import MultiIssuerVerifier
 
 if TYPE_CHECKING:
     from jwks_guard.keys.store import KeyStore

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from jwks_guard.bearer import b64token
 from jwks_guard.errors import InvalidRequestError
+from jwks_guard.net.bearer import b64token
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

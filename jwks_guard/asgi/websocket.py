@@ -9,8 +9,8 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from jwks_guard.asgi.refusals import INTERNAL_ERROR, POLICY_VIOLATION, TRY_AGAIN_LATER
-from jwks_guard.bearer import REFUSED
 from jwks_guard.errors import KeysUnavailableError
+from jwks_guard.net.bearer import REFUSED
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from jwks_guard.asgi.protocol import RequestVerifier
-    from jwks_guard.bearer import Refused
-    from jwks_guard.verified_token import VerifiedToken
+    from jwks_guard.net.bearer import Refused
+    from jwks_guard.verify.token import VerifiedToken
 
 T = TypeVar("T")
 

@@ -6,12 +6,12 @@ import logging
 
 import typer
 
-from jwks_guard.cli.can_revoke import can_revoke
-from jwks_guard.cli.demo import demo
-from jwks_guard.cli.inspect import inspect
-from jwks_guard.cli.keys import keys
+from jwks_guard.cli.demo.command import demo
+from jwks_guard.cli.fleet.can_revoke import can_revoke
+from jwks_guard.cli.fleet.watch import watch
+from jwks_guard.cli.inspect.command import inspect
+from jwks_guard.cli.keys.app import keys
 from jwks_guard.cli.tenant import tenant
-from jwks_guard.cli.watch import watch
 
 app = typer.Typer(
     help="Verify a tenant's access tokens, and watch what a key rotation does to them.",

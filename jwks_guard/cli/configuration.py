@@ -13,8 +13,8 @@ from typing import Any
 from jwks_guard.admin import ClientCredentials, PrivateKeyJWT, StaticToken
 from jwks_guard.admin.auth import Auth
 from jwks_guard.admin.management import base_url_of
-from jwks_guard.cli import fleet_configuration
-from jwks_guard.cli.fleet_configuration import FleetConfiguration, content_of, fleet_of, seconds_in
+from jwks_guard.cli.fleet import configuration as fleet_configuration
+from jwks_guard.cli.fleet.configuration import FleetConfiguration, content_of, fleet_of, seconds_in
 from jwks_guard.errors import ConfigurationError
 
 PREFIX = "JWKS_GUARD_"

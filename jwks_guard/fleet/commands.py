@@ -7,6 +7,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime
 
+from jwks_guard.base.arguments import require_text
+from jwks_guard.base.clock import Clock
 from jwks_guard.errors import (
     ConfigurationError,
     DistrustNotSharedError,
@@ -14,11 +16,9 @@ from jwks_guard.errors import (
     RevocationRefusedError,
 )
 from jwks_guard.jose.header import MAX_KID_CHARS, is_kid
-from jwks_guard.keys.arguments import require_text
 from jwks_guard.keys.distrust import Name, Tombstones
-from jwks_guard.keys.freshness import Clock
-from jwks_guard.readiness import LIVE_SECONDS, InstanceState, Observed, Refusal
-from jwks_guard.usage import Reach
+from jwks_guard.readiness.state import LIVE_SECONDS, InstanceState, Observed, Refusal
+from jwks_guard.readiness.usage import Reach
 
 ACKNOWLEDGE_SECONDS = 5.0
 """For so long the instances are waited for, to say that they refuse the key."""

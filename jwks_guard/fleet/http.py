@@ -11,6 +11,9 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
+from jwks_guard.base.arguments import require_issuer, require_seconds
+from jwks_guard.base.clock import Clock
+from jwks_guard.base.events import logger
 from jwks_guard.errors import ConfigurationError, DistrustNotSharedError, KeysUnavailableError
 from jwks_guard.fleet.commands import FleetCommands
 from jwks_guard.fleet.http_arguments import require_secret, require_urls
@@ -19,14 +22,11 @@ from jwks_guard.fleet.http_messages import decisions_of, furthest, reaches_of
 from jwks_guard.fleet.http_peers import Peers
 from jwks_guard.fleet.members import Members
 from jwks_guard.fleet.records import MAX_LIFT_VERSION, Decisions
-from jwks_guard.keys.arguments import require_issuer, require_seconds
 from jwks_guard.keys.distrust import FleetMember, Name, Tombstones
-from jwks_guard.keys.events import logger
 from jwks_guard.keys.fetch import HTTPClient, require_http_client
-from jwks_guard.keys.freshness import Clock
 from jwks_guard.keys.peers import open_stores
-from jwks_guard.readiness import InstanceState, Observed, Refusal
-from jwks_guard.usage import Reach
+from jwks_guard.readiness.state import InstanceState, Observed, Refusal
+from jwks_guard.readiness.usage import Reach
 
 if TYPE_CHECKING:
     from jwks_guard.keys.store import KeyStore

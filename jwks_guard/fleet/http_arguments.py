@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from jwks_guard.bearer import b64token
 from jwks_guard.errors import ConfigurationError, InvalidRequestError
-from jwks_guard.keys import urls as addresses
+from jwks_guard.net import urls as addresses
+from jwks_guard.net.bearer import b64token
 
 MIN_SECRET_CHARS = 16
 

@@ -10,8 +10,8 @@ import msgspec
 from jwks_guard.fleet.records import Decisions, decisions_in, encoded_state
 from jwks_guard.jose.header import is_kid
 from jwks_guard.keys.distrust import Name
-from jwks_guard.readiness import InstanceState
-from jwks_guard.usage import NEVER, Reach
+from jwks_guard.readiness.state import InstanceState
+from jwks_guard.readiness.usage import NEVER, Reach
 
 INSTANCE_HEADER = "JWKS-Guard-Instance"
 """Every answer of a guarded route carries the random id of the process in it."""

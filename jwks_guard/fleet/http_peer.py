@@ -24,11 +24,11 @@ from jwks_guard.fleet.http_messages import (
     state_in,
 )
 from jwks_guard.fleet.records import decisions_in, states_in
-from jwks_guard.instance import combined
-from jwks_guard.keys.bodies import BodyError, read_body
 from jwks_guard.keys.distrust import Name, Tombstones
-from jwks_guard.readiness import InstanceState
-from jwks_guard.usage import Reach
+from jwks_guard.keys.instance import combined
+from jwks_guard.net.bodies import BodyError, read_body
+from jwks_guard.readiness.state import InstanceState
+from jwks_guard.readiness.usage import Reach
 
 REFRESH_SECONDS = 6.0
 """Longer than an instance takes to fetch its keys, or to fail at it."""

@@ -13,8 +13,8 @@ from jwks_guard.fleet.http_messages import furthest
 from jwks_guard.fleet.http_peer import Peer, PeerError
 from jwks_guard.fleet.records import facts_of
 from jwks_guard.keys.distrust import Name, Tombstones
-from jwks_guard.readiness import InstanceState, Refusal
-from jwks_guard.usage import Reach
+from jwks_guard.readiness.state import InstanceState, Refusal
+from jwks_guard.readiness.usage import Reach
 
 if TYPE_CHECKING:
     import httpx

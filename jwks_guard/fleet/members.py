@@ -8,9 +8,9 @@ from itertools import groupby
 
 from jwks_guard.errors import ConfigurationError
 from jwks_guard.fleet.records import Decisions
-from jwks_guard.instance import state_of
 from jwks_guard.keys.distrust import FleetMember, Name, Tombstone, Tombstones
-from jwks_guard.readiness import InstanceState
+from jwks_guard.keys.instance import state_of
+from jwks_guard.readiness.state import InstanceState
 
 _NO_ISSUER = "give the fleet `issuer`, the tokens' `iss`."
 

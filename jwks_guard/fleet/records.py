@@ -17,8 +17,8 @@ import msgspec
 
 from jwks_guard.jose.header import is_kid
 from jwks_guard.keys.distrust import Name, Tombstone, Tombstones
-from jwks_guard.readiness import InstanceState
-from jwks_guard.usage import NEVER
+from jwks_guard.readiness.state import InstanceState
+from jwks_guard.readiness.usage import NEVER
 
 MAX_FACT_BYTES = 16_384
 MAX_REASON_CHARS = 1000

@@ -18,6 +18,9 @@ from typing import Self, TypeVar
 
 from redis.exceptions import RedisError
 
+from jwks_guard.base.arguments import require_issuer, require_seconds, require_text
+from jwks_guard.base.clock import Clock
+from jwks_guard.base.events import logger
 from jwks_guard.errors import ConfigurationError, DistrustNotSharedError, JWKSGuardError
 from jwks_guard.fleet.commands import FleetCommands
 from jwks_guard.fleet.members import Members
@@ -26,12 +29,9 @@ from jwks_guard.fleet.redis_exchange import Exchanged
 from jwks_guard.fleet.redis_link import RedisLink, answered, connected
 from jwks_guard.fleet.redis_records import REFRESH, RedisRecords
 from jwks_guard.fleet.redis_watch import Watch
-from jwks_guard.keys.arguments import require_issuer, require_seconds, require_text
 from jwks_guard.keys.distrust import FleetMember, Name, Tombstones
-from jwks_guard.keys.events import logger
-from jwks_guard.keys.freshness import Clock
-from jwks_guard.readiness import InstanceState
-from jwks_guard.usage import Reach
+from jwks_guard.readiness.state import InstanceState
+from jwks_guard.readiness.usage import Reach
 
 CUT_OFF_REFRESH_SECONDS = 10.0
 """While Redis can't be reached, keys are refreshed this often."""

@@ -9,9 +9,9 @@ from itertools import chain, groupby
 from typing import TYPE_CHECKING, Any, cast
 
 from jwks_guard.fleet.records import encoded_state, states_in
-from jwks_guard.instance import combined, this_instance
-from jwks_guard.readiness import InstanceState
-from jwks_guard.usage import NEVER, Reach
+from jwks_guard.keys.instance import combined, this_instance
+from jwks_guard.readiness.state import InstanceState
+from jwks_guard.readiness.usage import NEVER, Reach
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis

@@ -9,10 +9,10 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING
 
+from jwks_guard.base.clock import Clock
 from jwks_guard.fleet.members import Members
 from jwks_guard.fleet.redis_link import RedisLink, answered
 from jwks_guard.fleet.redis_records import REFRESH
-from jwks_guard.keys.freshness import Clock
 
 if TYPE_CHECKING:
     from redis.asyncio.client import PubSub

@@ -9,14 +9,14 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from jwks_guard.base.arguments import require_text
 from jwks_guard.errors import DistrustNotSharedError
-from jwks_guard.keys.arguments import require_text
 from jwks_guard.keys.distrust import Name, Tombstone, Tombstones
 from jwks_guard.keys.peers import open_stores
 
 if TYPE_CHECKING:
+    from jwks_guard.base.events import Events
     from jwks_guard.keys.durable import Durable
-    from jwks_guard.keys.events import Events
     from jwks_guard.keys.store import KeyStore
     from jwks_guard.keys.trust import Trust
 

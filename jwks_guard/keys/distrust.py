@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from jwks_guard.keys.health import HealthReport
-    from jwks_guard.readiness import Observed
-    from jwks_guard.usage import KeyUsage
+    from jwks_guard.readiness.state import Observed
+    from jwks_guard.readiness.usage import KeyUsage
 
 
 Name = tuple[str, str]

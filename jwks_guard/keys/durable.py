@@ -7,10 +7,10 @@ import threading
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Literal
 
+from jwks_guard.base.clock import Clock, Instant
+from jwks_guard.base.events import Events
 from jwks_guard.errors import DistrustNotSharedError
 from jwks_guard.keys.distrust import Name, Tombstone
-from jwks_guard.keys.events import Events
-from jwks_guard.keys.freshness import Clock, Instant
 from jwks_guard.keys.snapshot import Snapshot, SnapshotError, distrust_record, reinstate_record
 from jwks_guard.keys.trust import Trust
 from jwks_guard.keys.view import PublishedSet

@@ -11,13 +11,13 @@ from typing import Any
 
 import httpx
 
+from jwks_guard.base.clock import EPOCH, Instant
 from jwks_guard.errors import ConfigurationError
 from jwks_guard.jose.compact import json_object
 from jwks_guard.jose.jwk import SkippedKey, VerificationKey, load_jwk_set
-from jwks_guard.keys import urls
-from jwks_guard.keys.bodies import BodyError, read_body
-from jwks_guard.keys.freshness import EPOCH, Instant
-from jwks_guard.keys.http_caching import Dating, dating, entity_tag, retry_after
+from jwks_guard.net import urls
+from jwks_guard.net.bodies import BodyError, read_body
+from jwks_guard.net.caching import Dating, dating, entity_tag, retry_after
 
 DEADLINE_SECONDS = 5.0
 """For everything that one fetch does, discovery included, from connecting to the last byte."""

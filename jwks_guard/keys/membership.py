@@ -14,7 +14,7 @@ from jwks_guard.keys.distrust import DistrustFeed, Name
 
 if TYPE_CHECKING:
     from jwks_guard.keys.store import KeyStore
-    from jwks_guard.readiness import Observed
+    from jwks_guard.readiness.state import Observed
 
 LONGEST_STEP_SECONDS = 10.0
 """For so long another event loop is waited for, to share a decision."""

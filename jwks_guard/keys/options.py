@@ -6,10 +6,10 @@ import os
 from collections.abc import Callable
 from typing import TypedDict
 
+from jwks_guard.base.clock import Clock
+from jwks_guard.base.events import Event
 from jwks_guard.keys.distrust import DistrustFeed
-from jwks_guard.keys.events import Event
 from jwks_guard.keys.fetch import HTTPClient
-from jwks_guard.keys.freshness import Clock
 
 
 class StoreOptions(TypedDict, total=False):

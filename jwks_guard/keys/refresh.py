@@ -9,6 +9,8 @@ from dataclasses import replace
 
 from cachetools import TTLCache
 
+from jwks_guard.base.clock import Clock, Instant
+from jwks_guard.base.events import Events
 from jwks_guard.errors import (
     InvalidTokenError,
     KeysUnavailableError,
@@ -16,13 +18,12 @@ from jwks_guard.errors import (
     UnknownKeyError,
 )
 from jwks_guard.keys.distrust import Tombstone
-from jwks_guard.keys.events import Events
 from jwks_guard.keys.fetch import Answer, FetchError, Held, HTTPKeyFetcher
 from jwks_guard.keys.flight import SingleFlight
-from jwks_guard.keys.freshness import Clock, Decision, Freshness, Instant
-from jwks_guard.keys.http_caching import Dating
+from jwks_guard.keys.freshness import Decision, Freshness
 from jwks_guard.keys.trust import Trust
 from jwks_guard.keys.view import REMEMBERED_KIDS
+from jwks_guard.net.caching import Dating
 
 LOOKUP_PAUSE_SECONDS = 5.0
 """A kid that was just looked up in vain is not looked up again for this long."""

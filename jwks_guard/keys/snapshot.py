@@ -13,12 +13,12 @@ from typing import Any, Literal
 
 import msgspec
 
+from jwks_guard.base import files
+from jwks_guard.base.clock import Instant
 from jwks_guard.errors import ConfigurationError
 from jwks_guard.jose.compact import json_object
 from jwks_guard.jose.jwk import load_jwk_set
-from jwks_guard.keys import files
 from jwks_guard.keys.distrust import Name, Tombstone, Tombstones
-from jwks_guard.keys.freshness import Instant
 from jwks_guard.keys.view import PublishedSet
 
 VERSION = 1

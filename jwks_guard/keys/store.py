@@ -15,34 +15,35 @@ import weakref
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Self, TypeVar
 
-from jwks_guard.errors import (
-    ConfigurationError,
-    JWKSGuardError,
-    KeysUnavailableError,
-)
-from jwks_guard.keys.arguments import (
+from jwks_guard.base.arguments import (
     require_bounds,
     require_count,
     require_issuer,
     require_jwks_uri,
     require_listener,
 )
+from jwks_guard.base.clock import Clock, Instant
+from jwks_guard.base.events import Event, Events, logger
+from jwks_guard.errors import (
+    ConfigurationError,
+    JWKSGuardError,
+    KeysUnavailableError,
+)
 from jwks_guard.keys.decisions import Decisions
 from jwks_guard.keys.distrust import DistrustFeed, Tombstone
 from jwks_guard.keys.durable import Durable
-from jwks_guard.keys.events import Event, Events, logger
 from jwks_guard.keys.fetch import DEADLINE_SECONDS, HTTPClient, HTTPKeyFetcher, require_http_client
-from jwks_guard.keys.freshness import Clock, Freshness, Instant
+from jwks_guard.keys.freshness import Freshness
 from jwks_guard.keys.health import HealthReport, health_report
 from jwks_guard.keys.membership import Membership
 from jwks_guard.keys.peers import open_stores
 from jwks_guard.keys.refresh import Refresher
 from jwks_guard.keys.snapshot import Snapshot
 from jwks_guard.keys.trust import Trust
-from jwks_guard.usage import KeyUsage, Usage, total
+from jwks_guard.readiness.usage import KeyUsage, Usage, total
 
 if TYPE_CHECKING:
-    from jwks_guard.readiness import Observed
+    from jwks_guard.readiness.state import Observed
 
 NAP_AFTER_FAILURE_SECONDS = 1.0
 _T = TypeVar("_T")

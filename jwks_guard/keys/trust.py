@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
+from jwks_guard.base.arguments import require_text
+from jwks_guard.base.clock import Clock, Instant
+from jwks_guard.base.events import Events, logger
 from jwks_guard.errors import RevocationRefusedError
 from jwks_guard.jose.jwk import SkippedKey, VerificationKey
-from jwks_guard.keys.arguments import require_text
 from jwks_guard.keys.distrust import Name, Tombstone, Tombstones
-from jwks_guard.keys.events import Events, logger
-from jwks_guard.keys.freshness import Clock, Instant
 from jwks_guard.keys.view import PublishedSet, TrustedKeys, subtract
 
 Listener = Callable[[], None]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from jwks_guard.base.clock import EPOCH, Instant
 from jwks_guard.errors import (
     AlgorithmNotAllowedError,
     AmbiguousKeyError,
@@ -12,7 +13,6 @@ from jwks_guard.errors import (
 )
 from jwks_guard.jose.jwk import SkippedKey, VerificationKey
 from jwks_guard.keys.distrust import Tombstones
-from jwks_guard.keys.freshness import EPOCH, Instant
 
 REMEMBERED_KIDS = 1024
 """Removed kids are told from unknown ones as long as there are no more than these."""

@@ -15,7 +15,8 @@ from jwks_guard.admin import (
     RevocationReceipt,
     SigningKeysClient,
 )
-from jwks_guard.readiness import KeyView, Observed, Revocable
+from jwks_guard.admin.revocable import KeyView, Revocable
+from jwks_guard.readiness.state import Observed
 from jwks_guard.testing import LocalTenant
 from tests.support import HandClock
 

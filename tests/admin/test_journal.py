@@ -18,7 +18,7 @@ from jwks_guard import (
     RotationRefusedError,
 )
 from jwks_guard.admin import AdminEvent
-from jwks_guard.keys import files
+from jwks_guard.base import files
 from tests.admin.rotating import (
     SIGNING_KEYS,
     FakeRevocable,

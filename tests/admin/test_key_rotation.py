@@ -28,7 +28,7 @@ from jwks_guard import (
     UnavailableError,
 )
 from jwks_guard.admin import KeyRotation, SigningKeysClient, StaticToken
-from jwks_guard.readiness import Revocable
+from jwks_guard.admin.revocable import Revocable
 from tests.admin.rotating import (
     ROTATE,
     FakeRevocable,

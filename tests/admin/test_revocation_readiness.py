@@ -19,8 +19,8 @@ from jwks_guard.errors import (
     NotFoundError,
     RevocationRefusedError,
 )
-from jwks_guard.instance import this_instance
-from jwks_guard.readiness import InstanceState, Observed
+from jwks_guard.keys.instance import this_instance
+from jwks_guard.readiness.state import InstanceState, Observed
 from tests.admin.rotating import FakeRevocable, Scene, opened, verdict
 
 LIFETIME = timedelta(hours=1)

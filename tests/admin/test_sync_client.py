@@ -21,6 +21,7 @@ from jwks_guard.admin import (
     SyncSigningKeysClient,
 )
 from jwks_guard.admin.signing_keys import ClientOptions
+from jwks_guard.base.portal import process_portal
 from jwks_guard.errors import (
     JWKSGuardError,
     NotFoundError,
@@ -30,7 +31,6 @@ from jwks_guard.errors import (
     UnauthorizedError,
     UnavailableError,
 )
-from jwks_guard.portal import process_portal
 from jwks_guard.testing import LocalTenant
 from tests.admin.support import KEYS, ROTATE, TOKEN, Naps
 

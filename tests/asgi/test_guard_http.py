@@ -25,7 +25,7 @@ from jwks_guard.errors import (
     MalformedTokenError,
     RevokedKeyError,
 )
-from jwks_guard.verified_token import VerifiedToken
+from jwks_guard.verify.token import VerifiedToken
 
 GOOD = {"Authorization": "Bearer good"}
 PREFLIGHT = {"Origin": "https://web.test", "Access-Control-Request-Method": "GET"}

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from jwks_guard.asgi import JWKSGuardMiddleware
 from jwks_guard.errors import ConfigurationError
-from jwks_guard.verified_token import VerifiedToken
+from jwks_guard.verify.token import VerifiedToken
 
 STARTUP = {"type": "lifespan.startup"}
 SHUTDOWN = {"type": "lifespan.shutdown"}

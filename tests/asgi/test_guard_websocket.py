@@ -19,7 +19,7 @@ from jwks_guard.errors import (
     RevokedKeyError,
     TokenExpiredError,
 )
-from jwks_guard.verified_token import VerifiedToken
+from jwks_guard.verify.token import VerifiedToken
 
 GOOD = [(b"authorization", b"Bearer good")]
 CONNECT = {"type": "websocket.connect"}

@@ -24,8 +24,8 @@ from jwks_guard.asgi.bodies import BodyRefusedError, read_body
 from jwks_guard.asgi.refetch import PAUSE_SECONDS
 from jwks_guard.errors import ConfigurationError, InvalidTokenError, NotFoundError
 from jwks_guard.fleet.http_messages import MAX_DECISIONS, MAX_POST_BYTES
-from jwks_guard.instance import this_instance
-from jwks_guard.readiness import RevocationReadiness
+from jwks_guard.keys.instance import this_instance
+from jwks_guard.readiness.verdict import RevocationReadiness
 from jwks_guard.testing import LocalTenant
 from jwks_guard.testing.server import ServerThread, listen
 from tests.fleet.instances import eventually
@@ -570,7 +570,7 @@ async def test_metrics_forget_the_kids_of_keys_that_are_gone(
 async def test_metrics_without_the_extra_say_how_to_install_it(
     verifier: TokenVerifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "jwks_guard.asgi.operations_metrics", None)
+    monkeypatch.setitem(__import__("sys").modules, "jwks_guard.observability.metrics", None)
     async with served(operated(verifier)) as client:
         answer = await client.get("/metrics")
     assert answer.status_code == 501

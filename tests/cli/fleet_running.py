@@ -10,9 +10,9 @@ from typing import Any
 import httpx
 
 from jwks_guard.fleet.records import encoded_state
-from jwks_guard.readiness import InstanceState
+from jwks_guard.readiness.state import InstanceState
+from jwks_guard.readiness.usage import KeyUsage
 from jwks_guard.testing import LocalTenant
-from jwks_guard.usage import KeyUsage
 from tests.process.programs import PATIENCE, server
 from tests.redis_server import RedisServer
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from jwks_guard.readiness import InstanceState
+from jwks_guard.readiness.state import InstanceState
 from jwks_guard.testing import LocalTenant
 from tests.cli.fleet_running import called, instance, show, state, used
 from tests.cli.keys_running import PROGRAM, environment, of_tenant, run, started, terminal

@@ -20,13 +20,13 @@ from typer.testing import CliRunner
 
 from jwks_guard import TokenVerifier, VerifiedToken
 from jwks_guard.cli.app import app
-from jwks_guard.cli.demo import tell
-from jwks_guard.cli.findings import Finding
-from jwks_guard.cli.stage import Stage, direct_client, opened
-from jwks_guard.cli.story import Step
+from jwks_guard.cli.demo.command import tell
+from jwks_guard.cli.demo.stage import Stage, direct_client, opened
+from jwks_guard.cli.demo.story import Step
+from jwks_guard.cli.inspect.findings import Finding
 from jwks_guard.testing import LocalTenant
-from jwks_guard.token_cache import digest
-from jwks_guard.verification import Verification
+from jwks_guard.verify.cache import digest
+from jwks_guard.verify.verification import Verification
 
 COMMAND = Path(sys.executable).with_name("jwks-guard")
 
@@ -101,12 +101,12 @@ def look_up_whatever_became_of_the_key(
 
 SABOTAGE = [
     (
-        "jwks_guard.verifier.TokenVerifier.distrust",
+        "jwks_guard.verify.verifier.TokenVerifier.distrust",
         shrug,
         "clients hammer with it: refused at once",
     ),
     (
-        "jwks_guard.verification.Verification.look_up",
+        "jwks_guard.verify.verification.Verification.look_up",
         look_up_whatever_became_of_the_key,
         "accepted until then, and never afterwards",
     ),
@@ -116,7 +116,7 @@ SABOTAGE = [
         "the edge falls back: the old set is not",
     ),
     (
-        "jwks_guard.verification.signature_check",
+        "jwks_guard.verify.verification.signature_check",
         lambda *_: lambda *_: None,
         "signed by another key: refused",
     ),

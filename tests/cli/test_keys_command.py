@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from jwks_guard import JWKSGuardError, errors
 from jwks_guard.cli.app import app
-from jwks_guard.cli.keys_session import errors_told
+from jwks_guard.cli.keys.session import errors_told
 from jwks_guard.testing import LocalTenant
 from jwks_guard.testing.settings import SIGNING_KEYS_PATH
 from tests.cli.keys_running import FORCED, WAIT, environment, of_tenant, run, started, terminal

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from jwks_guard.readiness import InstanceState
+from jwks_guard.readiness.state import InstanceState
 from jwks_guard.testing import LocalTenant
 from jwks_guard.testing.settings import SIGNING_KEYS_PATH
 from tests.cli.fleet_running import called, instance, show, state, used

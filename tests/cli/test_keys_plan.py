@@ -8,8 +8,8 @@ from rich.console import Console
 
 from jwks_guard import ManagementAPIError
 from jwks_guard.admin import SigningKey
-from jwks_guard.cli.keys_plan import emergency_plan, print_plan, revocation_plan, rotation_plan
-from jwks_guard.cli.keys_table import print_prose, sorted_keys, utc
+from jwks_guard.cli.keys.plan import emergency_plan, print_plan, revocation_plan, rotation_plan
+from jwks_guard.cli.keys.table import print_prose, sorted_keys, utc
 
 TENANT = "https://acme.eu.auth0.com/"
 NOW = datetime(2027, 1, 15, 8, tzinfo=UTC)

@@ -37,10 +37,10 @@ from jwks_guard.fleet.http_messages import (
     furthest,
     messages,
 )
-from jwks_guard.instance import this_instance
+from jwks_guard.keys.instance import this_instance
 from jwks_guard.keys.peers import open_stores
+from jwks_guard.readiness.usage import Reach
 from jwks_guard.testing import LocalTenant
-from jwks_guard.usage import Reach
 from tests.fleet.instances import eventually, outcome
 
 SECRET = "correct-horse-battery"

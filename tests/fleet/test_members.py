@@ -9,11 +9,12 @@ import pytest
 
 from jwks_guard import TokenVerifier
 from jwks_guard.fleet.members import Members
-from jwks_guard.instance import combined
+from jwks_guard.keys.instance import combined
 from jwks_guard.keys.peers import open_stores
-from jwks_guard.readiness import KeyFacts, Observed, ReadinessSettings, revocation_readiness
+from jwks_guard.readiness.state import Observed
+from jwks_guard.readiness.usage import KeyUsage
+from jwks_guard.readiness.verdict import KeyFacts, ReadinessSettings, revocation_readiness
 from jwks_guard.testing import LocalTenant
-from jwks_guard.usage import KeyUsage
 from tests.support import HandClock, tenant_of, verifier_of
 
 DAY = 86_400.0

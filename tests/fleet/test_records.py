@@ -20,8 +20,8 @@ from jwks_guard.fleet.records import (
 )
 from jwks_guard.jose.header import MAX_KID_CHARS
 from jwks_guard.keys.distrust import Name, Tombstone, Tombstones
-from jwks_guard.readiness import InstanceState
-from jwks_guard.usage import KeyUsage
+from jwks_guard.readiness.state import InstanceState
+from jwks_guard.readiness.usage import KeyUsage
 
 ISSUER = "https://tenant.test/"
 PRINT, OTHER_PRINT = "p" * 43, "-_" + "0" * 41

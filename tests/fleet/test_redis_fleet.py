@@ -24,8 +24,8 @@ from jwks_guard import (
 from jwks_guard.fleet import RedisFleet
 from jwks_guard.fleet.records import Decisions, decisions_in
 from jwks_guard.fleet.redis_records import MAX_FACTS
+from jwks_guard.readiness.usage import NEVER
 from jwks_guard.testing import LocalTenant
-from jwks_guard.usage import NEVER
 from tests.fleet.instances import POLL, eventually, fleet_of, instance, outcome, verifier_of
 from tests.redis_server import RedisServer
 

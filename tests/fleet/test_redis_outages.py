@@ -21,9 +21,9 @@ from jwks_guard import (
     SyncTokenVerifier,
 )
 from jwks_guard.asgi import JWKSGuardMiddleware
+from jwks_guard.base.portal import process_portal
 from jwks_guard.fleet.redis import CUT_OFF_REFRESH_SECONDS
 from jwks_guard.fleet.redis_records import STATE_SECONDS
-from jwks_guard.portal import process_portal
 from jwks_guard.testing import LocalTenant
 from tests.fleet.instances import eventually, fleet_of, instance, outcome, verifier_of
 from tests.redis_server import RedisServer

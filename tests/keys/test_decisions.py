@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from jwks_guard import DistrustNotSharedError, Event, KeyStore
+from jwks_guard.base import files
+from jwks_guard.base.clock import Instant
 from jwks_guard.jose.jwk import VerificationKey, load_jwk
-from jwks_guard.keys import files
 from jwks_guard.keys.distrust import FleetMember, Name, Tombstone, Tombstones
-from jwks_guard.keys.freshness import Instant
 from jwks_guard.keys.peers import open_stores
 from jwks_guard.keys.snapshot import Snapshot, _replay, distrust_record, reinstate_record
-from jwks_guard.readiness import Observed
+from jwks_guard.readiness.state import Observed
 from jwks_guard.testing.keys import generate_signing_key
 from tests.support import HandClock
 

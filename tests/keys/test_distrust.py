@@ -17,10 +17,10 @@ from jwks_guard import (
     RevocationRefusedError,
     RevokedKeyError,
 )
+from jwks_guard.base.clock import EPOCH, Instant
+from jwks_guard.base.events import Events
 from jwks_guard.jose.jwk import VerificationKey, load_jwk
 from jwks_guard.keys.distrust import Tombstone, Tombstones
-from jwks_guard.keys.events import Events
-from jwks_guard.keys.freshness import EPOCH, Instant
 from jwks_guard.keys.peers import OpenStores
 from jwks_guard.keys.trust import Trust
 from jwks_guard.testing.keys import generate_signing_key

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jwks_guard import ConfigurationError
+from jwks_guard.base.clock import Instant
 from jwks_guard.keys.fetch import (
     Answer,
     FetchError,
@@ -25,7 +26,6 @@ from jwks_guard.keys.fetch import (
     HTTPKeyFetcher,
     require_http_client,
 )
-from jwks_guard.keys.freshness import Instant
 from jwks_guard.testing import LocalTenant
 from jwks_guard.testing.keys import generate_signing_key
 from tests.support import HandClock

@@ -4,14 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jwks_guard.keys.freshness import (
-    EPOCH,
-    MAX_RETRY_AFTER_SECONDS,
-    Decision,
-    Freshness,
-    Instant,
-    TokenBucket,
-)
+from jwks_guard.base.clock import EPOCH, Instant
+from jwks_guard.keys.freshness import MAX_RETRY_AFTER_SECONDS, Decision, Freshness, TokenBucket
 from tests.support import HandClock
 
 START = Instant(1_800_000_000.0, 5_000.0)

@@ -18,12 +18,12 @@ from typing import Any
 import pytest
 
 from jwks_guard import ConfigurationError, DistrustNotSharedError, Event, KeyStore
+from jwks_guard.base import files
+from jwks_guard.base.clock import Instant
+from jwks_guard.base.events import Events
 from jwks_guard.jose.jwk import VerificationKey, load_jwk
-from jwks_guard.keys import files
 from jwks_guard.keys.distrust import Tombstone
 from jwks_guard.keys.durable import Durable
-from jwks_guard.keys.events import Events
-from jwks_guard.keys.freshness import Instant
 from jwks_guard.keys.snapshot import Snapshot, SnapshotError, distrust_record, reinstate_record
 from jwks_guard.keys.trust import Trust
 from jwks_guard.keys.view import PublishedSet

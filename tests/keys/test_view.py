@@ -5,9 +5,9 @@ from dataclasses import FrozenInstanceError, replace
 import pytest
 
 from jwks_guard import AlgorithmNotAllowedError, AmbiguousKeyError, RevokedKeyError
+from jwks_guard.base.clock import EPOCH, Instant
 from jwks_guard.jose.jwk import SkippedKey, VerificationKey, load_jwk
 from jwks_guard.keys.distrust import Tombstone, Tombstones
-from jwks_guard.keys.freshness import EPOCH, Instant
 from jwks_guard.keys.view import REMEMBERED_KIDS, PublishedSet, TrustedKeys, subtract
 from jwks_guard.testing.keys import generate_signing_key
 

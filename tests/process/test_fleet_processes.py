@@ -20,7 +20,7 @@ import httpx
 import pytest
 
 from jwks_guard.fleet import RedisFleet
-from jwks_guard.readiness import Refusal
+from jwks_guard.readiness.state import Refusal
 from jwks_guard.testing import LocalTenant
 from tests.process.programs import program, server, wait_until
 from tests.redis_server import RedisServer, redis_server

@@ -15,7 +15,7 @@ import pytest
 from jwks_guard.admin import ClientCredentials, KeyRotation, SigningKeysClient
 from jwks_guard.errors import RevocationRefusedError
 from jwks_guard.fleet import RedisFleet
-from jwks_guard.readiness import RevocationReadiness
+from jwks_guard.readiness.verdict import RevocationReadiness
 from jwks_guard.testing import LocalTenant
 from tests.process.programs import PATIENCE, server
 from tests.redis_server import redis_server

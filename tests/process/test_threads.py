@@ -19,7 +19,7 @@ import httpx
 import pytest
 
 from jwks_guard import JWKSGuardError, KeyStore, SyncTokenVerifier, UnknownKeyError
-from jwks_guard.portal import process_portal
+from jwks_guard.base.portal import process_portal
 from jwks_guard.testing import LocalTenant
 from tests.process.stepping import at_every_place
 from tests.support import HandClock, tenant_of

@@ -15,7 +15,7 @@ from jwks_guard.admin import ClientCredentials, KeyRotation, SigningKeysClient
 from jwks_guard.errors import DistrustNotSharedError
 from jwks_guard.fleet import HTTPFleet, RedisFleet
 from jwks_guard.keys.distrust import DistrustFeed
-from jwks_guard.readiness import RevocationReadiness
+from jwks_guard.readiness.verdict import RevocationReadiness
 from jwks_guard.testing import LocalTenant
 from tests.process.programs import server, wait_until
 from tests.redis_server import redis_server

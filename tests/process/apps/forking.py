@@ -22,7 +22,7 @@ from typing import Any
 import httpx
 
 from jwks_guard import JWKSGuardError, SyncTokenVerifier, TokenVerifier
-from jwks_guard.portal import process_portal
+from jwks_guard.base.portal import process_portal
 from jwks_guard.testing import LocalTenant
 from tests.process.stepping import PATIENCE, at_every_place
 

@@ -1,0 +1,1 @@
+"""`jwks-guard can-revoke` and `watch`: what the instances show of a key."""

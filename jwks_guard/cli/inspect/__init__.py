@@ -1,0 +1,1 @@
+"""`jwks-guard inspect`: explains a token."""

@@ -1,0 +1,126 @@
+"""What is right and wrong with a token, part by part, as the library's own rules see it.
+
+No rule is written here a second time. Each member is put, alone, among members that are in order,
+and the library says what it thinks of the whole: so that every fault is named and not only the
+first one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from jwks_guard.cli.inspect.explain_key import explain_key, explain_signature, named_key
+from jwks_guard.cli.words import Line, date, shown
+from jwks_guard.errors import InvalidClaimError, InvalidTokenError
+from jwks_guard.jose.claims import ClaimsPolicy
+from jwks_guard.jose.compact import b64url_encode, decode_object, split
+from jwks_guard.jose.header import parse_header
+from jwks_guard.keys.store import KeyStore
+
+_HEADER = ("alg", "typ", "kid", "crit")
+_DATES = ("exp", "nbf", "iat")
+_BRINGS_A_KEY = frozenset({"jku", "jwk", "x5u", "x5c"})
+_IGNORED = "Ignored: a token has no say in which key verifies it."
+_Members = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What a token is judged by. `parties`: the claims that are judged besides dates."""
+
+    algorithms: frozenset[str]
+    token_types: frozenset[str | None]
+    claims: ClaimsPolicy
+    parties: tuple[str, ...]
+
+
+Sections = dict[str, list[Line]]
+
+
+def explain(token: bytes, rules: Rules, keys: KeyStore | None, now: float) -> Sections:
+    """Give the statements about each part of `token`, which `split` accepts.
+
+    keys: where its key is looked up as they are held; None leaves key and signature out.
+    now: epoch seconds.
+    """
+    header, payload, signature, signing_input = split(token)
+    sections = {"Header": list(_header(header, rules))}
+    if keys is not None:
+        named = named_key(header)
+        key, sections["Key"] = explain_key(named, keys)
+        sections["Signature"] = [explain_signature(named, key, signing_input, signature)]
+    sections["Claims"] = list(_claims(payload, rules, now))
+    return sections
+
+
+def _header(segment: bytes, rules: Rules) -> Iterator[Line]:
+    try:
+        header = decode_object(segment, "header")
+    except InvalidTokenError as error:
+        yield Line("NO", "header", str(error))
+        return
+
+    def check(variant: _Members) -> object:
+        encoded = b64url_encode(json.dumps(variant).encode()).encode()
+        return parse_header(encoded, rules.algorithms, rules.token_types)
+
+    good = {"alg": min(rules.algorithms), "kid": "any"}
+    for name in _HEADER:
+        fault = _fault(name, header, good, check)
+        yield from _judged(name, header, fault, shown(header.get(name)))
+    for name in _others(header, _HEADER):
+        note = _IGNORED if name in _BRINGS_A_KEY else ""
+        yield Line("  ", name, shown(header[name]), note)
+
+
+def _claims(segment: bytes, rules: Rules, now: float) -> Iterator[Line]:
+    try:
+        claims = decode_object(segment, "payload")
+    except InvalidTokenError as error:
+        yield Line("NO", "payload", str(error))
+        return
+    policy = rules.claims
+    good = {"iss": policy.issuer, "aud": min(policy.audiences), "exp": now + 60.0}
+    asked = {"iss": shown(policy.issuer), "aud": shown(sorted(policy.audiences))}
+    for name in (*rules.parties, *_DATES):
+        fault = _fault(name, claims, good, lambda variant: policy.check(variant, now))
+        is_date = name in _DATES and name in claims and not isinstance(fault, InvalidClaimError)
+        text = date(claims[name], now) if is_date else shown(claims.get(name))
+        yield from _judged(name, claims, fault, text, asked.get(name))
+    for name in _others(claims, (*rules.parties, *_DATES)):
+        yield Line("  ", name, shown(claims[name]))
+
+
+def _fault(
+    name: str, members: _Members, good: _Members, check: Callable[[_Members], object]
+) -> InvalidTokenError | None:
+    """Give what `check` has against this member, or against its absence, and nothing else."""
+    variant = {other: value for other, value in good.items() if other != name}
+    if name in members:
+        variant[name] = members[name]
+    try:
+        check(variant)
+    except InvalidTokenError as error:
+        return error
+    return None
+
+
+def _judged(
+    name: str,
+    members: _Members,
+    fault: InvalidTokenError | None,
+    text: str,
+    asked: str | None = None,
+) -> Iterator[Line]:
+    if fault is not None:
+        note = f"{fault} Asked for: {asked}" if asked else str(fault)
+        yield Line("NO", name, text if name in members else "missing", note)
+    elif name in members:
+        yield Line("ok", name, text)
+
+
+def _others(members: _Members, judged: tuple[str, ...]) -> list[str]:
+    return [name for name in members if name not in judged]

@@ -1,0 +1,1 @@
+"""`jwks-guard keys`: list, show, rotate and revoke a tenant's signing keys."""

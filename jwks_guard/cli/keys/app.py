@@ -1,0 +1,93 @@
+"""`jwks-guard keys`: list, show, rotate and revoke a tenant's signing keys."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+from cryptography.hazmat.primitives.serialization import Encoding
+from rich.console import Console
+
+from jwks_guard.admin import SigningKey
+from jwks_guard.cli.keys.changes import revoke, rotate, rotate_and_revoke
+from jwks_guard.cli.keys.session import (
+    ClientIDOption,
+    ConfigOption,
+    DomainOption,
+    JSONOption,
+    KIDArgument,
+    complain,
+    errors_told,
+    opened,
+)
+from jwks_guard.cli.keys.table import print_key, print_table, sorted_keys
+
+keys = typer.Typer(
+    help="List, rotate and revoke a tenant's signing keys.",
+    epilog=(
+        "The tenant is named by JWKS_GUARD_DOMAIN, JWKS_GUARD_CLIENT_ID and "
+        "JWKS_GUARD_CLIENT_SECRET (or _CLIENT_SECRET_FILE, _PRIVATE_KEY_FILE, _TOKEN, "
+        "_TOKEN_FILE), or by the same names in lower case in the TOML file of --config. "
+        "`audience`, `jwks_uri`, `token_lifetime_seconds` and `journal` can be set likewise, and "
+        "for the fleet, `fleet` (the URL of its Redis, or those of its instances with "
+        "`fleet_secret_file`), `fleet_prefix`, `issuer`, `expected_instances` and "
+        "`quiet_period_seconds`. "
+        "Exit status: 0 done, 1 not done or not known, 2 usage, 3 the tenant could not be reached."
+    ),
+    no_args_is_help=True,
+)
+
+
+@keys.command("list")
+def list_keys(
+    domain: DomainOption = None,
+    client_id: ClientIDOption = None,
+    config: ConfigOption = None,
+    as_json: JSONOption = False,
+) -> None:
+    """List the tenant's keys: next, current, previously used, revoked."""
+    with errors_told(), opened(domain, client_id, config, quiet=as_json) as session:
+        found = sorted_keys(session.run(session.client.list()))
+    if as_json:
+        typer.echo(json.dumps([key.to_dict() for key in found], indent=2))
+    else:
+        print_table(found, Console(highlight=False))
+
+
+@keys.command()
+def show(
+    kid: KIDArgument,
+    pem: Annotated[
+        bool, typer.Option("--pem", help="Print its certificate, for SAML and WS-Fed parties.")
+    ] = False,
+    domain: DomainOption = None,
+    client_id: ClientIDOption = None,
+    config: ConfigOption = None,
+    as_json: JSONOption = False,
+) -> None:
+    """Show one key with all that the tenant tells of it."""
+    if pem and as_json:
+        raise typer.BadParameter("it can't be combined with --json", param_hint="--pem")
+    with errors_told(), opened(domain, client_id, config, quiet=as_json or pem) as session:
+        key = session.run(session.client.get(kid))
+    if as_json:
+        typer.echo(json.dumps(key.to_dict(), indent=2))
+    elif pem:
+        typer.echo(_pem(key), nl=False)
+    else:
+        print_key(key, Console(highlight=False))
+
+
+keys.command()(rotate)
+keys.command()(revoke)
+keys.command("rotate-and-revoke")(rotate_and_revoke)
+
+
+def _pem(key: SigningKey) -> str:
+    """The certificate, written anew: what the tenant sent is passed on to no file or terminal."""
+    try:
+        return key.certificate.public_bytes(Encoding.PEM).decode()
+    except ValueError:
+        complain(f"The tenant's certificate of {key.kid} can't be read; --json shows what it sent.")
+        raise typer.Exit(1) from None

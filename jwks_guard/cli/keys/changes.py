@@ -1,0 +1,204 @@
+"""`jwks-guard keys rotate`, `revoke` and `rotate-and-revoke`: say what will happen, ask, do it."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from jwks_guard.admin import RevocationReadiness, SigningKey
+from jwks_guard.admin.steps import only
+from jwks_guard.admin.verdict import unanswered
+from jwks_guard.cli.keys.consent import Consent, DryRunOption, YesOption
+from jwks_guard.cli.keys.fleet import instances_of, refusal
+from jwks_guard.cli.keys.journal import JournalOption, journal_of, left_in, usable
+from jwks_guard.cli.keys.plan import Plan, emergency_plan, revocation_plan, rotation_plan
+from jwks_guard.cli.keys.receipts import print_receipt
+from jwks_guard.cli.keys.session import (
+    ClientIDOption,
+    ConfigOption,
+    DomainOption,
+    JSONOption,
+    KIDArgument,
+    Session,
+    errors_told,
+    opened,
+)
+from jwks_guard.errors import (
+    ConfigurationError,
+    DistrustNotSharedError,
+    KeysUnavailableError,
+    RotationRefusedError,
+)
+
+_DEFAULT_REASON = "revoked at the tenant"
+ReasonOption = Annotated[str, typer.Option(help="Why, for the journal.")]
+ConfirmOption = Annotated[
+    float,
+    typer.Option(
+        "--confirm-within",
+        metavar="SECONDS",
+        help="For how long to look whether the JWKS lists the key no more.",
+    ),
+]
+
+
+def rotate(
+    reason: ReasonOption = "planned rotation",
+    yes: YesOption = False,
+    dry_run: DryRunOption = False,
+    journal: JournalOption = None,
+    domain: DomainOption = None,
+    client_id: ClientIDOption = None,
+    config: ConfigOption = None,
+    as_json: JSONOption = False,
+) -> None:
+    """Make the next key current. SAML and WS-Fed parties need its certificate first."""
+    with errors_told():
+        consent = Consent(yes, dry_run, as_json)
+        with opened(domain, client_id, config, quiet=as_json) as session:
+            path = _journal(session, journal, consent, emergency=False)
+            keys = session.run(session.client.list())
+            consent.require(_rotation_plan(session, keys).after(left_in(path, session)))
+            _require_unchanged(session, keys)
+            receipt = session.run(session.rotation(path).rotate(reason=reason))
+    consent.answer(receipt.to_dict(), lambda console: print_receipt(receipt, console))
+
+
+def revoke(
+    kid: KIDArgument,
+    emergency: Annotated[
+        bool,
+        typer.Option(
+            "--emergency",
+            help="It has leaked: tell the fleet first, ready or not, journal or not.",
+        ),
+    ] = False,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Revoke it although it is not ready; takes a --reason."),
+    ] = False,
+    reason: ReasonOption = _DEFAULT_REASON,
+    yes: YesOption = False,
+    dry_run: DryRunOption = False,
+    confirm_within: ConfirmOption = 120.0,
+    journal: JournalOption = None,
+    domain: DomainOption = None,
+    client_id: ClientIDOption = None,
+    config: ConfigOption = None,
+    as_json: JSONOption = False,
+) -> None:
+    """Withdraw a previously used key for good, once `can-revoke` says yes."""
+    if force and reason == _DEFAULT_REASON:
+        raise typer.BadParameter("it takes a --reason, for the journal", param_hint="--force")
+    with errors_told():
+        consent = Consent(yes, dry_run, as_json)
+        with opened(domain, client_id, config, quiet=as_json) as session:
+            path = _journal(session, journal, consent, emergency=emergency)
+            key = session.run(session.client.revocable(kid))
+            planned = not (emergency or key.revoked)
+            readiness = _readiness(session, kid, insist=force or dry_run) if planned else None
+            plan = _revocation_plan(session, key, readiness)
+            consent.require(plan if emergency else plan.after(left_in(path, session)))
+            rotation = session.rotation(path, confirm_within)
+            revoking = rotation.revoke(kid, reason=reason, emergency=emergency, force=force)
+            insisting = _insisting(emergency=emergency, force=force, reason=reason)
+            receipt = session.run(revoking, "revoke", *insisting, "--", kid)
+    consent.answer(receipt.to_dict(), lambda console: print_receipt(receipt, console))
+    raise typer.Exit(0 if receipt.complete else 1)
+
+
+def rotate_and_revoke(
+    kid: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="KID",
+            help="The leaked key, by default the current one. One that is not current any more is "
+            "revoked without a rotation, so that a repeated command never rotates twice.",
+            show_default=False,
+        ),
+    ] = None,
+    reason: ReasonOption = "the key has leaked",
+    yes: YesOption = False,
+    dry_run: DryRunOption = False,
+    confirm_within: ConfirmOption = 120.0,
+    journal: JournalOption = None,
+    domain: DomainOption = None,
+    client_id: ClientIDOption = None,
+    config: ConfigOption = None,
+    as_json: JSONOption = False,
+) -> None:
+    """In an emergency: make the next key current and revoke the one that has leaked."""
+    with errors_told():
+        consent = Consent(yes, dry_run, as_json)
+        with opened(domain, client_id, config, quiet=as_json) as session:
+            path = _journal(session, journal, consent, emergency=True)
+            begun = [each for each in left_in(path, session) if each.action == "rotate_and_revoke"]
+            keys = session.run(session.client.list())
+            leaked = kid or (begun[0].kid if begun else only(keys, "current").kid)
+            plan = _emergency_plan(session, keys, leaked)
+            consent.require(plan.after(each for each in begun if each.kid == leaked))
+            rotation = session.rotation(path, confirm_within)
+            revoking = rotation.rotate_and_revoke(leaked, reason=reason)
+            receipt = session.run(revoking, "rotate-and-revoke", "--", leaked)
+    consent.answer(receipt.to_dict(), lambda console: print_receipt(receipt, console))
+    raise typer.Exit(0 if receipt.complete else 1)
+
+
+def _journal(
+    session: Session, named: Path | None, consent: Consent, *, emergency: bool
+) -> Path | None:
+    path = journal_of(session, named)
+    return path if consent.dry_run else usable(path, emergency=emergency)
+
+
+def _insisting(*, emergency: bool, force: bool, reason: str) -> tuple[str, ...]:
+    """The options without which the command would be refused when it is repeated."""
+    forced = ("--force", "--reason", reason) if force else ()
+    return ("--emergency", *forced) if emergency else forced
+
+
+def _readiness(session: Session, kid: str, *, insist: bool) -> RevocationReadiness:
+    """The verdict; raises RevocationRefusedError if it is not yes, unless somebody insists."""
+    try:
+        readiness = session.run(session.rotation().revocation_readiness(kid))
+    except (ConfigurationError, DistrustNotSharedError, KeysUnavailableError) as error:
+        if not insist:
+            raise
+        readiness = unanswered(kid, error, time.time())
+    if readiness.verdict != "yes" and not insist:
+        raise refusal(readiness)
+    return readiness
+
+
+def _rotation_plan(session: Session, keys: list[SigningKey]) -> Plan:
+    lifetime, following = session.configuration.token_lifetime, only(keys, "next").kid
+    instances = instances_of(session, following)
+    return rotation_plan(session.client.base_url, keys, lifetime, datetime.now(UTC), instances)
+
+
+def _revocation_plan(
+    session: Session, key: SigningKey, readiness: RevocationReadiness | None = None
+) -> Plan:
+    lifetime, instances = session.configuration.token_lifetime, instances_of(session, key.kid)
+    now = datetime.now(UTC)
+    return revocation_plan(session.client.base_url, key, lifetime, now, instances, readiness)
+
+
+def _emergency_plan(session: Session, keys: list[SigningKey], leaked: str) -> Plan:
+    if leaked == only(keys, "current").kid:
+        instances = instances_of(session, leaked)
+        return emergency_plan(session.client.base_url, keys, datetime.now(UTC), instances)
+    return _revocation_plan(session, session.run(session.client.revocable(leaked)))
+
+
+def _require_unchanged(session: Session, keys: list[SigningKey]) -> None:
+    """Raise RotationRefusedError if somebody else has rotated since `keys` were shown."""
+    shown, now = only(keys, "current"), only(session.run(session.client.list()), "current")
+    if shown.kid != now.kid:
+        raise RotationRefusedError(
+            f"The keys have changed meanwhile: {now.kid} is the current one. Nothing was done."
+        )

@@ -1,0 +1,57 @@
+"""Who agrees to a change of a tenant's keys, and how its result is given."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from jwks_guard.cli.keys.plan import Plan, print_plan
+from jwks_guard.errors import ConfigurationError
+
+YesOption = Annotated[bool, typer.Option("--yes", help="Do it without asking, as scripts must.")]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Show what would happen, and change nothing.")
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Consent:
+    """How somebody agrees to a plan; raises ConfigurationError where nobody can."""
+
+    yes: bool
+    dry_run: bool
+    as_json: bool
+
+    def __post_init__(self) -> None:
+        if not self.yes and not self.dry_run and not sys.stdin.isatty():
+            raise ConfigurationError(
+                "Standard input is no terminal, so nobody can be asked: add --yes to do it "
+                "without asking, or --dry-run to see what would happen. Nothing was done."
+            )
+
+    def require(self, plan: Plan) -> None:
+        """Show `plan`, and return only if it is to be carried out; else the command ends here."""
+        if self.dry_run:
+            self.answer(plan.to_dict(), lambda console: print_plan(plan, console))
+            raise typer.Exit(0)
+        if not (self.yes and self.as_json):
+            console = Console(stderr=self.as_json, highlight=False)
+            print_plan(plan, console)
+            console.print()
+        if self.yes or not plan.question or typer.confirm(plan.question, err=True):
+            return
+        typer.echo("Nothing was done.", err=True)
+        raise typer.Exit(1)
+
+    def answer(self, document: dict[str, Any], printed: Callable[[Console], None]) -> None:
+        """Give a result on standard output: as one JSON document, or printed for people."""
+        if self.as_json:
+            typer.echo(json.dumps(document, indent=2))
+        else:
+            printed(Console(highlight=False))

@@ -1,0 +1,58 @@
+"""The journal of the `keys` commands: where it is, and what an earlier run left in it."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from jwks_guard.admin.journal import Intent, Journal
+from jwks_guard.base import files
+from jwks_guard.cli.configuration import PREFIX, default_journal
+from jwks_guard.cli.keys.session import Session, complain
+from jwks_guard.errors import ConfigurationError
+
+JournalOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--journal",
+        envvar=PREFIX + "JOURNAL",
+        metavar="FILE",
+        help="Records each step; what a crash cuts off, the next run finishes.",
+        show_default="~/.local/state/jwks-guard/journal.jsonl",
+    ),
+]
+
+
+def journal_of(session: Session, named: Path | None) -> Path:
+    """Where the journal is; whether it can be used is another question."""
+    return named or session.configuration.journal or default_journal(os.environ)
+
+
+def usable(path: Path, *, emergency: bool) -> Path | None:
+    """The journal, ready to be written; None where an emergency has to go on without it.
+
+    Raises ConfigurationError when it can't be written and there is no emergency.
+    """
+    try:
+        if path == default_journal(os.environ):
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        files.append_durably(path, b"", after_torn=True)
+    except (OSError, ValueError) as error:
+        problem = f"The journal {path} can't be written ({error})."
+    else:
+        return path
+    if not emergency:
+        raise ConfigurationError(
+            f"{problem} Mend that, or name another one by --journal. Nothing was done."
+        )
+    complain(f"{problem} This goes on without it: what is done now is recorded nowhere.")
+    return None
+
+
+def left_in(path: Path | None, session: Session) -> list[Intent]:
+    """What an earlier run began at this tenant and did not bring to an end, oldest first."""
+    return session.run(Journal(path, None, time).unfinished(session.client.base_url))

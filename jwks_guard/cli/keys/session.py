@@ -1,0 +1,204 @@
+"""What the `keys` commands have in common: options, a client, progress, and how errors end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+import sys
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+from rich.console import Console
+from rich.status import Status
+from rich.text import Text
+
+from jwks_guard.admin import AdminEvent, KeyRotation, SigningKeysClient
+from jwks_guard.cli.configuration import PREFIX, Configuration, configured
+from jwks_guard.cli.fleet.configuration import Fleet
+from jwks_guard.cli.words import printable
+from jwks_guard.errors import (
+    ConfigurationError,
+    DistrustNotSharedError,
+    JWKSGuardError,
+    KeysUnavailableError,
+    RateLimitedError,
+    UnavailableError,
+)
+
+DomainOption = Annotated[
+    str | None,
+    typer.Option(
+        "--domain", envvar=PREFIX + "DOMAIN", help="The tenant, for example acme.eu.auth0.com."
+    ),
+]
+ClientIDOption = Annotated[
+    str | None,
+    typer.Option(
+        "--client-id", envvar=PREFIX + "CLIENT_ID", help="The machine-to-machine application."
+    ),
+]
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        envvar=PREFIX + "CONFIG",
+        metavar="FILE",
+        help="TOML with what the environment doesn't say.",
+    ),
+]
+JSONOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+KIDArgument = Annotated[
+    str, typer.Argument(metavar="KID", help="The key's ID; behind -- if it begins with a dash.")
+]
+
+UNREACHABLE = (UnavailableError, RateLimitedError, DistrustNotSharedError, KeysUnavailableError)
+"""The tenant or the fleet gives no answer now."""
+_T = TypeVar("_T")
+
+
+@dataclass(slots=True)
+class Session:
+    """A client of the tenant that is meant, on an event loop that runs while it is waited for.
+
+    `fleet` is whoever refuses its tokens, where that is configured. Prompts belong
+    between two calls of `run`: inside, Ctrl-C would only be noted.
+    """
+
+    configuration: Configuration
+    quiet: bool
+    _runner: asyncio.Runner
+    client: SigningKeysClient = field(init=False)
+    fleet: Fleet | None = field(init=False)
+    _stderr: Console = field(init=False)
+    _status: Status | None = field(init=False, default=None)
+    _last_step: str = field(init=False, default="")
+
+    def __post_init__(self) -> None:
+        self._stderr = Console(stderr=True, highlight=False)
+        self.client = SigningKeysClient(
+            self.configuration.domain, auth=self.configuration.auth, sleep=self._sleep
+        )
+        self.fleet = self.configuration.fleet.fleet(self.client.base_url)
+
+    def rotation(self, journal: Path | None = None, confirm_within: float = 120.0) -> KeyRotation:
+        """What changes the keys and tells the fleet."""
+        return KeyRotation(
+            self.client,
+            self.fleet or (),
+            token_lifetime=self.configuration.token_lifetime,
+            quiet_period=self.configuration.fleet.quiet_period,
+            expected_instances=self.configuration.fleet.expected_instances,
+            journal_path=journal,
+            on_event=self.on_event,
+            jwks_uri=self.configuration.jwks_uri,
+            confirm_within=confirm_within,
+        )
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self.client.aclose()
+        if self.fleet is not None:
+            await self.fleet.aclose()
+
+    def run(self, doing: Coroutine[Any, Any, _T], *again: str) -> _T:
+        """What `doing` gives; on a terminal it is shown that, and for what, it is waited.
+
+        `again` is the `keys` command that is safe to repeat when this ends in the middle.
+        """
+        try:
+            return self._waited_for(doing)
+        except KeyboardInterrupt:
+            if not self._last_step:
+                raise
+            complain("Interrupted. It is not known what the tenant has done.", _what_now(again))
+            raise typer.Exit(1) from None
+        except JWKSGuardError as error:
+            if self._last_step:
+                error.add_note(_what_now(again))
+            raise
+
+    def _waited_for(self, doing: Coroutine[Any, Any, _T]) -> _T:
+        if self.quiet or not self._stderr.is_terminal:
+            return self._runner.run(doing)
+        try:
+            with self._stderr.status(Text("Asking the tenant...")) as self._status:
+                return self._runner.run(doing)
+        finally:
+            self._status = None
+
+    def on_event(self, event: AdminEvent) -> None:
+        """Take note of a step, for KeyRotation."""
+        self._last_step = event.step
+        if event.step == "acknowledged":
+            self._show(f"{event.intent.kid} is revoked; waiting until the JWKS lists it no more...")
+        elif event.step == "rotated" and event.intent.emergency:
+            self._show(f"Rotated; revoking {event.intent.kid}...")
+
+    async def _sleep(self, seconds: float) -> None:
+        if self._last_step != "acknowledged":
+            self._show(f"No clear answer; looking again in {seconds:.1f} s...")
+        await asyncio.sleep(seconds)
+
+    def _show(self, text: str) -> None:
+        if self._status is not None:
+            self._status.update(Text(printable(text)))
+
+
+@contextmanager
+def opened(
+    domain: str | None, client_id: str | None, file: Path | None, *, quiet: bool
+) -> Iterator[Session]:
+    """A session with the tenant that options, environment and file name.
+
+    `quiet` leaves out what is only for people who wait.
+    """
+    options = {"domain": domain, "client_id": client_id}
+    ask = _secret if sys.stdin.isatty() else None
+    configuration = configured(options, os.environ, file, ask)
+    with asyncio.Runner() as runner:
+        session = Session(configuration, quiet, runner)
+        try:
+            yield session
+        finally:
+            runner.run(session.aclose())
+
+
+@contextmanager
+def errors_told() -> Iterator[None]:
+    """Tell an error of the library in words, and end with the status that it stands for."""
+    try:
+        yield
+    except JWKSGuardError as error:
+        complain(str(error), *getattr(error, "__notes__", ()))
+        raise typer.Exit(_status_of(error)) from None
+
+
+def complain(*paragraphs: str) -> None:
+    """Print why something is not done, on standard error."""
+    console = Console(stderr=True, highlight=False)
+    for number, paragraph in enumerate(paragraphs):
+        text = Text(printable(paragraph), "" if number else "bold red")
+        console.print(text, soft_wrap=not console.is_terminal)
+
+
+def _what_now(again: tuple[str, ...]) -> str:
+    repeat = f" It is safe to repeat this: `jwks-guard keys {shlex.join(again)}`." if again else ""
+    return f"`jwks-guard keys list` shows where the keys are now.{repeat}"
+
+
+def _status_of(error: JWKSGuardError) -> int:
+    if isinstance(error, ConfigurationError):
+        return 2
+    return 3 if isinstance(error, UNREACHABLE) else 1
+
+
+def _secret(client_id: str) -> str:
+    secret: str = typer.prompt(
+        f"Client secret of {printable(client_id)}", hide_input=True, err=True
+    )
+    return secret

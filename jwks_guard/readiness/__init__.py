@@ -1,0 +1,1 @@
+"""Whether a key can be revoked: what instances count and show, and the verdict from it."""

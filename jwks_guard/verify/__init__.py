@@ -1,0 +1,1 @@
+"""The path of one token, from its bytes to a VerifiedToken."""

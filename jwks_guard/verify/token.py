@@ -1,0 +1,109 @@
+"""VerifiedToken: what a request may rely on once its token was verified."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from jwks_guard.jose.claims import freeze, permissions_of, scopes_of
+from jwks_guard.jose.jwk import VerificationKey
+from jwks_guard.readiness.usage import Counter
+
+
+class VerifiedToken:
+    """The claims set and header of a token that was accepted; immutable and picklable.
+
+    Many requests share one result, so nothing in it can be changed: mappings are read-only, arrays
+    are tuples. `to_dict` gives a copy to work on. What is seldom read is made when it is read.
+    """
+
+    __slots__ = ("_claims", "_counter", "_frozen", "_header", "_key", "_scopes", "_valid_until")
+
+    _counter: Counter
+    """What counts it when it is found again; only set where results are kept."""
+
+    def __init__(
+        self,
+        header: dict[str, Any],
+        claims: dict[str, Any],
+        key: VerificationKey | None,
+        valid_until: float,
+    ) -> None:
+        self._header = header
+        self._claims = claims
+        self._key = key
+        self._valid_until = valid_until
+        self._frozen: Mapping[str, Any] | None = None
+        self._scopes: frozenset[str] | None = None
+
+    @property
+    def claims(self) -> Mapping[str, Any]:
+        """The claims set (RFC 7519 section 4), read-only all the way down."""
+        if self._frozen is None:
+            self._frozen = freeze(self._claims)
+        return self._frozen
+
+    @property
+    def header(self) -> Mapping[str, Any]:
+        """The JOSE header (RFC 7515 section 4), read-only all the way down."""
+        frozen: Mapping[str, Any] = freeze(self._header)
+        return frozen
+
+    @property
+    def kid(self) -> str:
+        """The id of the key that signed the token."""
+        kid: str = self._header["kid"]
+        return kid
+
+    @property
+    def issuer(self) -> str:
+        """`iss`: the configured issuer."""
+        issuer: str = self._claims["iss"]
+        return issuer
+
+    @property
+    def subject(self) -> str | None:
+        """`sub`: whom the token is about, if it says so."""
+        return self._claims.get("sub")
+
+    @property
+    def scopes(self) -> frozenset[str]:
+        """The values of `scope` (RFC 8693 section 4.2); none if it is not a string."""
+        if self._scopes is None:
+            self._scopes = scopes_of(self._claims)
+        return self._scopes
+
+    @property
+    def permissions(self) -> frozenset[str]:
+        """The entries of `permissions` (Auth0 RBAC); none if it is not an array of strings."""
+        return permissions_of(self._claims)
+
+    @property
+    def expires_at(self) -> float | None:
+        """`exp` in seconds since the epoch, without leeway; None for a token that has none."""
+        return self._claims.get("exp")
+
+    def to_dict(self) -> dict[str, Any]:
+        """A copy of the claims set as plain dicts and lists, the caller's to change."""
+        copy: dict[str, Any] = _thawed(self._claims)
+        return copy
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, VerifiedToken):
+            return NotImplemented
+        return self._claims == other._claims and self._header == other._header
+
+    def __hash__(self) -> int:
+        return hash((self.kid, self.subject, self.expires_at))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return VerifiedToken, (self._header, self._claims, None, self._valid_until)
+
+    def __repr__(self) -> str:
+        return f"<VerifiedToken kid={self.kid!r}>"
+
+
+def _thawed(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _thawed(member) for name, member in value.items()}
+    return [_thawed(element) for element in value] if isinstance(value, list) else value

@@ -1,0 +1,155 @@
+"""The path of one token from its bytes to a result, without I/O: what async and sync share."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import NoReturn
+
+from jwks_guard.base.clock import Instant
+from jwks_guard.errors import JWKSGuardError, RemovedKeyError, TokenExpiredError
+from jwks_guard.jose.claims import ClaimsPolicy
+from jwks_guard.jose.compact import b64url_decode, json_object, malformed, split
+from jwks_guard.jose.header import Header, parse_header
+from jwks_guard.jose.jwk import VerificationKey
+from jwks_guard.jose.jws import SignatureCheck, signature_check
+from jwks_guard.keys.store import KeyStore
+from jwks_guard.keys.view import TrustedKeys
+from jwks_guard.readiness.usage import Counter
+from jwks_guard.verify.cache import TokenCache
+from jwks_guard.verify.token import VerifiedToken
+
+Resolved = tuple[Header, VerificationKey, SignatureCheck, Counter]
+"""A header, the key that it names, what checks its signatures by this `alg`, and what counts."""
+
+MEMO_ENTRIES = 256
+MEMO_SEGMENT_BYTES = 1024
+
+
+class KeyNotHeldError(Exception):
+    """The view has no word on `kid`: fetch, then try once more. Never leaves the verifiers."""
+
+    def __init__(self, kid: str) -> None:
+        self.kid = kid
+
+
+class Verification:
+    """Verifies under one policy with the keys of one store. Any thread may call it."""
+
+    def __init__(
+        self,
+        keys: KeyStore,
+        policy: ClaimsPolicy,
+        *,
+        algorithms: frozenset[str],
+        token_types: frozenset[str | None],
+        max_token_bytes: int,
+        cache_size: int,
+    ) -> None:
+        self.max_token_bytes = max_token_bytes
+        self.usage = keys.usage_of(policy.leeway)
+        self._keys = keys
+        self._trust = keys.trust
+        self._policy = policy
+        self._algorithms = algorithms
+        self._token_types = token_types
+        self._clock = keys.clock
+        self._caches = cache_size > 0
+        self._cache: TokenCache[VerifiedToken] = TokenCache(cache_size)
+        # Header segments of accepted tokens with what they resolved to, good for one view.
+        self._memo: tuple[TrustedKeys, dict[bytes, Resolved]] = (self._trust.view, {})
+
+    def look_up(self, token: bytes) -> tuple[bytes | None, VerifiedToken | None]:
+        """What the token's result is cached by, and the result if that still stands."""
+        if not self._caches:
+            return None, None
+        name = sha256(token).digest()
+        result = self._cache.get(name)
+        if result is not None:
+            view, wall = self._trust.view, self._clock.time()
+            until = view.trusted_until
+            if (
+                result._key in view.live
+                and wall < result._valid_until
+                and wall < until.wall
+                and self._clock.monotonic() < until.monotonic
+            ):
+                result._counter.accepted += 1
+                return name, result
+        return name, None
+
+    def fresh(self, token: bytes, name: bytes | None) -> VerifiedToken:
+        """Verify a token by the current view; raises KeyNotHeldError when that has no answer."""
+        header_segment, payload, signature, signing_input = split(token)
+        view = self._trust.view
+        until = view.trusted_until
+        trusted = self._clock.monotonic() < until.monotonic and self._clock.time() < until.wall
+        memo_view, memo = self._memo
+        known = memo.get(header_segment) if memo_view is view and trusted else None
+        header, key, check, counter = resolved = known or self._resolve(
+            header_segment, view, trusted
+        )
+        try:
+            check(signing_input, b64url_decode(signature))
+            claims = json_object(b64url_decode(payload))
+            valid_until = self._policy.check(claims, self._clock.time())
+        except JWKSGuardError as error:
+            error.kid = header.kid
+            raise
+        except ValueError:
+            refusal = malformed(payload, signature)
+            refusal.kid = header.kid
+            raise refusal from None
+        # Trust may have changed since the view was taken: the result stands only if its key does.
+        if self._trust.view is not view and key not in self._trust.view.live:
+            return self.fresh(token, name)
+        if known is None:
+            self._remember(view, header_segment, resolved)
+        counter.accepted += 1
+        if valid_until > counter.until:
+            counter.until = valid_until
+            issued_at = claims.get("iat")
+            counter.lasted(valid_until - (self._clock.time() if issued_at is None else issued_at))
+        result = VerifiedToken(header.parameters, claims, key, valid_until)
+        if name is not None:
+            result._counter = counter
+            self._cache.put(name, result)
+        return result
+
+    def remaining(self, token: VerifiedToken) -> float:
+        """Seconds until an accepted token must be looked at again; raises what refuses it now."""
+        view, now = self._trust.view, Instant.now(self._clock)
+        view.find(token.kid, token.header["alg"])
+        if view.trusted_until.reached(now):
+            raise self._keys.unavailable()
+        if token._key not in view.live:
+            raise RemovedKeyError("The issuer has withdrawn the key that signed this token.")
+        if now.wall >= token._valid_until:
+            raise TokenExpiredError("The token has expired.")
+        return min(token._valid_until - now.wall, view.trusted_until.remaining(now))
+
+    def refused(self, error: JWKSGuardError) -> NoReturn:
+        """Tell of a refusal and raise it."""
+        self.usage.refused(error.kid)
+        self._keys.events.tell("token_refused", kid=error.kid, code=error.code, detail=str(error))
+        raise error
+
+    def _resolve(self, segment: bytes, view: TrustedKeys, trusted: bool) -> Resolved:
+        """What the header in `segment` names."""
+        header = parse_header(segment, self._algorithms, self._token_types)
+        try:
+            key = view.find(header.kid, header.alg)
+        except JWKSGuardError as error:
+            error.kid = header.kid
+            raise
+        if key is None or not trusted:
+            raise KeyNotHeldError(header.kid)
+        counter = self.usage.counter(header.kid)
+        return header, key, signature_check(key, header.alg), counter
+
+    def _remember(self, view: TrustedKeys, segment: bytes, resolved: Resolved) -> None:
+        memo_view, memo = self._memo  # once: another thread may exchange it for another view's
+        if memo_view is not view:
+            memo = {}
+            self._memo = (view, memo)
+        if len(memo) < MEMO_ENTRIES and len(segment) <= MEMO_SEGMENT_BYTES:
+            memo[segment] = resolved

@@ -1,0 +1,288 @@
+"""TokenVerifier: the async face of verification, for one issuer and policy."""
+
+from __future__ import annotations
+
+import os
+import time
+from asyncio import get_running_loop
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+from typing import Self, Unpack
+
+from jwks_guard.base.arguments import require_count, require_seconds, require_strings
+from jwks_guard.base.clock import Clock
+from jwks_guard.base.events import Event
+from jwks_guard.errors import ConfigurationError, JWKSGuardError
+from jwks_guard.jose.claims import ClaimsPolicy
+from jwks_guard.jose.compact import to_bytes
+from jwks_guard.jose.header import normalize_typ
+from jwks_guard.jose.jws import SUPPORTED_ALGORITHMS
+from jwks_guard.keys.distrust import DistrustFeed, Tombstone
+from jwks_guard.keys.fetch import HTTPClient
+from jwks_guard.keys.health import HealthReport
+from jwks_guard.keys.instance import state_of
+from jwks_guard.keys.options import StoreOptions
+from jwks_guard.keys.store import KeyStore
+from jwks_guard.readiness.state import Observed
+from jwks_guard.readiness.usage import KeyUsage
+from jwks_guard.verify.token import VerifiedToken
+from jwks_guard.verify.verification import KeyNotHeldError, Verification
+
+
+class VerifierOptions(StoreOptions, total=False):
+    """The keyword arguments of TokenVerifier, where they are handed through."""
+
+    algorithms: Collection[str]
+    leeway: float
+    required_claims: Collection[str]
+    max_token_age: float | None
+    token_types: Collection[str | None]
+    token_cache_size: int
+    max_token_bytes: int
+    keys: KeyStore | None
+
+
+class TokenVerifier:
+    """Verifies access tokens of one issuer for one API.
+
+    Arguments:
+        issuer: the tokens' `iss`, to the letter; https (http on loopback).
+        audience: this API's identifier, or several of which a token must name one.
+        jwks_uri: where the keys are; without it OpenID Connect Discovery says so.
+        algorithms: the allow-list (RFC 8725 section 3.1).
+        leeway: how far the clocks may be apart, in seconds.
+        required_claims: claims that must be there, besides `iss` and `aud`.
+        max_token_age: the longest time since `iat`, in seconds; makes `iat` required.
+        token_types: accepted `typ` values; None among them lets tokens without one through.
+        refresh_interval: seconds between two background refreshes, at the most.
+        max_stale: the trust bound: seconds for which a key is trusted after the issuer last
+            confirmed it.
+        token_cache_size: how many results are kept; 0 turns the cache off.
+        max_token_bytes: the longest token that is looked at.
+        max_jwks_bytes: the largest key set or discovery document, decoded.
+        http_client: an httpx.AsyncClient, or a callable that makes one per event loop, for
+            transport, TLS and proxies. It is not closed here.
+        clock: anything with time() and monotonic().
+        keys: a KeyStore shared by verifiers of this issuer. What concerns fetching is then set
+            there and not here, and whoever made it starts and closes it.
+        snapshot_path: a file that carries keys, and beside it distrust, through a restart.
+        on_event: called with each Event; must return quickly.
+        background: False leaves refreshing to the requests: one that comes after two intervals
+            without waits for it.
+        fleet: shares what is distrusted with other processes, as jwks_guard.fleet.RedisFleet does.
+
+    Raises ConfigurationError for an argument that can't be used.
+
+    """
+
+    def __init__(
+        self,
+        issuer: str,
+        audience: str | Collection[str],
+        *,
+        jwks_uri: str | None = None,
+        algorithms: Collection[str] = ("RS256",),
+        leeway: float = 5.0,
+        required_claims: Collection[str] = ("exp",),
+        max_token_age: float | None = None,
+        token_types: Collection[str | None] = ("JWT", "at+jwt", None),
+        refresh_interval: float = 60.0,
+        max_stale: float = 3600.0,
+        token_cache_size: int = 10_000,
+        max_token_bytes: int = 16_384,
+        max_jwks_bytes: int = 524_288,
+        http_client: HTTPClient | None = None,
+        clock: Clock = time,
+        keys: KeyStore | None = None,
+        snapshot_path: str | os.PathLike[str] | None = None,
+        on_event: Callable[[Event], object] | None = None,
+        background: bool = True,
+        fleet: DistrustFeed | None = None,
+    ) -> None:
+        audiences = [audience] if isinstance(audience, str) else audience
+        require_strings("audience", audiences)
+        require_strings("algorithms", algorithms, allowed=SUPPORTED_ALGORITHMS)
+        if required_claims not in ((), [], frozenset()):
+            require_strings("required_claims", required_claims)
+        require_seconds("leeway", leeway, positive=False)
+        if max_token_age is not None:
+            require_seconds("max_token_age", max_token_age)
+        require_count("token_cache_size", token_cache_size, minimum=0)
+        require_count("max_token_bytes", max_token_bytes, minimum=1)
+        options: StoreOptions = {
+            "jwks_uri": jwks_uri,
+            "refresh_interval": refresh_interval,
+            "max_stale": max_stale,
+            "max_jwks_bytes": max_jwks_bytes,
+            "http_client": http_client,
+            "clock": clock,
+            "snapshot_path": snapshot_path,
+            "on_event": on_event,
+            "background": background,
+            "fleet": fleet,
+        }
+        self.issuer = issuer
+        self._owns_keys = keys is None
+        if keys is not None:
+            _require_fitting(keys, issuer, options)
+        self.keys = keys if keys is not None else KeyStore(issuer, **options)
+        self.verification = Verification(
+            self.keys,
+            ClaimsPolicy(
+                issuer, frozenset(audiences), leeway, tuple(required_claims), max_token_age
+            ),
+            algorithms=frozenset(algorithms),
+            token_types=_normalized(token_types),
+            max_token_bytes=max_token_bytes,
+            cache_size=token_cache_size,
+        )
+
+    @classmethod
+    def for_auth0(
+        cls, domain: str, *, audience: str | Collection[str], **options: Unpack[VerifierOptions]
+    ) -> Self:
+        """A verifier for the tenant or custom domain `domain`, like "acme.eu.auth0.com".
+
+        The issuer is https://{domain}/ and the keys are at its /.well-known/jwks.json.
+        """
+        issuer = auth0_issuer(domain)
+        if options.get("keys") is None:
+            options.setdefault("jwks_uri", f"{issuer}.well-known/jwks.json")
+        return cls(issuer, audience, **options)
+
+    async def start(self, *, require_keys: bool = False) -> None:
+        """Fetch the keys once within 5 s, then keep them fresh in the background.
+
+        With `require_keys` KeysUnavailableError is raised when no key is trusted after that first
+        try. Raises ConfigurationError when the tombstone file can't be read.
+        """
+        if self._owns_keys:
+            await self.keys.start(require_keys=require_keys)
+
+    async def aclose(self) -> None:
+        """Stop the background refresh; a closed verifier trusts no key until it is started."""
+        if self._owns_keys:
+            await self.keys.aclose()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def verify(self, compact: str | bytes) -> VerifiedToken:
+        """The verified token, or an error: InvalidTokenError (401) or KeysUnavailableError (503).
+
+        Whatever bytes it is given, it raises nothing else; but ConfigurationError when it is called
+        on an event loop other than the one it runs on, or its tombstone file can't be read.
+        """
+        keys, verification = self.keys, self.verification
+        try:
+            token = to_bytes(compact, verification.max_token_bytes)
+            loop = keys.loop
+            if loop is None or loop.is_closed():
+                await keys.adopt()
+                loop = keys.loop
+            if keys.lazy and loop is get_running_loop():
+                await keys.refresh_for_request()
+            name, result = verification.look_up(token)
+            if result is not None:
+                return result
+            if loop is not get_running_loop():
+                keys.bind()
+            try:
+                return verification.fresh(token, name)
+            except KeyNotHeldError as missing:
+                await keys.learn(missing.kid)
+                return verification.fresh(token, name)
+        except KeyNotHeldError:
+            verification.refused(keys.unavailable())
+        except JWKSGuardError as error:
+            verification.refused(error)
+
+    def remaining(self, token: VerifiedToken) -> float:
+        """Seconds until `token`, accepted before, has to be looked at again.
+
+        Raises what `verify` would raise now: TokenExpiredError, RevokedKeyError, RemovedKeyError,
+        or KeysUnavailableError once trust in the keys has run out. Of a token that was pickled the
+        key is not known any more: it counts as removed.
+        """
+        return self.verification.remaining(token)
+
+    def subscribe(self, listener: Callable[[], None]) -> Callable[[], None]:
+        """Call `listener` whenever trust may have changed; returns how to stop that.
+
+        It is called from whichever thread made the change and must neither block nor raise.
+        """
+        return self.keys.trust.subscribe(listener)
+
+    async def distrust(self, kid: str, *, reason: str, force: bool = False) -> None:
+        """Refuse every token that was signed by `kid`, or by the same key, from now on.
+
+        In effect on this process before the first await; then it is stored, if there is a
+        `snapshot_path`. Raises DistrustNotSharedError when that fails (the key stays refused here),
+        RevocationRefusedError when it is the only trusted key and `force` is not given.
+        """
+        await self.keys.distrust(kid, reason=reason, force=force)
+
+    async def reinstate(self, kid: str, *, reason: str) -> None:
+        """Lift the distrust of `kid`; nothing else ever does."""
+        await self.keys.reinstate(kid, reason=reason)
+
+    @property
+    def distrusted(self) -> Mapping[str, Tombstone]:
+        """What is distrusted of this issuer, by kid."""
+        return self.keys.distrusted
+
+    def health(self) -> HealthReport:
+        """The state of the keys, with both bounds."""
+        return self.keys.health()
+
+    async def observe(self, kid: str) -> Observed:
+        """What this instance, or with a fleet each of its instances, shows of `kid`.
+
+        Raises what the fleet raises when that can't be asked: one instance can't speak for all.
+        """
+        shown = await self.keys.observe_fleet(kid)
+        known = self.keys.decisions.known.of(self.issuer)
+        refused = {each.kid: each.at for each in known.values()}
+        own = state_of((self.keys,), self.keys.clock.time(), refused)
+        if shown is None:
+            return Observed((own,))
+        others = (state for state in shown.states if state.instance != own.instance)
+        return replace(shown, states=(own, *others))
+
+    def usage(self) -> Mapping[str, KeyUsage]:
+        """What became of each trusted kid's tokens here, since the verifier was made.
+
+        Verifiers that share a KeyStore and have the same leeway count together.
+        """
+        return self.verification.usage.report(self.keys.clock.time())
+
+
+def auth0_issuer(domain: str) -> str:
+    """The issuer of an Auth0 domain: the tokens' `iss` ends in a slash."""
+    host = domain.removeprefix("https://").removesuffix("/") if isinstance(domain, str) else ""
+    if not host or set(host) & set("/:@?# ") or "." not in host:
+        raise ConfigurationError(
+            "domain must be the tenant's or custom domain's host name, like 'acme.eu.auth0.com'."
+        )
+    return f"https://{host}/"
+
+
+def _require_fitting(keys: KeyStore, issuer: str, options: StoreOptions) -> None:
+    if keys.issuer != issuer:
+        raise ConfigurationError("keys holds another issuer's keys; make a KeyStore for this one.")
+    defaults = KeyStore.__init__.__kwdefaults__ or {}
+    for name, value in options.items():
+        if value != defaults[name]:
+            raise ConfigurationError(f"{name} must be given to the KeyStore, not beside keys.")
+
+
+def _normalized(token_types: Collection[str | None]) -> frozenset[str | None]:
+    if not isinstance(token_types, list | tuple | set | frozenset) or not token_types:
+        raise ConfigurationError("token_types must be a list of `typ` values; None lets none pass.")
+    if not all(each is None or isinstance(each, str) for each in token_types):
+        raise ConfigurationError("token_types must hold strings, or None for tokens without `typ`.")
+    return frozenset(None if each is None else normalize_typ(each) for each in token_types)

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+from anyio.from_thread import BlockingPortal
+
+from jwks_guard.base.portal import process_portal
+
+
+def python(script: str) -> str:
+    """What `script` prints in a process of its own, which has to end well and soon."""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=20, check=True
+    )
+    assert done.stderr == ""
+    return done.stdout
+
+
+def test_all_threads_share_one_portal() -> None:
+    process_portal.stop()
+    together = threading.Barrier(8)
+
+    def get(_: int) -> BlockingPortal:
+        together.wait(10)
+        return process_portal.get()
+
+    with ThreadPoolExecutor(8) as threads:
+        assert len(set(threads.map(get, range(8)))) == 1
+
+
+def test_the_portal_runs_in_a_daemon_thread_that_says_whose_it_is() -> None:
+    thread = process_portal.get().call(threading.current_thread)
+    assert thread.daemon
+    assert thread.name == "jwks-guard"
+
+
+def test_a_stopped_portal_has_ended_and_the_next_use_starts_another() -> None:
+    first = process_portal.get()
+    thread = first.call(threading.current_thread)
+    process_portal.stop()
+    process_portal.stop()
+    assert not thread.is_alive()
+    assert process_portal.get() is not first
+    assert process_portal.get().call(threading.get_ident) != threading.get_ident()
+
+
+def test_a_portal_that_can_not_start_says_why_and_starts_when_it_can() -> None:
+    printed = python(
+        "import resource\n"
+        "from jwks_guard.base.portal import process_portal\n"
+        "_, most = resource.getrlimit(resource.RLIMIT_NOFILE)\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (3, most))\n"
+        "try:\n"
+        "    process_portal.get()\n"
+        "except OSError as error:\n"
+        "    print(error.strerror)\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (64, most))\n"
+        "print(process_portal.get().call(lambda: 'started'))\n"
+    )
+    assert printed.splitlines() == ["Too many open files", "started"]
+
+
+def test_a_process_whose_portal_runs_ends_by_itself() -> None:
+    printed = python(
+        "from jwks_guard.base.portal import process_portal\n"
+        "print(process_portal.get().call(lambda: 'called'))\n"
+    )
+    assert printed.strip() == "called"
