@@ -1,1 +1,1 @@
-"""What is spoken over HTTP: addresses, bodies, caching (RFC 9111), bearer tokens (RFC 6750)."""
+"""HTTP: exchanges, addresses, bodies, caching (RFC 9111), bearer tokens (RFC 6750)."""

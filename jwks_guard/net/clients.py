@@ -1,0 +1,79 @@
+"""Which HTTP client carries an exchange: the caller's, one that the caller makes, or our own."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any, TypeAlias
+
+import httpx
+
+from jwks_guard.errors import ConfigurationError
+from jwks_guard.net.exchange import Client, ExchangeError, kind_of
+
+HTTPClient: TypeAlias = Client | Callable[[], Client]
+
+
+class Clients:
+    """Opens the client to use: `given`, what `given` makes once per event loop, or a new one."""
+
+    def __init__(self, given: HTTPClient | None) -> None:
+        self._given = given
+        self._made: tuple[int, asyncio.AbstractEventLoop, Client] | None = None
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[Client]:
+        """A client for this process and event loop; a new one is closed in the end.
+
+        Raises ExchangeError when it can't be made.
+        """
+        try:
+            client = await self._client()
+        except Exception as error:  # noqa: BLE001 - a callable of the caller may raise anything
+            raise ExchangeError(
+                f"the HTTP client can't be made ({kind_of(error)})", sent=False
+            ) from None
+        try:
+            yield client
+        finally:
+            if self._given is None:
+                with suppress(Exception):  # it takes nothing from what was exchanged
+                    await client.aclose()
+
+    async def _client(self) -> Client:
+        if isinstance(self._given, Client):
+            return self._given
+        if self._given is not None:
+            return self._made_by(self._given)
+        if not _tls_context.cache_info().currsize:  # it takes tens of milliseconds: not on the loop
+            await asyncio.to_thread(_tls_context)
+        return new_client()
+
+    def _made_by(self, make: Callable[[], Client]) -> Client:
+        here = os.getpid(), asyncio.get_running_loop()
+        if self._made is None or self._made[:2] != here:
+            self._made = *here, make()
+        return self._made[2]
+
+
+def new_client() -> Client:
+    """A client of our own, for the caller to close."""
+    # Plain http is only ever spoken on loopback: past any proxy, it stays on the machine.
+    return Client(verify=_tls_context(), mounts={"http://": None})
+
+
+@functools.cache
+def _tls_context() -> ssl.SSLContext:
+    return httpx.create_ssl_context()
+
+
+def require_http_client(client: Any) -> None:
+    """Raise ConfigurationError unless `client` is an httpx.AsyncClient, callable, or None."""
+    if client is not None and not isinstance(client, Client) and not callable(client):
+        raise ConfigurationError(
+            "http_client must be an httpx.AsyncClient or a callable that returns one."
+        )
