@@ -17,14 +17,13 @@ from jwks_guard.base.events import logger
 from jwks_guard.errors import ConfigurationError, DistrustNotSharedError, KeysUnavailableError
 from jwks_guard.fleet.commands import FleetCommands
 from jwks_guard.fleet.http_arguments import require_secret, require_urls
-from jwks_guard.fleet.http_client import InstanceClient
 from jwks_guard.fleet.http_messages import decisions_of, furthest, reaches_of
 from jwks_guard.fleet.http_peers import Peers
 from jwks_guard.fleet.members import Members
 from jwks_guard.fleet.records import MAX_LIFT_VERSION, Decisions
 from jwks_guard.keys.distrust import FleetMember, Name, Tombstones
-from jwks_guard.keys.fetch import HTTPClient, require_http_client
 from jwks_guard.keys.peers import open_stores
+from jwks_guard.net.clients import Clients, HTTPClient, require_http_client
 from jwks_guard.readiness.state import InstanceState, Observed, Refusal
 from jwks_guard.readiness.usage import Reach
 
@@ -77,7 +76,7 @@ class HTTPFleet(FleetCommands):
             require_issuer(issuer)
         self.clock = clock
         super().__init__(issuer)
-        self._peers = Peers(urls, secret, timeout, InstanceClient(http_client))
+        self._peers = Peers(urls, secret, timeout, Clients(http_client))
         self._poll_interval = poll_interval
         self._members = Members()
         self._watching: asyncio.Task[None] | None = None

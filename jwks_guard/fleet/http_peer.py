@@ -6,11 +6,11 @@ import asyncio
 import re
 from collections import deque
 from collections.abc import Awaitable, Collection, Mapping
+from http import HTTPStatus
 from itertools import groupby
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-import httpx
 import msgspec
 
 from jwks_guard.fleet.http_messages import (
@@ -26,7 +26,7 @@ from jwks_guard.fleet.http_messages import (
 from jwks_guard.fleet.records import decisions_in, states_in
 from jwks_guard.keys.distrust import Name, Tombstones
 from jwks_guard.keys.instance import combined
-from jwks_guard.net.bodies import BodyError, read_body
+from jwks_guard.net.exchange import Client, ExchangeError, Reply, exchange, new_request
 from jwks_guard.readiness.state import InstanceState
 from jwks_guard.readiness.usage import Reach
 
@@ -76,7 +76,7 @@ class Peer:
         states = states_in((bytes(state) for state in self._shown), issuer)
         return combined(states) if states else None
 
-    async def look(self, client: httpx.AsyncClient) -> None:
+    async def look(self, client: Client) -> None:
         """Ask it again and again, so that several processes are noticed; raises PeerError.
 
         Few at once: of many connections that come together one worker takes all.
@@ -90,7 +90,7 @@ class Peer:
             return
 
     async def read(
-        self, client: httpx.AsyncClient, issuers: Collection[str]
+        self, client: Client, issuers: Collection[str]
     ) -> tuple[dict[bytes, bytes], dict[Name, Reach]]:
         """What it knows, of `issuers` not too much, and note what it shows; raises PeerError.
 
@@ -111,7 +111,7 @@ class Peer:
         self._show(state)
         return facts, reaches
 
-    async def confirm(self, client: httpx.AsyncClient, facts: Mapping[bytes, bytes]) -> None:
+    async def confirm(self, client: Client, facts: Mapping[bytes, bytes]) -> None:
         """Make sure that it refuses what `facts` distrust; raises PeerError.
 
         One that holds a newer lift takes a decision without an error, and does not go by it.
@@ -128,7 +128,7 @@ class Peer:
             if held is None or held.version < stone.version:
                 raise self._failed("it was told, and does not go by the decision")
 
-    async def tell(self, client: httpx.AsyncClient, facts: Mapping[bytes, bytes]) -> None:
+    async def tell(self, client: Client, facts: Mapping[bytes, bytes]) -> None:
         """Have it go by `facts`; raises PeerError."""
         lifts = {fact: why for fact, why in facts.items() if fact.startswith(b'["lift"')}
         distrust = {fact: why for fact, why in facts.items() if fact not in lifts}
@@ -140,16 +140,16 @@ class Peer:
         if self.is_several:
             raise PeerError(self.error)
 
-    async def remind(self, client: httpx.AsyncClient, facts: Mapping[bytes, bytes]) -> None:
+    async def remind(self, client: Client, facts: Mapping[bytes, bytes]) -> None:
         """Have it go by those `facts` that it lacked when it was read; raises PeerError."""
         await self.tell(client, {f: why for f, why in facts.items() if f not in self._known})
 
-    async def refresh(self, client: httpx.AsyncClient) -> None:
+    async def refresh(self, client: Client) -> None:
         """Have it fetch the keys, and note what it shows then; raises PeerError."""
         await self._posted(client, "/refresh", b"", REFRESH_SECONDS)
 
     async def _posted(
-        self, client: httpx.AsyncClient, path: str, body: bytes, seconds: float = 0.0
+        self, client: Client, path: str, body: bytes, seconds: float = 0.0
     ) -> StateAnswer:
         instance, content = await self._asked(client, "POST", path, body, seconds)
         self._note(instance)
@@ -180,7 +180,7 @@ class Peer:
 
     async def _asked(
         self,
-        client: httpx.AsyncClient,
+        client: Client,
         method: str,
         path: str,
         body: bytes | None = None,
@@ -194,27 +194,12 @@ class Peer:
             "Accept-Encoding": "identity",
             "Connection": "close",  # for another worker to answer next, if there are several
         }
-        timeouts = httpx.Timeout(seconds).as_dict()
-        request = httpx.Request(
-            method, self.url + path, headers=headers, content=body, extensions={"timeout": timeouts}
-        )
         try:
-            async with asyncio.timeout(seconds):
-                response = await client.send(
-                    request, stream=True, auth=None, follow_redirects=False
-                )
-                try:
-                    return _instance(response), await read_body(response, MAX_ANSWER_BYTES)
-                finally:
-                    await response.aclose()
-        except (PeerError, BodyError) as error:
+            request = new_request(method, self.url + path, headers, body)
+            reply = await exchange(client, request, timeout=seconds, limit=MAX_ANSWER_BYTES)
+            return _instance(reply), reply.body
+        except (PeerError, ExchangeError) as error:
             raise self._failed(str(error)) from None
-        except (TimeoutError, httpx.TimeoutException):
-            raise self._failed(f"no complete answer within {seconds:g} s") from None
-        except Exception as error:  # noqa: BLE001 - the boundary to the network; the others go on
-            # Without what caused it, which holds the request and its secret.
-            why = f"{type(error).__name__}: {error}".removesuffix(": ")
-            raise self._failed(f"it can't be reached ({why})") from None
 
     def _failed(self, why: str) -> PeerError:
         self.error = f"{self.url}: {why}"
@@ -231,12 +216,11 @@ async def _both(one: Awaitable[_T], other: Awaitable[_T]) -> tuple[_T, _T]:
     return first, second
 
 
-def _instance(response: httpx.Response) -> str:
+def _instance(reply: Reply) -> str:
     """The id of the process that gave a good answer."""
-    status = response.status_code
-    if status != httpx.codes.OK:
-        raise PeerError(_WHY.get(status, f"it answered {status}"))
-    instance = response.headers.get(INSTANCE_HEADER, "")
+    if reply.status != HTTPStatus.OK:
+        raise PeerError(_WHY.get(reply.status, f"it answered {reply.status}"))
+    instance = reply.headers.get(INSTANCE_HEADER.lower(), "")
     if _ID.fullmatch(instance) is None:
         raise PeerError(_WHY[404])
-    return str(instance)
+    return instance

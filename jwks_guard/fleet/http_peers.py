@@ -6,18 +6,16 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
-from jwks_guard.fleet.http_client import InstanceClient
 from jwks_guard.fleet.http_messages import furthest
 from jwks_guard.fleet.http_peer import Peer, PeerError
 from jwks_guard.fleet.records import facts_of
 from jwks_guard.keys.distrust import Name, Tombstones
+from jwks_guard.net.clients import Clients
+from jwks_guard.net.exchange import Client
 from jwks_guard.readiness.state import InstanceState, Refusal
 from jwks_guard.readiness.usage import Reach
-
-if TYPE_CHECKING:
-    import httpx
 
 _NAMED = 3
 _T = TypeVar("_T")
@@ -26,12 +24,10 @@ _T = TypeVar("_T")
 class Peers:
     """The instances at `urls`; of one that fails the others hear nothing, and it says so."""
 
-    def __init__(
-        self, urls: Sequence[str], secret: str, timeout: float, client: InstanceClient
-    ) -> None:
+    def __init__(self, urls: Sequence[str], secret: str, timeout: float, clients: Clients) -> None:
         self.reaches: Mapping[Name, Reach] = {}
         self._peers = tuple(Peer(url, secret, timeout) for url in urls)
-        self._client = client
+        self._clients = clients
         self._answering: list[Peer] = []
 
     def __iter__(self) -> Iterator[Peer]:
@@ -56,12 +52,12 @@ class Peers:
 
     async def look(self) -> None:
         """Notice which of them are several processes."""
-        async with self._client.opened() as client:
+        async with self._clients.opened() as client:
             await self._each(lambda peer: peer.look(client), self._peers)
 
     async def read(self, issuers: Collection[str]) -> dict[bytes, bytes] | None:
         """The facts of those that answer; None when nobody does. Foreign reaches don't count."""
-        async with self._client.opened() as client:
+        async with self._clients.opened() as client:
             heard = await self._each(lambda peer: _heard(peer, client, issuers), self._peers)
         facts: dict[bytes, bytes] = {}
         for _, theirs, reaches in heard:
@@ -74,7 +70,7 @@ class Peers:
     async def tell(self, decisions: Tombstones) -> int:
         """Tell all of them, whatever they were told before; how many go by all of it then."""
         facts = facts_of(decisions)
-        async with self._client.opened() as client:
+        async with self._clients.opened() as client:
             told = await self._each(lambda peer: peer.tell(client, facts), self._peers)
         return len(told)
 
@@ -87,19 +83,19 @@ class Peers:
             if facts:
                 await peer.confirm(client, facts)
 
-        async with self._client.opened() as client:
+        async with self._clients.opened() as client:
             return len(await self._each(convinced, self._answering)) == len(self._peers)
 
     async def remind(self, decisions: Tombstones) -> bool:
         """Tell those that could be read last what they lack; whether all there are have it then."""
         facts = facts_of(decisions)
-        async with self._client.opened() as client:
+        async with self._clients.opened() as client:
             told = await self._each(lambda peer: peer.remind(client, facts), self._answering)
         return len(told) == len(self._peers)
 
     async def refresh(self) -> None:
         """Have them fetch their keys."""
-        async with self._client.opened() as client:
+        async with self._clients.opened() as client:
             await self._each(lambda peer: peer.refresh(client), self._peers)
 
     def states(self, issuer: str) -> tuple[InstanceState, ...]:
@@ -127,7 +123,7 @@ class Peers:
 
 
 async def _heard(
-    peer: Peer, client: httpx.AsyncClient, issuers: Collection[str]
+    peer: Peer, client: Client, issuers: Collection[str]
 ) -> tuple[Peer, dict[bytes, bytes], dict[Name, Reach]]:
     return peer, *await peer.read(client, issuers)
 
