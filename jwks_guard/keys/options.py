@@ -9,7 +9,7 @@ from typing import TypedDict
 from jwks_guard.base.clock import Clock
 from jwks_guard.base.events import Event
 from jwks_guard.keys.distrust import DistrustFeed
-from jwks_guard.keys.fetch import HTTPClient
+from jwks_guard.net.clients import HTTPClient
 
 
 class StoreOptions(TypedDict, total=False):

@@ -72,7 +72,6 @@ class Refresher:
     def rebind(self) -> None:
         """Let go of what belongs to another event loop or process; knowledge and budgets stay."""
         self._flight = SingleFlight()
-        self._fetcher.forget_client()
 
     async def cancel(self) -> None:
         """Stop a fetch on its way."""

@@ -32,7 +32,7 @@ from jwks_guard.errors import (
 from jwks_guard.keys.decisions import Decisions
 from jwks_guard.keys.distrust import DistrustFeed, Tombstone
 from jwks_guard.keys.durable import Durable
-from jwks_guard.keys.fetch import DEADLINE_SECONDS, HTTPClient, HTTPKeyFetcher, require_http_client
+from jwks_guard.keys.fetch import DEADLINE_SECONDS, HTTPKeyFetcher
 from jwks_guard.keys.freshness import Freshness
 from jwks_guard.keys.health import HealthReport, health_report
 from jwks_guard.keys.membership import Membership
@@ -40,6 +40,7 @@ from jwks_guard.keys.peers import open_stores
 from jwks_guard.keys.refresh import Refresher
 from jwks_guard.keys.snapshot import Snapshot
 from jwks_guard.keys.trust import Trust
+from jwks_guard.net.clients import HTTPClient, require_http_client
 from jwks_guard.readiness.usage import KeyUsage, Usage, total
 
 if TYPE_CHECKING:

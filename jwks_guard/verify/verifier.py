@@ -18,11 +18,11 @@ from jwks_guard.jose.compact import to_bytes
 from jwks_guard.jose.header import normalize_typ
 from jwks_guard.jose.jws import SUPPORTED_ALGORITHMS
 from jwks_guard.keys.distrust import DistrustFeed, Tombstone
-from jwks_guard.keys.fetch import HTTPClient
 from jwks_guard.keys.health import HealthReport
 from jwks_guard.keys.instance import state_of
 from jwks_guard.keys.options import StoreOptions
 from jwks_guard.keys.store import KeyStore
+from jwks_guard.net.clients import HTTPClient
 from jwks_guard.readiness.state import Observed
 from jwks_guard.readiness.usage import KeyUsage
 from jwks_guard.verify.token import VerifiedToken
