@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Any
@@ -21,6 +20,7 @@ from jwks_guard.errors import (
     UnavailableError,
 )
 from jwks_guard.net.caching import retry_after
+from jwks_guard.net.exchange import Reply
 
 _LONGEST_QUOTE = 200  # characters
 _LONGEST_CODE = 64
@@ -31,15 +31,6 @@ _EXPECTED = re.compile(r"expected any of: *([\w:,. -]+)")
 _SCOPE = re.compile(r"\w+:\w+")
 _JWS = re.compile(r"\beyJ[\w-]")  # a token or an assertion, which begins with '{"'
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """An HTTP answer as it came in: status, headers by lower-case name, and the decoded body."""
-
-    status: int
-    headers: Mapping[str, str] = field(repr=False)
-    body: bytes = field(repr=False)
 
 
 def document(reply: Reply) -> Any:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
 
-from jwks_guard.admin.answers import Reply, api_error, document, grant_error
+from jwks_guard.admin.answers import api_error, document, grant_error
 from jwks_guard.admin.auth import Auth, ClientCredentials, PrivateKeyJWT, StaticToken
 from jwks_guard.base.clock import Clock
 from jwks_guard.errors import (
@@ -23,10 +22,9 @@ from jwks_guard.errors import (
     UnavailableError,
 )
 from jwks_guard.net import urls
-from jwks_guard.net.bodies import BodyError, read_body
+from jwks_guard.net.exchange import USER_AGENT, ExchangeError, Reply, exchange
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
-USER_AGENT = "jwks-guard"
 FIRST_PAUSE_SECONDS = 0.5
 _MOST_DOUBLINGS = 40  # a thousand would overflow
 _EXPIRY_MARGIN_SECONDS = 60.0
@@ -37,7 +35,6 @@ _HEADERS = {
     "Accept-Encoding": "gzip, deflate",
     "User-Agent": USER_AGENT,
 }
-_NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 Sleep = Callable[[float], Awaitable[object]]
 
 
@@ -153,51 +150,35 @@ class ManagementAPI:
 
     def _request(self, method: str, path: str, **parts: Any) -> httpx.Request:
         """Built here and not by the client, whose own headers and parameters stay out."""
-        # A connection is given up sooner than the exchange, so that it is known not to be sent.
-        timeout = httpx.Timeout(self.timeout, connect=self.timeout / 3, pool=self.timeout / 3)
-        request = httpx.Request(
-            method, self.base_url + path, extensions={"timeout": timeout.as_dict()}, **parts
-        )
+        request = httpx.Request(method, self.base_url + path, **parts)
         request.headers.update(_HEADERS)
         return request
 
     async def _exchange(self, request: httpx.Request) -> Reply:
-        """Send `request` once; raises UnavailableError when no whole answer comes.
-
-        The cause is told in words and not chained: its frames hold the token in their variables.
-        """
+        """Send `request` once; raises UnavailableError when no complete answer comes."""
         if self.client.is_closed:
             raise ConfigurationError("This client is closed; make a new one.")
         try:
-            async with asyncio.timeout(self.timeout):
-                response = await self.client.send(
-                    request, stream=True, auth=None, follow_redirects=False
-                )
-                try:
-                    body = await read_body(response, MAX_BODY_BYTES)
-                finally:
-                    with suppress(Exception):
-                        await response.aclose()
-            return Reply(response.status_code, dict(response.headers), body)
-        except (httpx.HTTPError, httpx.InvalidURL, BodyError, OSError, UnicodeError) as error:
-            # httpx looks at a Location that it is not to follow: InvalidURL, UnicodeError.
-            failure = _unavailable(error, self.timeout)
-        raise failure
+            return await exchange(
+                self.client,
+                request,
+                timeout=self.timeout,
+                connect_timeout=self.timeout / 3,
+                limit=MAX_BODY_BYTES,
+                any_status=True,
+            )
+        except ExchangeError as error:
+            raise _unavailable(error) from None
 
 
-def _unavailable(error: Exception, timeout: float) -> UnavailableError:
-    if isinstance(error, _NEVER_SENT):
-        why = "no connection in time" if isinstance(error, httpx.TimeoutException) else str(error)
-        failure = UnavailableError(
-            f"The tenant can't be reached ({why}). Nothing was sent: it is safe to try again."
-        )
-        failure.sent = False
-        return failure
-    if isinstance(error, TimeoutError | httpx.TimeoutException):
-        return UnavailableError(f"The tenant gave no complete answer within {timeout:g} s.")
-    # Other texts than ours quote what was received, and that may quote the request.
-    why = str(error) if isinstance(error, BodyError) else type(error).__name__
-    return UnavailableError(f"The tenant's answer was lost ({why}).")
+def _unavailable(error: ExchangeError) -> UnavailableError:
+    if error.sent:
+        return UnavailableError(f"The tenant's answer was lost: {error}.")
+    failure = UnavailableError(
+        f"The tenant can't be reached: {error}. Nothing was sent: it is safe to try again."
+    )
+    failure.sent = False
+    return failure
 
 
 def _backoff(number: int, longest: float) -> float:
@@ -242,9 +223,3 @@ def _has_host(url: str) -> bool:
         return bool(httpx.URL(url).host)
     except (httpx.InvalidURL, UnicodeError):  # an IDNA label that can't be read
         return False
-
-
-def new_client() -> httpx.AsyncClient:
-    """A client of our own."""
-    # Plain http is only ever spoken on loopback: past any proxy, it stays on the machine.
-    return httpx.AsyncClient(mounts={"http://": None})

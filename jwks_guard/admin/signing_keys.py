@@ -20,7 +20,6 @@ from jwks_guard.admin.management import (
     ManagementAPI,
     Sleep,
     base_url_of,
-    new_client,
 )
 from jwks_guard.admin.signing_key import (
     SigningKey,
@@ -45,6 +44,7 @@ from jwks_guard.errors import (
     UnavailableError,
 )
 from jwks_guard.keys.fetch import FetchError, HTTPKeyFetcher
+from jwks_guard.net.clients import new_client
 
 SETTLE_SECONDS = 30.0
 """For so long the keys are listed again when a rotation's answer was lost."""

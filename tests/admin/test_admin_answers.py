@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from jwks_guard import JWKSGuardError
 from jwks_guard.admin import SigningKeysClient, StaticToken
-from jwks_guard.admin.answers import Reply, api_error
+from jwks_guard.admin.answers import api_error
 from jwks_guard.admin.management import ManagementAPI
 from jwks_guard.errors import (
     ForbiddenError,
@@ -25,6 +25,7 @@ from jwks_guard.errors import (
     UnauthorizedError,
     UnavailableError,
 )
+from jwks_guard.net.exchange import Reply
 from jwks_guard.testing import LocalTenant
 from tests.admin.support import (
     AUTH,

@@ -449,6 +449,25 @@ async def test_full_pool_is_unavailable_nothing_sent_and_not_tried_again(
     assert naps.seconds == []
 
 
+@pytest.mark.parametrize(
+    "error", [RuntimeError("a defect"), httpx.ConnectError("the collector is away")]
+)
+async def test_event_hook_that_fails_after_the_rotation_does_not_hide_that_it_rotated(
+    tenant: LocalTenant, naps: Naps, error: Exception
+) -> None:
+    async def hook(response: httpx.Response) -> None:
+        if response.request.url.path == ROTATE:
+            raise error
+
+    hooks = {"response": [hook]}
+    async with (
+        httpx.AsyncClient(verify=False, trust_env=False, event_hooks=hooks) as http,
+        client_of(tenant, naps, http_client=http) as keys,
+    ):
+        assert (await keys.rotate()).inferred
+    assert tenant.requests.count(ROTATE) == rotations(tenant) == 1
+
+
 # --- given up ---
 
 
