@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from jwks_guard.admin.answers import api_error, document, grant_error
+from jwks_guard.admin.attempts import FIRST_PAUSE_SECONDS, Attempts, Sleep
 from jwks_guard.admin.auth import Auth, ClientCredentials, PrivateKeyJWT, StaticToken
 from jwks_guard.base.clock import Clock
 from jwks_guard.errors import (
@@ -25,7 +26,6 @@ from jwks_guard.net import urls
 from jwks_guard.net.exchange import USER_AGENT, ExchangeError, Reply, exchange
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
-FIRST_PAUSE_SECONDS = 0.5
 _MOST_DOUBLINGS = 40  # a thousand would overflow
 _EXPIRY_MARGIN_SECONDS = 60.0
 _DEFAULT_LIFETIME_SECONDS = 86_400.0
@@ -35,7 +35,6 @@ _HEADERS = {
     "Accept-Encoding": "gzip, deflate",
     "User-Agent": USER_AGENT,
 }
-Sleep = Callable[[float], Awaitable[object]]
 
 
 @dataclass(slots=True)
@@ -74,16 +73,17 @@ class ManagementAPI:
         return await self.send(method, path, await self.token(), scopes)
 
     async def repeated(self, attempt: Callable[[], Awaitable[_T]]) -> _T:
-        """What `attempt` gives; made again after a pause while the tenant can't answer it."""
-        for number in range(self.retries):
+        """Return what `attempt` returns; repeat it while the tenant can't answer at the moment."""
+        asked, longest = 0.0, self.max_wait  # `asked`: by the latest answer, in seconds
+        pauses = (min(longest, asked + _backoff(n, longest)) for n in range(self.retries))
+        async for _ in Attempts(pauses, self.sleep):
             try:
                 return await attempt()
             except (UnavailableError, RateLimitedError) as error:
-                asked, jitter = error.retry_after or 0.0, _backoff(number, self.max_wait)
-                if asked > self.max_wait:
+                failure, asked = error, error.retry_after or 0.0
+                if asked > longest:
                     raise
-            await self.sleep(min(self.max_wait, asked + jitter))
-        return await attempt()
+        raise failure
 
     async def token(self) -> StaticToken:
         """A token for the Management API; one that is held until shortly before it expires."""

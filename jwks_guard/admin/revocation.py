@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from http import HTTPStatus
 
+from jwks_guard.admin.attempts import Attempts
 from jwks_guard.admin.journal import Intent, Journal
 from jwks_guard.admin.receipts import RevocationReceipt, last_expiry
 from jwks_guard.admin.revocable import Revocable
@@ -20,8 +21,6 @@ from jwks_guard.errors import (
 )
 from jwks_guard.readiness.state import Refusal
 from jwks_guard.readiness.verdict import RevocationReadiness
-
-_LONGEST_PAUSE_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,40 +103,31 @@ class Revocation:
 
     async def _revoked(self, intent: Intent) -> SigningKey:
         """Revoke; just after a rotation of our own, until the tenant has noticed that itself."""
-        clock = self.keys.clock
-        until, pause = clock.monotonic() + SETTLE_SECONDS, 1.0
-        while True:
+        seconds = SETTLE_SECONDS if intent.action == "rotate_and_revoke" else 0.0
+        async for _ in Attempts.within(seconds, self.keys.clock, self.keys.sleep):
             try:
                 return await self.keys.revoke(intent.kid)
             except (RevocationRefusedError, ManagementAPIError) as error:
-                left = until - clock.monotonic()
-                if intent.action != "rotate_and_revoke" or left <= 0 or not _may_pass(error):
+                if not _may_pass(error):
                     raise
-            await self.keys.sleep(min(pause, left))
-            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+                refusal = error
+        raise refusal
 
     async def _told(self, intent: Intent) -> tuple[Refusal, ...]:
         return await told(self.fleet, intent, self.journal)
 
     async def _left_jwks(self, intent: Intent) -> datetime | None:
         """When the JWK Set was first seen without the key; None when that took too long."""
-        clock = self.keys.clock
-        until, pause = clock.monotonic() + self.confirm_within, 1.0
-        while True:
+        async for _ in Attempts.within(self.confirm_within, self.keys.clock, self.keys.sleep):
             try:
-                listed = intent.kid in await self.keys.published_kids(self.jwks_uri)
+                if intent.kid not in await self.keys.published_kids(self.jwks_uri):
+                    await self.journal.tell(intent, "left_jwks")
+                    return self.journal.now()
                 problem = "the JWK Set still lists the key"
             except UnavailableError as error:
-                listed, problem = True, str(error)
-            if not listed:
-                await self.journal.tell(intent, "left_jwks")
-                return self.journal.now()
-            left = until - clock.monotonic()
-            if left <= 0:
-                await self.journal.tell(intent, "still_in_jwks", "warning", problem)
-                return None
-            await self.keys.sleep(min(pause, left))
-            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+                problem = str(error)
+        await self.journal.tell(intent, "still_in_jwks", "warning", problem)
+        return None
 
 
 def _may_pass(error: RevocationRefusedError | ManagementAPIError) -> bool:

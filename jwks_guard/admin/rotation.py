@@ -11,6 +11,7 @@ from datetime import timedelta
 from inspect import iscoroutinefunction
 
 from jwks_guard.admin.journal import Action, AdminEvent, Intent, Journal, default_actor
+from jwks_guard.admin.key_set import SigningKeys
 from jwks_guard.admin.receipts import (
     RevocationReceipt,
     RotationReceipt,
@@ -22,7 +23,6 @@ from jwks_guard.admin.revocable import Revocable
 from jwks_guard.admin.revocation import Revocation
 from jwks_guard.admin.signing_key import SigningKey
 from jwks_guard.admin.signing_keys import SigningKeysClient
-from jwks_guard.admin.steps import only
 from jwks_guard.admin.telling import lacking, observed
 from jwks_guard.admin.unfinished import Unfinished
 from jwks_guard.admin.verdict import blockers_of, facts_of, not_ready, settings_of, unanswered
@@ -108,11 +108,11 @@ class KeyRotation:
         """
         async with self._one_at_a_time:
             await self._unfinished.resume()
-            keys = await self._keys.list()
+            keys = SigningKeys(await self._keys.list())
             if (done := await self._unfinished.rotation(keys)) is not None:
                 return done
             await self.require_prepared(keys)
-            intent = self._intent("rotate", only(keys, "current").kid, reason)
+            intent = self._intent("rotate", keys.current.kid, reason)
             await self._journal.begin(intent)
             receipt = await self._rotated(intent, keys)
             await self._journal.tell(intent, "finished")
@@ -120,7 +120,7 @@ class KeyRotation:
 
     async def require_prepared(self, keys: Iterable[SigningKey]) -> None:
         """Raise RotationRefusedError unless every verifier trusts the next one of `keys`."""
-        kid = only(keys, "next").kid
+        kid = SigningKeys(keys).next.kid
         if not (without := await lacking(self._fleet, kid)):
             return
         error = RotationRefusedError(
@@ -183,8 +183,8 @@ class KeyRotation:
 
         Raises NotFoundError and what SigningKeysClient.list raises.
         """
-        keys = await self._keys.list()
-        key = next((key for key in keys if key.kid == kid), None) or await self._keys.get(kid)
+        keys = SigningKeys(await self._keys.list())
+        key = keys.get(kid) or await self._keys.get(kid)
         seen, missing = await observed(self._fleet, kid)
         settings, now = self._settings, self._keys.clock.time()
         if self._counts_instances:
@@ -206,8 +206,8 @@ class KeyRotation:
         if kid is None:
             await self._unfinished.require_no_emergency()
         with _nobody_refuses_yet():
-            keys = await self._keys.list()
-            current = only(keys, "current")
+            keys = SigningKeys(await self._keys.list())
+            current = keys.current
         if kid is not None and kid != current.kid:
             return await self.revoke(kid, reason=reason, emergency=True)
         intent = self._intent("rotate_and_revoke", current.kid, reason, emergency=True)
@@ -246,7 +246,7 @@ class KeyRotation:
         await self._journal.begin(intent)
         return await self._revocation.carry_out(intent, key)
 
-    async def _rotated(self, intent: Intent, keys: list[SigningKey]) -> RotationReceipt:
+    async def _rotated(self, intent: Intent, keys: SigningKeys) -> RotationReceipt:
         warning = saml_warning(certificates_of(self._keys.base_url))
         await self._journal.tell(intent, "warned", "warning", warning)
         try:
@@ -257,14 +257,13 @@ class KeyRotation:
         except ManagementAPIError as error:
             await self._journal.tell(intent, "failed", "failed", str(error))
             raise
-        current = only(keys, "next")
-        await self._journal.tell(intent, "rotated", detail=f"current is {current.kid}")
+        await self._journal.tell(intent, "rotated", detail=f"current is {keys.next.kid}")
         return rotation_receipt(
             self._keys.base_url,
             self._journal.now(),
             self._token_lifetime,
-            previous=only(keys, "current"),
-            current=current,
+            previous=keys.current,
+            current=keys.next,
             new=new,
         )
 

@@ -14,25 +14,16 @@ from urllib.parse import quote
 
 import httpx
 
+from jwks_guard.admin.attempts import Attempts, Sleep
 from jwks_guard.admin.auth import Auth, require_auth
-from jwks_guard.admin.management import (
-    FIRST_PAUSE_SECONDS,
-    ManagementAPI,
-    Sleep,
-    base_url_of,
-)
+from jwks_guard.admin.key_set import SigningKeys
+from jwks_guard.admin.management import ManagementAPI, base_url_of
 from jwks_guard.admin.signing_key import (
     SigningKey,
     UnexpectedAnswerError,
     parse_change,
     parse_key,
     parse_keys,
-)
-from jwks_guard.admin.steps import (
-    may_have_rotated,
-    next_key_after_one_step,
-    require_revocable,
-    uncertain,
 )
 from jwks_guard.base.arguments import require_count, require_seconds, require_text
 from jwks_guard.base.clock import Clock, Instant
@@ -41,6 +32,7 @@ from jwks_guard.errors import (
     ManagementAPIError,
     NotFoundError,
     RateLimitedError,
+    RotationUncertainError,
     UnavailableError,
 )
 from jwks_guard.keys.fetch import FetchError, HTTPKeyFetcher
@@ -53,7 +45,12 @@ ROTATE_SCOPES = ("create:signing_keys", "update:signing_keys")
 REVOKE_SCOPES = ("update:signing_keys",)
 MAX_JWKS_BYTES = 524_288
 _PATH = "keys/signing"
-_SETTLE_PAUSE_SECONDS = 4.0
+_NOTHING_DONE = (
+    HTTPStatus.BAD_REQUEST,
+    HTTPStatus.UNAUTHORIZED,
+    HTTPStatus.FORBIDDEN,
+    HTTPStatus.TOO_MANY_REQUESTS,
+)
 _LONGEST_KID = 4_096  # characters, quoted
 _Keys = list[SigningKey]
 _T = TypeVar("_T")
@@ -157,7 +154,7 @@ class SigningKeysClient:
         token. An UnavailableError means that nothing was sent.
         """
         try:
-            before = await self.list()
+            before = SigningKeys(await self.list())
             token = await self._api.token()
         except UnavailableError as error:
             error.sent = False
@@ -166,7 +163,7 @@ class SigningKeysClient:
             answer = await self._api.send("POST", f"{_PATH}/rotate", token, ROTATE_SCOPES)
             return _read(partial(parse_change, state="next"), answer)
         except ManagementAPIError as error:
-            if not may_have_rotated(error):
+            if not _may_have_rotated(error):
                 raise
             lost = error
         finally:
@@ -194,12 +191,10 @@ class SigningKeysClient:
         Raises RevocationRefusedError if it is the current or the next key, NotFoundError.
         """
         path = _path_of(kid)
-        keys = await self.list()
-        entries = [key for key in keys if key.kid == kid]
-        if not entries:
-            entries = [_named(kid, await self._api.read(path, READ_SCOPES))]
-        require_revocable(kid, entries, keys)
-        return entries[0]
+        keys = SigningKeys(await self.list())
+        key = keys.get(kid) or _named(kid, await self._api.read(path, READ_SCOPES))
+        keys.require_revocable(key)
+        return key
 
     async def published_kids(self, jwks_uri: str | None = None) -> frozenset[str]:
         """The kids in the tenant's JWK Set now, asked for past caches (`no-cache`).
@@ -235,24 +230,35 @@ class SigningKeysClient:
         except ManagementAPIError:
             return None
 
-    async def _settled(self, before: _Keys, lost: ManagementAPIError) -> SigningKey:
+    async def _settled(self, before: SigningKeys, lost: ManagementAPIError) -> SigningKey:
         """The new next key, once the list is exactly one step on from `before`."""
-        until = self.clock.monotonic() + SETTLE_SECONDS
-        after: _Keys = []
-        pause = FIRST_PAUSE_SECONDS
-        while True:
+        after, unread = SigningKeys(), ""
+        async for _ in Attempts.within(SETTLE_SECONDS, self.clock, self.sleep):
             try:
-                after = _read(parse_keys, await self._api.call("GET", _PATH, READ_SCOPES))
-                unread = ""
+                answer = await self._api.call("GET", _PATH, READ_SCOPES)
+                after, unread = SigningKeys(_read(parse_keys, answer)), ""
             except ManagementAPIError as error:
                 unread = f" Then the keys could not be listed: {error}"
-            if (key := next_key_after_one_step(before, after)) is not None:
+            if (key := after.one_step_from(before)) is not None:
                 return replace(key, inferred=True)
-            left = until - self.clock.monotonic()
-            if left <= 0:
-                raise uncertain(before, after, f"{lost}{unread}") from None
-            await self.sleep(min(pause, left))
-            pause = min(2 * pause, _SETTLE_PAUSE_SECONDS)
+        raise RotationUncertainError(
+            f"It is not known whether the tenant rotated its keys. {lost}{unread} Don't rotate "
+            f"again yet: look which key is current. Before, {before.summary}; last seen, "
+            f"{after.summary}. If current and next are the same a few minutes from now, nothing "
+            "happened and you can rotate again.",
+            before=before,
+            after=after,
+        )
+
+
+def _may_have_rotated(error: ManagementAPIError) -> bool:
+    """Whether the tenant may have rotated although the call ended with `error`.
+
+    Only an answer that comes before anything is done says no: a gateway's 408 or 499 does not.
+    """
+    if isinstance(error, UnavailableError):
+        return error.sent
+    return error.status not in _NOTHING_DONE
 
 
 def _read(parse: Callable[[object], _T], document: object) -> _T:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from jwks_guard.admin.journal import Intent, Journal
+from jwks_guard.admin.key_set import SigningKeys
 from jwks_guard.admin.receipts import RevocationReceipt, RotationReceipt, rotation_receipt
 from jwks_guard.admin.revocation import Revocation
 from jwks_guard.admin.signing_key import SigningKey
 from jwks_guard.admin.signing_keys import SigningKeysClient
-from jwks_guard.admin.steps import only
 from jwks_guard.errors import (
     ConfigurationError,
     NotFoundError,
@@ -34,10 +34,9 @@ class Unfinished:
 
     async def _resumed(self, intent: Intent) -> RevocationReceipt | None:
         """What finishing `intent` has brought about; None when there was nothing to finish."""
-        keys = await self.keys.list()
-        only(keys, "current")
-        only(keys, "next")
-        key = next((key for key in keys if key.kid == intent.kid), None)
+        keys = SigningKeys(await self.keys.list())
+        keys.require_complete()
+        key = keys.get(intent.kid)
         if key is None:
             try:
                 key = await self.keys.get(intent.kid)
@@ -52,11 +51,11 @@ class Unfinished:
             await self.journal.tell(intent, "abandoned", "warning", why)
         return None
 
-    async def rotation(self, keys: list[SigningKey]) -> RotationReceipt | None:
+    async def rotation(self, keys: SigningKeys) -> RotationReceipt | None:
         """The receipt of a rotation whose end the journal does not tell of, if there was one."""
         tenant = self.keys.base_url
         for intent in await self.journal.unfinished(tenant, rotations=True):
-            current = only(keys, "current")
+            current = keys.current
             if current.kid == intent.kid:
                 await self.journal.tell(intent, "abandoned", "warning", "the key is still current")
                 raise RotationUncertainError(
@@ -67,15 +66,13 @@ class Unfinished:
                     after=keys,
                 )
             await self.journal.tell(intent, "finished", detail="as read from the list of keys")
-            previous = next((key for key in keys if key.kid == intent.kid), None)
-            previous = previous or SigningKey(kid=intent.kid)
             return rotation_receipt(
                 tenant,
                 current.current_since or self.journal.now(),
                 self.revocation.token_lifetime,
-                previous=previous,
+                previous=keys.get(intent.kid) or SigningKey(kid=intent.kid),
                 current=current,
-                new=replace(only(keys, "next"), inferred=True),
+                new=replace(keys.next, inferred=True),
             )
         return None
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import datetime, timedelta
 
+from jwks_guard.admin.key_set import SigningKeys
 from jwks_guard.admin.signing_key import SigningKey
-from jwks_guard.admin.steps import only
 from jwks_guard.base.arguments import require_count
 from jwks_guard.errors import ConfigurationError, RevocationRefusedError
 from jwks_guard.readiness.verdict import Blocker, KeyFacts, ReadinessSettings, RevocationReadiness
@@ -26,9 +25,9 @@ def settings_of(
     )
 
 
-def facts_of(key: SigningKey, keys: Iterable[SigningKey]) -> KeyFacts:
+def facts_of(key: SigningKey, keys: SigningKeys) -> KeyFacts:
     """What the tenant says of `key` among its `keys`; raises ManagementAPIError if too little."""
-    current = only(keys, "current")
+    current = keys.current
     return KeyFacts(
         kid=key.kid,
         state=key.state,

@@ -307,7 +307,7 @@ async def test_leaked_key_that_still_reads_as_current_is_asked_about_until_it_do
     receipt = await scene.rotation(verifier, on_event=lag).rotate_and_revoke()
     assert receipt.complete
     assert scene.tenant.key(leaked).status == "revoked"
-    assert scene.clock.naps == [1.0, 2.0, 4.0]
+    assert scene.clock.naps == [0.5, 1.0, 2.0]
     assert len(scene.sent("POST")) == len(scene.sent("PUT")) == 1
 
 
@@ -566,8 +566,8 @@ async def test_key_that_a_cache_still_serves_is_looked_for_past_caches_until_it_
         )
     assert len(asked) == 5
     assert {request.headers["Cache-Control"] for request in asked} == {"no-cache"}
-    assert scene.clock.naps == [1.0, 2.0, 4.0, 5.0]
-    assert receipt.left_jwks_at == began + timedelta(seconds=12)
+    assert scene.clock.naps == [0.5, 1.0, 2.0, 4.0]
+    assert receipt.left_jwks_at == began + timedelta(seconds=7.5)
     assert receipt.acknowledged_at == began
     assert receipt.complete
 
@@ -610,7 +610,7 @@ async def test_answer_that_is_no_set_of_keys_does_not_count_either(
     old, _ = scene.used_key()
     getattr(scene.tenant.faults, fault)(times=2)
     receipt = await scene.rotation().revoke(old, force=True, reason="retired")
-    assert scene.clock.naps == [1.0, 2.0]
+    assert scene.clock.naps == [0.5, 1.0]
     assert receipt.complete
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from jwks_guard import TokenVerifier
 from jwks_guard.admin import RevocationReadiness
+from jwks_guard.admin.key_set import SigningKeys
 from jwks_guard.admin.verdict import facts_of
 from jwks_guard.errors import (
     ConfigurationError,
@@ -291,7 +292,7 @@ async def test_each_instance_that_was_never_heard_of_is_named(scene: Scene) -> N
 
 async def test_without_current_until_the_present_key_tells_since_when(scene: Scene) -> None:
     old, _ = scene.used_key()
-    keys = await scene.keys.list()
+    keys = SigningKeys(await scene.keys.list())
     key = next(key for key in keys if key.kid == old)
     facts = facts_of(replace(key, current_until=None), keys)
     assert facts.current_until == facts.current_since is not None

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from jwks_guard.admin import RevocationReadiness, SigningKey
-from jwks_guard.admin.steps import only
+from jwks_guard.admin.key_set import SigningKeys
 from jwks_guard.admin.verdict import unanswered
 from jwks_guard.cli.keys.consent import Consent, DryRunOption, YesOption
 from jwks_guard.cli.keys.fleet import instances_of, refusal
@@ -61,7 +61,7 @@ def rotate(
         consent = Consent(yes, dry_run, as_json)
         with opened(domain, client_id, config, quiet=as_json) as session:
             path = _journal(session, journal, consent, emergency=False)
-            keys = session.run(session.client.list())
+            keys = SigningKeys(session.run(session.client.list()))
             consent.require(_rotation_plan(session, keys).after(left_in(path, session)))
             _require_unchanged(session, keys)
             receipt = session.run(session.rotation(path).rotate(reason=reason))
@@ -137,8 +137,8 @@ def rotate_and_revoke(
         with opened(domain, client_id, config, quiet=as_json) as session:
             path = _journal(session, journal, consent, emergency=True)
             begun = [each for each in left_in(path, session) if each.action == "rotate_and_revoke"]
-            keys = session.run(session.client.list())
-            leaked = kid or (begun[0].kid if begun else only(keys, "current").kid)
+            keys = SigningKeys(session.run(session.client.list()))
+            leaked = kid or (begun[0].kid if begun else keys.current.kid)
             plan = _emergency_plan(session, keys, leaked)
             consent.require(plan.after(each for each in begun if each.kid == leaked))
             rotation = session.rotation(path, confirm_within)
@@ -174,9 +174,8 @@ def _readiness(session: Session, kid: str, *, insist: bool) -> RevocationReadine
     return readiness
 
 
-def _rotation_plan(session: Session, keys: list[SigningKey]) -> Plan:
-    lifetime, following = session.configuration.token_lifetime, only(keys, "next").kid
-    instances = instances_of(session, following)
+def _rotation_plan(session: Session, keys: SigningKeys) -> Plan:
+    lifetime, instances = session.configuration.token_lifetime, instances_of(session, keys.next.kid)
     return rotation_plan(session.client.base_url, keys, lifetime, datetime.now(UTC), instances)
 
 
@@ -188,17 +187,17 @@ def _revocation_plan(
     return revocation_plan(session.client.base_url, key, lifetime, now, instances, readiness)
 
 
-def _emergency_plan(session: Session, keys: list[SigningKey], leaked: str) -> Plan:
-    if leaked == only(keys, "current").kid:
+def _emergency_plan(session: Session, keys: SigningKeys, leaked: str) -> Plan:
+    if leaked == keys.current.kid:
         instances = instances_of(session, leaked)
         return emergency_plan(session.client.base_url, keys, datetime.now(UTC), instances)
     return _revocation_plan(session, session.run(session.client.revocable(leaked)))
 
 
-def _require_unchanged(session: Session, keys: list[SigningKey]) -> None:
+def _require_unchanged(session: Session, keys: SigningKeys) -> None:
     """Raise RotationRefusedError if somebody else has rotated since `keys` were shown."""
-    shown, now = only(keys, "current"), only(session.run(session.client.list()), "current")
-    if shown.kid != now.kid:
+    now = SigningKeys(session.run(session.client.list())).current
+    if now.kid != keys.current.kid:
         raise RotationRefusedError(
             f"The keys have changed meanwhile: {now.kid} is the current one. Nothing was done."
         )

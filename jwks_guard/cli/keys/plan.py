@@ -12,8 +12,8 @@ from rich.text import Text
 
 from jwks_guard.admin import RevocationReadiness, SigningKey
 from jwks_guard.admin.journal import Intent
+from jwks_guard.admin.key_set import SigningKeys
 from jwks_guard.admin.receipts import CERTIFICATES, last_expiry
-from jwks_guard.admin.steps import only
 from jwks_guard.cli.keys.fleet import Instances
 from jwks_guard.cli.keys.table import print_prose, utc
 from jwks_guard.cli.words import printable
@@ -77,7 +77,7 @@ class Plan:
 
 def rotation_plan(
     tenant: str,
-    keys: Sequence[SigningKey],
+    keys: SigningKeys,
     lifetime: timedelta | None,
     now: datetime,
     instances: Instances | None = None,
@@ -86,7 +86,7 @@ def rotation_plan(
 
     `instances` are those of the fleet, where there is one.
     """
-    current, following = only(keys, "current"), only(keys, "next")
+    current, following = keys.current, keys.next
     at_most = f", at {utc(now + lifetime)} UTC at the earliest," if lifetime else ""
     return Plan(
         title="Rotate the signing keys",
@@ -144,7 +144,7 @@ def revocation_plan(
 
 
 def emergency_plan(
-    tenant: str, keys: Sequence[SigningKey], now: datetime, instances: Instances | None = None
+    tenant: str, keys: SigningKeys, now: datetime, instances: Instances | None = None
 ) -> Plan:
     """A rotation and the revocation of the key that was current until then."""
     rotation = rotation_plan(tenant, keys, None, now)
