@@ -243,7 +243,7 @@ def test_dry_run_shows_the_plan_and_only_reads(
     if command != "rotate":
         assert moved["after"] == "revoked"
         assert "can't be undone" in printed.stdout
-        assert "No verifier is told by this command" in printed.stdout
+        assert "No fleet is configured" in printed.stdout
     assert changes(tenant) == []
     assert not (tmp_path / ".local").exists()
 
@@ -340,7 +340,7 @@ def test_rotate_and_revoke_that_was_cut_off_is_finished_by_the_next_one(
     tenant.faults.clear()
     done = run(environ, "rotate-and-revoke", "--yes")
     assert (done.returncode, done.stderr) == (0, "")
-    assert f"brought to an end: to rotate and revoke {leaked}." in words(done.stdout)
+    assert f"is finished: to rotate and revoke {leaked}." in words(done.stdout)
     assert f"{leaked} is revoked" in done.stdout
     assert changes(tenant) == [("POST", "/rotate"), ("PUT", f"/{leaked}/revoke")]
 

@@ -66,7 +66,7 @@ def test_plan_of_a_rotation_says_who_lacks_the_next_key(
     tenant: LocalTenant, redis: RedisServer, environ: dict[str, str]
 ) -> None:
     nobody = run(environ, "rotate", "--dry-run")
-    assert "No instance reports. Without any that trusts the next key" in words(nobody.stdout)
+    assert "No instance reports. The rotation is refused until one does" in words(nobody.stdout)
     show(redis, healthy(tenant))
     ready = run(environ, "rotate", "--dry-run")
     following = tenant.key("next").kid
@@ -75,7 +75,7 @@ def test_plan_of_a_rotation_says_who_lacks_the_next_key(
     show(redis, late)
     some = words(run(environ, "rotate", "--dry-run").stdout)
     assert f"2 instances report. Not all of them trust the next key, {following}, yet" in some
-    assert "yet: web-2:18 (bbbbbbbb). They are asked" in some
+    assert "yet: web-2:18 (bbbbbbbb). Each refreshes first" in some
     assert changes(tenant) == []
 
 
@@ -116,7 +116,7 @@ def test_plan_of_a_revocation_that_is_not_ready_says_why(
     planned = run(environ, "revoke", kid, "--dry-run")
     assert planned.returncode == 0
     assert f"It is not ready (no): Clients may hold tokens of {kid}" in words(planned.stdout)
-    assert "1 instance reports. The fleet is told to refuse the key once" in words(planned.stdout)
+    assert "1 instance reports. The fleet refuses the key once" in words(planned.stdout)
     with redis.client() as client:
         client.flushall()
     show(redis, healthy(tenant))

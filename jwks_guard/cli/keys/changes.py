@@ -11,11 +11,11 @@ import typer
 
 from jwks_guard.admin import RevocationReadiness, SigningKey
 from jwks_guard.admin.key_set import SigningKeys
+from jwks_guard.admin.plans import Plan, emergency_plan, revocation_plan, rotation_plan
 from jwks_guard.admin.verdict import unanswered
 from jwks_guard.cli.keys.consent import Consent, DryRunOption, YesOption
 from jwks_guard.cli.keys.fleet import instances_of, refusal
 from jwks_guard.cli.keys.journal import JournalOption, journal_of, left_in, usable
-from jwks_guard.cli.keys.plan import Plan, emergency_plan, revocation_plan, rotation_plan
 from jwks_guard.cli.keys.receipts import print_receipt
 from jwks_guard.cli.keys.session import (
     ClientIDOption,

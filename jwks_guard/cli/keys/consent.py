@@ -11,7 +11,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from jwks_guard.cli.keys.plan import Plan, print_plan
+from jwks_guard.admin.plans import Plan
+from jwks_guard.cli.keys.plan import print_plan
 from jwks_guard.errors import ConfigurationError
 
 YesOption = Annotated[bool, typer.Option("--yes", help="Do it without asking, as scripts must.")]
