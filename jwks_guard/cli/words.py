@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, TypeAlias
 
+from jwks_guard.base.durations import span
+
 _LONGEST = 200  # characters
 Mark: TypeAlias = Literal["ok", "NO", "??", "  "]
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_UNITS = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +46,3 @@ def date(timestamp: float, now: float) -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S} UTC, " + (
         f"in {apart}" if timestamp > now else f"{apart} ago"
     )
-
-
-def span(seconds: float) -> str:
-    """A duration in its two largest units."""
-    left, parts = int(seconds), []
-    for name, size in _UNITS:
-        count, left = divmod(left, size)
-        if count:
-            parts.append(f"{count} {name}")
-    return " ".join(parts[:2]) or "0 s"

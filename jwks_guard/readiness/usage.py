@@ -12,7 +12,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from jwks_guard.base.durations import span
+
 RECENT_SECONDS = 600.0
+RECENT = span(RECENT_SECONDS)
 _SAMPLE_SECONDS = 10.0
 _SAMPLES = int(RECENT_SECONDS / _SAMPLE_SECONDS) + 2
 NEVER = 253_402_300_800.0
@@ -39,7 +42,7 @@ class KeyUsage:
     Arguments:
         accepted: how many times a token was accepted.
         rejected: how many times one was refused that names this kid.
-        recent: how many of those accepted were so in the last 10 minutes.
+        recent: how many of them were accepted in the last RECENT_SECONDS.
         last_seen: when one was accepted last; late by as long as nobody looked, a few seconds.
         latest_expiry: the latest `exp` among the accepted ones; if one had none, the year 10000.
             In a forked child that of its parent's counts too.

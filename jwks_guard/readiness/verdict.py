@@ -12,14 +12,14 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from jwks_guard.base.durations import span
 from jwks_guard.readiness.state import LIVE_SECONDS, InstanceState, Observed
-from jwks_guard.readiness.usage import NEVER, KeyUsage
+from jwks_guard.readiness.usage import NEVER, RECENT, KeyUsage
 
 Verdict = Literal["yes", "no", "unknown"]
 _LASTING = frozenset(
     ["key_is_current", "key_is_next", "token_lifetime_unknown", "rotation_time_unknown"]
 )
-_UNITS = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,7 +150,7 @@ def _by_the_tenant(
     settings: ReadinessSettings,
     now: float,
 ) -> Iterator[Blocker]:
-    seen = f" Some were seen that live for {_span(longest)}." if longest else ""
+    seen = f" Some were seen that live for {span(longest)}." if longest else ""
     if facts.state in ("current", "next"):
         yield Blocker(
             code=f"key_is_{facts.state}",
@@ -215,8 +215,8 @@ def _by_instance(
             state,
             "instance_watched_too_short",
             "unknown",
-            f"has been watched for {_span(watched)}; the quiet period is "
-            f"{_span(settings.quiet_period)}.",
+            f"has been watched for {span(watched)}; the quiet period is "
+            f"{span(settings.quiet_period)}.",
             until,
         )
     yield from _by_its_keys(facts, state, now)
@@ -226,11 +226,11 @@ def _by_instance(
 def _silence(state: InstanceState, now: float) -> str:
     silent, why = now - state.reported_at, f" ({state.last_error})" if state.last_error else ""
     if silent < 0:
-        return f"reports with a clock that is {_span(-silent)} ahead."
+        return f"reports with a clock that is {span(-silent)} ahead."
     if not state.reported_at:
         return f"was never heard of{why}. It may accept tokens: start it, or take its URL out."
     return (
-        f"has not reported for {_span(silent)}{why}. It may be cut off and still accept tokens; "
+        f"has not reported for {span(silent)}{why}. It may be cut off and still accept tokens; "
         f"if it has ended for good, dismiss it: jwks-guard watch --dismiss {state.instance}"
     )
 
@@ -274,8 +274,8 @@ def _by_its_usage(
             state,
             "key_in_use",
             "no",
-            f"accepted {usage.recent} tokens of {facts.kid} in the last 10 min, the latest "
-            f"{_span(quiet)} ago{last}.",
+            f"accepted {usage.recent} tokens of {facts.kid} in the last {RECENT}, the latest "
+            f"{span(quiet)} ago, within the quiet period of {span(settings.quiet_period)}{last}.",
             usage.last_seen + settings.quiet_period,
         )
 
@@ -307,20 +307,10 @@ def _expiry(state: InstanceState, kid: str) -> float:
 
 
 def _moment(timestamp: float, now: float) -> str:
-    return f"{_clock(timestamp)}, in {_span(timestamp - now)}"
+    return f"{_clock(timestamp)}, in {span(timestamp - now)}"
 
 
 def _clock(timestamp: float) -> str:
     """A date, whatever the number: beyond those that have one, the first or the last that has."""
     dated = timestamp if 0.0 <= timestamp < NEVER else 0.0 if timestamp < 0.0 else NEVER - 1.0
     return f"{datetime.fromtimestamp(dated, UTC):%Y-%m-%d %H:%M:%S} UTC"
-
-
-def _span(seconds: float) -> str:
-    """A duration in its two largest units."""
-    left, parts = int(min(max(0.0, seconds), NEVER)), []
-    for name, size in _UNITS:
-        count, left = divmod(left, size)
-        if count:
-            parts.append(f"{count} {name}")
-    return " ".join(parts[:2]) or "0 s"

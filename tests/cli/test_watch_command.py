@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from jwks_guard.readiness.usage import RECENT
 from tests.cli.fleet_running import show, state, used
 from tests.cli.keys_running import PROGRAM, environment, run, terminal
 from tests.redis_server import RedisServer
@@ -55,7 +56,7 @@ def test_once_prints_each_kid_of_each_instance(redis: RedisServer, environ: dict
     heading, *table = rows(done.stdout)
     assert heading == [
         *("instance", "status", "confirmed"),
-        *("kid", "state", "in 10 min", "last accepted", "refused since"),
+        *("kid", "state", f"in {RECENT}", "last accepted", "refused since"),
     ]
     assert table[0][:2] == ["web-1:17 (aaaaaaaa)", "ok"]
     assert table[0][2] == "1 min ago"

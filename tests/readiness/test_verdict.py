@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jwks_guard.base.durations import span
 from jwks_guard.readiness.state import InstanceState, Observed
-from jwks_guard.readiness.usage import NEVER, KeyUsage
+from jwks_guard.readiness.usage import NEVER, RECENT_SECONDS, KeyUsage
 from jwks_guard.readiness.verdict import (
     KeyFacts,
     ReadinessSettings,
@@ -280,15 +281,24 @@ def test_use_is_told_with_its_numbers_and_its_end() -> None:
     blocker = assess(state, settings=settings).blockers[-1]
     assert blocker.message == (
         "api-1:7 (01234567) accepted 132 tokens of old in the last 10 min, the latest 1 min 15 s "
-        "ago; the last one expires 2027-01-15 08:38:12 UTC, in 38 min 12 s."
+        "ago, within the quiet period of 10 min; the last one expires 2027-01-15 08:38:12 UTC, in "
+        "38 min 12 s."
     )
     assert blocker.until == NOW - 75 + QUIET
 
 
 def test_use_of_tokens_that_have_expired_ends_with_the_quiet_period() -> None:
     (blocker,) = assess(replace(STATE, usage=used(30, recent=1, ends=NOW - 5))).blockers
-    assert blocker.message.endswith("of old in the last 10 min, the latest 30 s ago.")
+    assert blocker.message.endswith("the latest 30 s ago, within the quiet period of 10 min.")
     assert blocker.until == NOW - 30 + QUIET
+
+
+def test_use_is_told_with_the_window_of_the_count_and_the_quiet_period() -> None:
+    settings = replace(SETTINGS, quiet_period=5_400.0)
+    state = replace(STATE, started_at=NOW - 5_400, usage=used(1_800, recent=0))
+    (blocker,) = assess(state, settings=settings).blockers
+    assert f"accepted 0 tokens of old in the last {span(RECENT_SECONDS)}, the " in blocker.message
+    assert "latest 30 min ago, within the quiet period of 1 h 30 min" in blocker.message
 
 
 def test_of_an_instance_that_is_silent_nothing_else_is_said() -> None:
@@ -355,7 +365,7 @@ def test_every_text_can_be_understood_alone() -> None:
     assert texts["current_key_unconfirmed"].endswith(
         "has not confirmed the current key, new, since the rotation."
     )
-    assert texts["key_in_use"].endswith("the latest 1 s ago; the last one never expires.")
+    assert texts["key_in_use"].endswith("of 10 min; the last one never expires.")
 
 
 def test_instances_are_listed_by_name_whatever_order_they_report_in() -> None:

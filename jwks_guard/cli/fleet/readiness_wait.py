@@ -13,8 +13,9 @@ from rich.live import Live
 from rich.text import Text
 
 from jwks_guard.admin import KeyRotation
+from jwks_guard.base.durations import span
 from jwks_guard.cli.keys.session import UNREACHABLE
-from jwks_guard.cli.words import date, printable, span
+from jwks_guard.cli.words import date, printable
 from jwks_guard.errors import JWKSGuardError
 from jwks_guard.readiness.verdict import Blocker, RevocationReadiness
 

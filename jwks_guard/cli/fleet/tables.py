@@ -8,15 +8,16 @@ from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
-from jwks_guard.cli.words import printable, span
+from jwks_guard.base.durations import span
+from jwks_guard.cli.words import printable
 from jwks_guard.readiness.state import LIVE_SECONDS, InstanceState
-from jwks_guard.readiness.usage import KeyUsage
+from jwks_guard.readiness.usage import RECENT, KeyUsage
 
 _WIDE = 1_000  # characters; whoever reads a file or a pipe wants one line for each row
 _MOST_REFUSED = 5
 _STATUS_STYLES = {"ok": "green", "degraded": "yellow", "unavailable": "bold red"}
 _INSTANCE = ("instance", "status", "confirmed")
-_KEY = ("in 10 min", "last accepted", "refused since")
+_KEY = (f"in {RECENT}", "last accepted", "refused since")
 
 
 def output(*, stderr: bool = False) -> Console:
