@@ -1,4 +1,4 @@
-"""Which tenant is meant and how to authenticate there: of options, environment and a file."""
+"""Which tenant and fleet are meant and how to authenticate: by options, environment and a file."""
 
 from __future__ import annotations
 
@@ -8,36 +8,98 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct, ValidationError, convert
 
 from jwks_guard.admin import ClientCredentials, PrivateKeyJWT, StaticToken
 from jwks_guard.admin.auth import Auth
 from jwks_guard.admin.management import base_url_of
-from jwks_guard.cli.fleet import configuration as fleet_configuration
-from jwks_guard.cli.fleet.configuration import FleetConfiguration, content_of, fleet_of, seconds_in
+from jwks_guard.base.arguments import MAX_SECONDS
+from jwks_guard.cli.fleet.configuration import FleetConfiguration, content_of
 from jwks_guard.errors import ConfigurationError
 
 PREFIX = "JWKS_GUARD_"
-_LIFETIME = "token_lifetime_seconds"
-_NUMBERS = frozenset({_LIFETIME, *fleet_configuration.NUMBERS})
-_PLAIN = (
-    *("domain", "client_id", "audience", "jwks_uri", _LIFETIME, "journal"),
-    *fleet_configuration.TEXTS,
-    *fleet_configuration.NUMBERS,
-)
-_FILES = ("client_secret_file", "private_key_file", "token_file")
-_PROOFS = ("client_secret", *_FILES)
-_READY_TOKEN = "token"  # noqa: S105 - a name; in the environment only
-_PATHS = frozenset({"journal", "fleet_secret_file", *_FILES})
+_PROOFS = ("client_secret", "client_secret_file", "private_key_file", "token_file", "token")
+_FLEET = r"^\s*((redis|rediss|unix)://\S+|https?://\S+(\s+https?://\S+)*)\s*$"
+_SECONDS = "a number of seconds above 0"
+_MUST_BE = {
+    "token_lifetime_seconds": _SECONDS,
+    "quiet_period_seconds": _SECONDS,
+    "expected_instances": "an integer of at least 1",
+    "fleet": "the URL of a Redis (redis://, rediss://, unix://), or the URLs of every instance's "
+    "operations routes (https://) with spaces between them",
+}
+_Text = Annotated[str, Meta(min_length=1)]
+_Seconds = Annotated[float, Meta(gt=0, le=MAX_SECONDS)]
 
-Values = Mapping[str, Any]
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """What can be set: in the environment, and by lower-case names, but for `token`, in a file."""
+
+    domain: _Text = ""
+    client_id: _Text = ""
+    audience: _Text | None = None
+    jwks_uri: _Text | None = None
+    token_lifetime_seconds: _Seconds | None = None
+    journal: Path | None = None
+    fleet: Annotated[str, Meta(pattern=_FLEET)] = ""
+    fleet_prefix: _Text = "jwks-guard"
+    fleet_secret_file: Path | None = None
+    issuer: _Text | None = None
+    expected_instances: Annotated[int, Meta(ge=1)] | None = None
+    quiet_period_seconds: _Seconds = 600.0
+    client_secret: _Text = ""
+    client_secret_file: Path | None = None
+    private_key_file: Path | None = None
+    token_file: Path | None = None
+    token: _Text = ""
+
+
+_IN_FILES = tuple(name for name in Settings.__struct_fields__ if name != "token")
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """The environment or a file: its settings, how to name one, and what paths start from."""
+
+    values: Mapping[str, Any]
+    named: Callable[[str], str]
+    folder: Path = Path()
+
+    def checked(self) -> dict[str, Any]:
+        """The values with the types of Settings; raises ConfigurationError, which shows none."""
+        try:
+            # Not strict: numbers are texts in the environment.
+            settings = convert(self.values, Settings, strict=False, dec_hook=self._path)
+        except ValidationError as error:
+            name = str(error).rpartition("$.")[2].partition("`")[0]
+            must_be = _MUST_BE.get(name, "a non-empty string")
+            raise ConfigurationError(f"{self.named(name)} must be {must_be}.") from None
+        return {name: getattr(settings, name) for name in self.values}
+
+    def proof(self) -> str:
+        """The name of the one way to authenticate in it; empty if there is none."""
+        found = [name for name in _PROOFS if name in self.values]
+        if len(found) > 1:
+            names = " and ".join(map(self.named, found))
+            raise ConfigurationError(
+                f"{names} contradict each other: keep one way to authenticate."
+            )
+        return found[0] if found else ""
+
+    def _path(self, _: type, text: str) -> Path:
+        if not text:
+            raise ValueError
+        # Path.expanduser raises for an unknown user; this leaves the path, which is not found then.
+        return self.folder / os.path.expanduser(text)  # noqa: PTH111
 
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """A tenant, how to authenticate there, and what else the commands have to know.
+    """A tenant, how to authenticate there, and what else the commands need.
 
-    `journal` is None where none is named, `token_lifetime` where it is not known.
+    `journal` is None if no file is named, `token_lifetime` if it is not known.
     """
 
     domain: str
@@ -54,39 +116,40 @@ def configured(
     file: Path | None,
     ask: Callable[[str], str] | None,
 ) -> Configuration:
-    """The configuration; options win over `environ`, and that over `file`.
+    """The configuration: `options` win over `environ`, and `environ` over `file`.
 
-    ask: gives the secret of a client ID, where that is all that is missing; None: nobody is there.
-    Raises ConfigurationError, which says what to set or to take away.
+    `ask` returns the secret of a client ID, if only the secret is missing; None: there is no
+    terminal. Raises ConfigurationError, which says what to set or to remove.
     """
-    in_file, in_environ, values = _values(options, environ, file)
-    proof = _proof(in_environ, _variable) or _proof(in_file, lambda name: f"{name} in {file}")
-    _require_enough(values, proof, ask)
+    in_environ, in_file = _in_environment(environ), _in_file(file)
+    settings = _settings(options, in_environ, in_file)
+    proof = in_environ.proof() or in_file.proof()
+    _require_enough(settings, proof, ask)
+    lifetime = settings.token_lifetime_seconds
     return Configuration(
-        domain=values["domain"],
-        auth=_auth(values, proof, ask),
-        jwks_uri=values.get("jwks_uri"),
-        token_lifetime=seconds_in(values, _LIFETIME),
-        journal=Path(values["journal"]).expanduser() if "journal" in values else None,
-        fleet=fleet_of(values),
+        domain=settings.domain,
+        auth=_auth(settings, proof, ask),
+        jwks_uri=settings.jwks_uri,
+        token_lifetime=None if lifetime is None else timedelta(seconds=lifetime),
+        journal=settings.journal,
+        fleet=_fleet(settings),
     )
 
 
 def configured_fleet(
     options: Mapping[str, str | None], environ: Mapping[str, str], file: Path | None
 ) -> FleetConfiguration:
-    """The fleet alone, with its issuer; whoever only looks at it needs no client of the tenant."""
-    _, _, values = _values(options, environ, file)
-    if "fleet" not in values:
+    """The fleet with its issuer, for commands that do not call the Management API."""
+    settings = _settings(options, _in_environment(environ), _in_file(file))
+    if not settings.fleet:
         raise ConfigurationError(f"Not configured: set {PREFIX}FLEET, or write it to a file.")
-    if "issuer" not in values and "domain" not in values:
+    if not (settings.issuer or settings.domain):
         raise ConfigurationError(f"Not configured: set {PREFIX}DOMAIN (or --domain) or _ISSUER.")
-    fleet = fleet_of(values)
-    return replace(fleet, issuer=fleet.issuer or base_url_of(values["domain"]))
+    return replace(_fleet(settings), issuer=settings.issuer or base_url_of(settings.domain))
 
 
 def default_journal(environ: Mapping[str, str]) -> Path:
-    """Where the journal is kept if nobody names a place (XDG Base Directory Specification)."""
+    """The journal's place if none is configured (XDG Base Directory Specification)."""
     state = environ.get("XDG_STATE_HOME", "")
     try:
         folder = Path(state) if Path(state).is_absolute() else Path.home() / ".local" / "state"
@@ -97,52 +160,41 @@ def default_journal(environ: Mapping[str, str]) -> Path:
     return folder / "jwks-guard" / "journal.jsonl"
 
 
-def _values(
-    options: Mapping[str, str | None], environ: Mapping[str, str], file: Path | None
-) -> tuple[Values, Values, Values]:
-    """What is in the file, what in the environment, and what counts."""
-    in_file = _of_file(file) if file is not None else {}
-    in_environ = _of_environment(environ)
+def _settings(options: Mapping[str, str | None], in_environ: _Source, in_file: _Source) -> Settings:
     given = {name: value for name, value in options.items() if value is not None}
-    return in_file, in_environ, {**in_file, **in_environ, **given}
+    return Settings(**{**in_file.checked(), **in_environ.checked(), **given})
 
 
-def _of_environment(environ: Mapping[str, str]) -> Values:
-    names = (*_PLAIN, *_PROOFS, _READY_TOKEN)
-    found = {name: environ.get(_variable(name), "") for name in names}
-    return {name: value for name, value in found.items() if value}
+def _in_environment(environ: Mapping[str, str]) -> _Source:
+    found = {name: environ.get(_variable(name)) for name in Settings.__struct_fields__}
+    return _Source({name: value for name, value in found.items() if value}, _variable)
 
 
 def _variable(name: str) -> str:
     return PREFIX + name.upper()
 
 
-def _of_file(path: Path) -> Values:
+def _in_file(path: Path | None) -> _Source:
+    if path is None:
+        return _Source({}, str)
     document, mode = _document(path)
-    if unknown := sorted(set(document) - {*_PLAIN, *_PROOFS}):
+    if unknown := sorted(set(document) - {*_IN_FILES}):
         raise ConfigurationError(
-            f"{path} has {', '.join(unknown)}; what can stand there is "
-            f"{', '.join((*_PLAIN, *_PROOFS))}."
+            f"{path} has {', '.join(unknown)}; what can stand there is {', '.join(_IN_FILES)}."
         )
     if (secret := _secret_in(document)) and os.name == "posix" and mode & 0o077:
         raise ConfigurationError(
             f"{path} holds a {secret} and can be read by others: chmod 600 {path}"
         )
-    for name, value in document.items():
-        if name not in _NUMBERS and not (isinstance(value, str) and value):
-            raise ConfigurationError(f"{name} in {path} must be a non-empty string.")
-    relative = {
-        name: path.parent / Path(document[name]).expanduser() for name in _PATHS & {*document}
-    }
-    return {**document, **{name: str(value) for name, value in relative.items()}}
+    return _Source(document, lambda name: f"{name} in {path}", path.parent)
 
 
-def _secret_in(document: Values) -> str | None:
-    """The name of a member that nobody else may read."""
+def _secret_in(document: Mapping[str, Any]) -> str:
+    """The name of a member that nobody else may read; empty if there is none."""
     if "client_secret" in document:
         return "client_secret"
-    has_password = fleet_configuration.holds_password(document.get("fleet"))
-    return "fleet with a password" if has_password else None
+    url = str(document.get("fleet", ""))
+    return "fleet with a password" if "@" in url or "password" in url else ""
 
 
 def _document(path: Path) -> tuple[dict[str, Any], int]:
@@ -158,41 +210,39 @@ def _document(path: Path) -> tuple[dict[str, Any], int]:
         raise ConfigurationError(f"{path} can't be read as TOML: {why}.") from None
 
 
-def _proof(values: Values, named: Callable[[str], str]) -> tuple[str, str] | None:
-    """The one way to authenticate among `values`, by its name and with its value."""
-    found = [name for name in (*_PROOFS, _READY_TOKEN) if name in values]
-    if len(found) > 1:
-        names = " and ".join(map(named, found))
-        raise ConfigurationError(f"{names} contradict each other: keep one way to authenticate.")
-    return (found[0], values[found[0]]) if found else None
-
-
-def _require_enough(
-    values: Values, proof: tuple[str, str] | None, ask: Callable[[str], str] | None
-) -> None:
+def _require_enough(settings: Settings, proof: str, ask: Callable[[str], str] | None) -> None:
     missing = []
-    if "domain" not in values:
+    if not settings.domain:
         missing.append(f"{PREFIX}DOMAIN (or --domain)")
-    if "client_id" not in values and (proof is None or not proof[0].startswith("token")):
+    if not settings.client_id and not proof.startswith("token"):
         missing.append(f"{PREFIX}CLIENT_ID (or --client-id)")
-    if proof is None and (missing or ask is None):
-        ways = ("CLIENT_SECRET_FILE", "PRIVATE_KEY_FILE", "TOKEN_FILE", "TOKEN")
-        missing.append(f"{PREFIX}CLIENT_SECRET (or one of {', '.join(PREFIX + w for w in ways)})")
+    if not proof and (missing or ask is None):
+        first, *ways = (_variable(name) for name in _PROOFS)
+        missing.append(f"{first} (or one of {', '.join(ways)})")
     if missing:
         raise ConfigurationError(
             f"Not configured: set {', and '.join(missing)}; or write them to a file for --config."
         )
 
 
-def _auth(values: Values, proof: tuple[str, str] | None, ask: Callable[[str], str] | None) -> Auth:
-    name, value = proof or ("client_secret", "")
-    if proof is None and ask is not None:
-        value = ask(values["client_id"])
-    if name.endswith("_file"):
-        value = content_of(name, Path(value).expanduser())
-    if name.startswith("token"):
+def _auth(settings: Settings, proof: str, ask: Callable[[str], str] | None) -> Auth:
+    value = getattr(settings, proof) if proof else ask(settings.client_id) if ask else ""
+    if isinstance(value, Path):
+        value = content_of(proof, value)
+    if proof.startswith("token"):
         return StaticToken(value)
-    client_id, audience = values["client_id"], values.get("audience")
-    if name == "private_key_file":
+    client_id, audience = settings.client_id, settings.audience
+    if proof == "private_key_file":
         return PrivateKeyJWT(client_id, value, audience=audience)
     return ClientCredentials(client_id, value, audience=audience)
+
+
+def _fleet(settings: Settings) -> FleetConfiguration:
+    return FleetConfiguration(
+        urls=tuple(settings.fleet.split()),
+        secret_file=settings.fleet_secret_file,
+        prefix=settings.fleet_prefix,
+        issuer=settings.issuer,
+        expected_instances=settings.expected_instances,
+        quiet_period=timedelta(seconds=settings.quiet_period_seconds),
+    )

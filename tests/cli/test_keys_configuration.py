@@ -164,13 +164,18 @@ def test_file_without_a_secret_may_be_read_by_others(tmp_path: Path) -> None:
         (b"domain = " + 5_000 * b"[", "TOML"),
         (b"domain = 7", "domain in"),
         (b"domain = ''", "domain in"),
-        (b"token_lifetime_seconds = '1 day'", "token_lifetime_seconds must be"),
-        (b"token_lifetime_seconds = true", "token_lifetime_seconds must be"),
-        (b"token_lifetime_seconds = inf", "token_lifetime_seconds must be"),
-        (b"quiet_period_seconds = 0", "quiet_period_seconds must be"),
-        (b"expected_instances = 1.5", "expected_instances must be"),
-        (b"expected_instances = true", "expected_instances must be"),
+        (b"token_lifetime_seconds = '1 day'", "token_lifetime_seconds in"),
+        (b"token_lifetime_seconds = true", "token_lifetime_seconds in"),
+        (b"token_lifetime_seconds = inf", "token_lifetime_seconds in"),
+        (b"quiet_period_seconds = 0", "quiet_period_seconds in"),
+        (b"expected_instances = 1.5", "expected_instances in"),
+        (b"expected_instances = true", "expected_instances in"),
         (b"fleet = ['redis://h']", "fleet in"),
+        (b"fleet = 's3cret'", "must be the URL of a Redis (redis://"),
+        (b"fleet = 'https://a redis://b'", "must be the URL of a Redis (redis://"),
+        (b"journal = ''", "journal in"),
+        (b"journal = 7", "journal in"),
+        (b"journal = 2027-01-15", "journal in"),
     ],
 )
 def test_file_that_can_not_be_used_says_why(tmp_path: Path, content: bytes, why: str) -> None:
@@ -179,11 +184,31 @@ def test_file_that_can_not_be_used_says_why(tmp_path: Path, content: bytes, why:
     assert why in refusal(COMPLETE, file)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "must_be"),
+    [
+        ("TOKEN_LIFETIME_SECONDS", "1 day", "a number of seconds above 0."),
+        ("QUIET_PERIOD_SECONDS", "nan", "a number of seconds above 0."),
+        ("EXPECTED_INSTANCES", "0", "an integer of at least 1."),
+        ("FLEET", " ", "the URL of a Redis (redis://, rediss://, unix://), or the URLs of"),
+        ("FLEET", "http:/s3cret", "the URL of a Redis (redis://, rediss://, unix://), or the URLs"),
+    ],
+)
+def test_variable_that_can_not_be_used_is_named_with_what_to_write(
+    name: str, value: str, must_be: str
+) -> None:
+    why = refusal({**COMPLETE, f"JWKS_GUARD_{name}": value})
+    assert why.startswith(f"JWKS_GUARD_{name} must be {must_be}")
+
+
 def test_files_that_are_not_there_are_named(tmp_path: Path) -> None:
     nowhere = tmp_path / "nowhere"
     assert f"{nowhere} can't be read: No such file" in refusal(COMPLETE, nowhere)
     environ = {**TENANT, "JWKS_GUARD_CLIENT_SECRET_FILE": str(nowhere)}
     assert f"client_secret_file: {nowhere} can't be read: No such file" in refusal(environ)
+    environ["JWKS_GUARD_CLIENT_SECRET_FILE"] = "~no-such-user/secret"
+    assert "~no-such-user/secret can't be read: No such file" in refusal(environ)
+    environ["JWKS_GUARD_CLIENT_SECRET_FILE"] = str(nowhere)
     nowhere.write_bytes(b"\xff")
     assert "not ASCII" in refusal(environ)
 
