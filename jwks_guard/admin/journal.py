@@ -1,4 +1,4 @@
-"""What was done to a tenant's keys, step by step: told as events, and kept in a file.
+"""The journal: every step of an operation on a tenant's keys, as an event and in a file.
 
 The file is an audit trail and a write-ahead journal in one: the intent to revoke is on the disk
 before anything is sent, so what a crash leaves unfinished can be read from it.
@@ -30,7 +30,7 @@ logger = logging.getLogger("jwks_guard")
 Action = Literal["rotate", "revoke", "rotate_and_revoke", "reinstate"]
 Result = Literal["ok", "warning", "failed"]
 PATIENCE = 2.0
-"""For so long another process may hold the file, in seconds."""
+"""How long another process may hold the file, in seconds."""
 ENDS = frozenset({"finished", "failed", "abandoned"})
 """The steps after which nothing is left to do."""
 _LEVELS: dict[str, int] = {
@@ -42,7 +42,7 @@ _LEVELS: dict[str, int] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Intent:
-    """What somebody set out to do; `tenant` is its URL, `emergency` that verifiers come first."""
+    """An operation to be done. `tenant` is a URL; `emergency`: verifiers refuse the key first."""
 
     action: Action
     tenant: str
@@ -59,8 +59,9 @@ class AdminEvent:
 
     `step` is one of intended, warned, forced (it was not ready), rotated, uncertain (a rotation's
     answer was lost), acknowledged (the tenant has revoked the key), unanswered, refused_by (a
-    verifier refuses it), not_told (one could not be told), left_jwks, still_in_jwks; or the last
-    one: finished, failed, abandoned. `at` is an aware datetime; `detail` is for people.
+    verifier refuses it), not_told (a verifier could not be reached, or failed), left_jwks,
+    still_in_jwks; or the last one: finished, failed, abandoned. `at` is an aware datetime; `detail`
+    is for people.
     """
 
     intent: Intent
@@ -76,9 +77,9 @@ class AdminEvent:
 
 
 class Journal:
-    """Tells events to the log, to `on_event` and to the file at `path`, where there are these.
+    """Passes events to the log, to `on_event` and to the file at `path`, if they are given.
 
-    `error` says why the file could not be written, where it could not.
+    `error` says why the file could not be written; None if it could.
     """
 
     def __init__(
@@ -99,7 +100,7 @@ class Journal:
         self._clock = clock
 
     def now(self) -> datetime:
-        """The time of day, aware."""
+        """The time of day, as an aware datetime."""
         return datetime.fromtimestamp(self._clock.time(), UTC)
 
     async def begin(self, intent: Intent) -> None:
@@ -114,20 +115,20 @@ class Journal:
         )
         if failure is not None and not intent.emergency:
             raise ConfigurationError(
-                f"The journal {self._path} can't be written ({failure}); nothing was done. Mend "
-                "that, or give another journal_path."
+                f"The journal {self._path} can't be written ({failure}). Nothing was done. Make it "
+                "writable, or give another journal_path."
             )
 
     async def tell(
         self, intent: Intent, step: str, result: Result = "ok", detail: str = ""
     ) -> None:
-        """Note a step that was taken; a file that can't be written is only logged by now."""
+        """Note a step that was done; if the file can't be written, that is only logged."""
         await self._tell(
             AdminEvent(intent=intent, step=step, at=self.now(), result=result, detail=detail)
         )
 
     async def unfinished(self, tenant: str, *, rotations: bool = False) -> list[Intent]:
-        """The intents at `tenant` that were never brought to an end, oldest first.
+        """The unfinished intents at `tenant`, oldest first.
 
         They are those to revoke, or with `rotations` those that only rotate.
         Raises ConfigurationError when the file can't be read.
@@ -138,14 +139,14 @@ class Journal:
             data = await asyncio.to_thread(files.read_private, self._path)
         except OSError as error:
             raise ConfigurationError(
-                f"The journal {self._path} can't be read ({error}). Mend that, or give another "
-                "journal_path."
+                f"The journal {self._path} can't be read ({error}). Make it readable, or give "
+                "another journal_path."
             ) from None
         open_intents: dict[str, Intent] = {}
         for intent, step in _lines(data or b""):
             if intent.tenant != tenant or (intent.action == "rotate") is not rotations:
                 continue
-            # Whoever lifts a decision does not want it finished; and one revocation is enough.
+            # A decision that was lifted must not be finished; and one revocation is enough.
             if intent.action == "reinstate" or step == "finished":
                 open_intents = {n: i for n, i in open_intents.items() if i.kid != intent.kid}
             elif step in ENDS:
@@ -155,7 +156,7 @@ class Journal:
         return list(open_intents.values())
 
     async def _tell(self, event: AdminEvent) -> Exception | None:
-        """Tell `event` to everybody; gives why the file could not be written."""
+        """Pass `event` on; returns why the file could not be written."""
         failure = await self._write(event)
         intent = event.intent
         logger.log(
@@ -186,9 +187,9 @@ class Journal:
 
 
 def _lines(data: bytes) -> Iterator[tuple[Intent, str]]:
-    """The intents and steps in a journal; a line that is not ours says nothing.
+    """The intents and steps in a journal, without lines that can't be read.
 
-    A torn one neither: what it announces was not begun, what it reports is done once more.
+    Without a torn line too: what it announces was not begun, what it reports is done once more.
     """
     for line in data.splitlines():
         try:
@@ -196,11 +197,11 @@ def _lines(data: bytes) -> Iterator[tuple[Intent, str]]:
             members = {name: record[name] for name in Intent.__slots__}
             yield msgspec.convert(members, Intent), str(record["step"])
         except (msgspec.MsgspecError, ValueError, KeyError, RecursionError):
-            logger.warning("A line of the journal can't be read and is passed over.")
+            logger.warning("A line of the journal can't be read and is skipped.")
 
 
 def default_actor() -> str:
-    """Who runs this process, as user@host."""
+    """The user of this process, as user@host."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError, ImportError):

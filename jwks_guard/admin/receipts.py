@@ -1,4 +1,4 @@
-"""What an operation on a tenant's keys has brought about, as values."""
+"""Receipts: the results of a rotation and of a revocation."""
 
 from __future__ import annotations
 
@@ -19,17 +19,24 @@ CERTIFICATES = {
     "samlp": "samlp/metadata/{clientId}",
     "wsfed": "wsfed/FederationMetadata/2007-06/FederationMetadata.xml",
 }
-"""Where a tenant gives out its current certificate, by kind (Auth0, "Signing Keys")."""
+"""The paths of a tenant's current certificate, by kind (Auth0, "Signing Keys")."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RotationReceipt:
-    """A rotation: which key was current, which is now, and which is the new next one.
+    """A rotation.
 
-    `rotated_at` is when that was known; `warnings` are for the operator; `certificates` says where
-    SAML and WS-Fed parties get the current certificate; `inferred` as in SigningKey.
-    `tokens_expire_by` is when the last token of the previous key expires, where the lifetime of
-    tokens is known: revoking it earlier refuses tokens that are still valid.
+    Arguments:
+        rotated_at: when the rotation was known to be done.
+        previous: the key that was current until then.
+        current: the key that signs now.
+        next: the new next key.
+        inferred: as in SigningKey.
+        tokens_expire_by: when the last token of the previous key expires, if the lifetime of tokens
+            is known. Revoking the key earlier refuses tokens that are still valid.
+        warnings: for the operator.
+        certificates: the URLs where SAML and WS-Fed parties find the current certificate, by kind.
+
     """
 
     rotated_at: datetime
@@ -57,20 +64,21 @@ class RotationReceipt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RevocationReceipt:
-    """A revocation: who knows of it since when.
+    """A revocation: when each party took note of it.
 
     Arguments:
         kid: the revoked key.
-        reason: why, in the words of whoever asked for it.
-        emergency: whether verifiers were told before the tenant.
+        reason: the reason that the caller gave.
+        emergency: whether verifiers refused the key before the tenant revoked it.
         acknowledged_at: when the Management API confirmed that the key is revoked.
         inferred: as in SigningKey.
-        left_jwks_at: when the tenant's JWK Set was first seen without it; None: not in time.
-        refusals: who was told to refuse it, with what result.
-        rotation: the rotation that went before, in an emergency.
-        tokens_expire_by: when the last token of the key would have expired, where that is known.
-        warnings: what the operator should know.
-        readiness: the verdict before a planned revocation; one that was forced was not "yes".
+        left_jwks_at: when the tenant's JWK Set was first seen without the key; None: not within
+            `confirm_within`.
+        refusals: the result of `distrust` for each verifier.
+        rotation: the rotation of the same call, in an emergency.
+        tokens_expire_by: when the last token of the key would have expired, if that is known.
+        warnings: for the operator.
+        readiness: the verdict before a planned revocation; if it is not "yes", it was forced.
 
     """
 
@@ -88,24 +96,24 @@ class RevocationReceipt:
 
     @property
     def refused_everywhere(self) -> bool:
-        """Whether everybody who was told (nobody, maybe) refuses the key, and has stored that."""
+        """Whether every verifier refuses the key and has stored that; true if there is none."""
         return all(each.since is not None and each.error is None for each in self.refusals)
 
     @property
     def complete(self) -> bool:
-        """Whether it is refused everywhere, and the JWK Set lists it no more."""
+        """Whether the key is refused everywhere, and the JWK Set no longer lists it."""
         return self.refused_everywhere and self.left_jwks_at is not None
 
     @property
     def consequences(self) -> str:
-        """Which tokens die by this, in words."""
+        """Which tokens are refused from now on, in words."""
         until = (
             f", of which the last would have expired {self.tokens_expire_by:%Y-%m-%d %H:%M:%S} UTC"
             if self.tokens_expire_by
-            else ", whatever their expiry"
+            else ", also before they expire"
         )
         return (
-            f"Every token signed by {self.kid} is dead{until}. Their holders have to get new "
+            f"All tokens signed by {self.kid} are refused{until}. Their holders have to get new "
             "ones; Management API tokens and ID tokens of that key are among them."
         )
 
@@ -155,12 +163,12 @@ def rotation_receipt(
 
 
 def certificates_of(base_url: str) -> Mapping[str, str]:
-    """Where the tenant at that URL gives out its current certificate, by kind."""
+    """The URLs of the tenant's current certificate, by kind."""
     return {kind: base_url + path for kind, path in CERTIFICATES.items()}
 
 
 def saml_warning(certificates: Mapping[str, str]) -> str:
-    """What rotating does to those who trust the tenant's certificate and not its JWK Set."""
+    """The warning for parties that trust the tenant's certificate instead of its JWK Set."""
     return (
         "SAML and WS-Fed parties that check this tenant's signature break at the rotation, and not "
         "at the revocation, until they have the new certificate: now it is the next key's (`keys "
@@ -171,7 +179,7 @@ def saml_warning(certificates: Mapping[str, str]) -> str:
 def last_expiry(
     key: SigningKey, lifetime: timedelta | None, readiness: RevocationReadiness | None
 ) -> datetime | None:
-    """When the last token of `key` expires: by what was seen of them, or else by their lifetime."""
+    """When the last token of `key` expires: as observed, or else computed from `lifetime`."""
     if readiness is None or readiness.earliest_safe_time is None:
         return expiry_of(key.current_until, lifetime)
     if readiness.earliest_safe_time >= NEVER:
@@ -180,7 +188,7 @@ def last_expiry(
 
 
 def expiry_of(until: datetime | None, lifetime: timedelta | None) -> datetime | None:
-    """When the last token expires of a key that signs `until` then."""
+    """When the last token of a key expires that signs until `until`; None if not known."""
     if until is None or lifetime is None:
         return None
     try:

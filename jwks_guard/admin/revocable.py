@@ -1,4 +1,4 @@
-"""What the admin side needs of a verifier or a fleet."""
+"""Revocable: what the admin side calls on a verifier or a fleet."""
 
 from __future__ import annotations
 
@@ -17,36 +17,36 @@ class KeyView(Protocol):
         ...
 
     async def refresh(self) -> None:
-        """Ask the issuer now; raises KeysUnavailableError when that brings no confirmation."""
+        """Fetch the keys now; raises KeysUnavailableError if the issuer does not confirm them."""
         ...
 
 
 class Revocable(Protocol):
-    """Whatever refuses an issuer's tokens when told to: a TokenVerifier, or a fleet of them."""
+    """A verifier of one issuer's tokens, or a fleet of them."""
 
     @property
     def issuer(self) -> str:
-        """Whose tokens."""
+        """The issuer of the tokens."""
         ...
 
     @property
     def keys(self) -> KeyView:
-        """What it trusts; of a fleet, what every instance does."""
+        """The keys that it trusts; for a fleet, those that every instance trusts."""
         ...
 
     async def distrust(
         self, kid: str, *, reason: str, force: bool = False
     ) -> Sequence[Refusal] | None:
-        """Refuse every token of `kid` from now on; DistrustNotSharedError: only here, so far.
+        """Refuse every token of `kid` from now on; a fleet returns the result of each instance.
 
-        A fleet gives who refuses it since when.
+        Raises DistrustNotSharedError if not every copy of the decision was written.
         """
         ...
 
     async def reinstate(self, kid: str, *, reason: str) -> None:
-        """Lift that again."""
+        """Lift the distrust of `kid`."""
         ...
 
     async def observe(self, kid: str) -> Observed:
-        """What its instances show of `kid`."""
+        """The states of its instances, and the reach of the tokens of `kid`."""
         ...

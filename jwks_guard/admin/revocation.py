@@ -1,4 +1,4 @@
-"""One revocation, carried out: tenant and verifiers in the right order, then the JWK Set."""
+"""One revocation: the tenant and the verifiers in the right order, then the JWK Set."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from http import HTTPStatus
 from jwks_guard.admin.attempts import Attempts
 from jwks_guard.admin.journal import Intent, Journal
 from jwks_guard.admin.receipts import RevocationReceipt, last_expiry
+from jwks_guard.admin.refusals import distrust_everywhere
 from jwks_guard.admin.revocable import Revocable
 from jwks_guard.admin.signing_key import SigningKey
 from jwks_guard.admin.signing_keys import SETTLE_SECONDS, SigningKeysClient
-from jwks_guard.admin.telling import told
 from jwks_guard.errors import (
     ManagementAPIError,
     RateLimitedError,
@@ -21,6 +21,8 @@ from jwks_guard.errors import (
 )
 from jwks_guard.readiness.state import Refusal
 from jwks_guard.readiness.verdict import RevocationReadiness
+
+_REFUSED = "Verifiers refuse the key already, except those that an event `not_told` names."
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,18 +39,18 @@ class Revocation:
     async def carry_out(
         self, intent: Intent, key: SigningKey, readiness: RevocationReadiness | None = None
     ) -> RevocationReceipt:
-        """Do what is left to do of `intent`, where `key` is as the tenant has it now.
+        """Finish `intent`, of which an earlier run may have done a part; `key` is as read just now.
 
-        `readiness` is what was known of its tokens before, if anybody has asked.
+        `readiness` is the verdict before it, if there was one.
         """
-        refusals = await self._told(intent) if intent.emergency else ()
+        refusals = await self._refused(intent) if intent.emergency else ()
         expires = last_expiry(key, self.token_lifetime, readiness)
         warnings = await self._warned(intent, expires)
         key = await self._acknowledged(intent, key)
         acknowledged_at = self.journal.now()
         await self.journal.tell(intent, "acknowledged")
         if not intent.emergency:
-            refusals = await self._told(intent)
+            refusals = await self._refused(intent)
         receipt = RevocationReceipt(
             kid=key.kid,
             reason=intent.reason,
@@ -65,7 +67,7 @@ class Revocation:
         return receipt
 
     async def _warned(self, intent: Intent, expires: datetime | None) -> tuple[str, ...]:
-        """What speaks against a planned revocation at this moment."""
+        """The warning, if a planned revocation refuses tokens that are still valid."""
         if intent.emergency or expires is None or expires <= self.journal.now():
             return ()
         warning = (
@@ -76,7 +78,7 @@ class Revocation:
         return (warning,)
 
     async def _acknowledged(self, intent: Intent, key: SigningKey) -> SigningKey:
-        """The key as it is once the tenant has revoked it."""
+        """The key, once the tenant has revoked it."""
         if key.revoked:
             return replace(key, inferred=True)
         try:
@@ -84,7 +86,7 @@ class Revocation:
         except (UnavailableError, RateLimitedError, RevocationRefusedError) as error:
             await self.journal.tell(intent, "unanswered", "warning", str(error))
             error.add_note(
-                ("Whoever was told refuses the key already. " if intent.emergency else "")
+                (f"{_REFUSED} " if intent.emergency else "")
                 + f"It is not known to be revoked at the tenant: call {_again(intent)} until it is."
             )
             raise
@@ -92,9 +94,9 @@ class Revocation:
             note = f"The tenant refused to revoke {key.kid}, so it is still published."
             if intent.emergency:
                 note += (
-                    " Its tokens are refused here all the same. If that is a mistake, "
-                    f"`reinstate({key.kid!r}, reason=...)` lifts it; if not, call {_again(intent)} "
-                    "once the cause is mended."
+                    f" {_REFUSED} If that is a mistake, call "
+                    f"`reinstate({key.kid!r}, reason=...)`; if not, remove the cause and call "
+                    f"{_again(intent)}."
                 )
             error.add_note(note)
             await self.journal.tell(intent, "failed", "failed", f"{error} {note}")
@@ -102,7 +104,7 @@ class Revocation:
         return replace(key, revoked=True, inferred=revoked.inferred)
 
     async def _revoked(self, intent: Intent) -> SigningKey:
-        """Revoke; just after a rotation of our own, until the tenant has noticed that itself."""
+        """Revoke the key; right after a rotation, repeat it until the tenant no longer refuses."""
         seconds = SETTLE_SECONDS if intent.action == "rotate_and_revoke" else 0.0
         async for _ in Attempts.within(seconds, self.keys.clock, self.keys.sleep):
             try:
@@ -113,8 +115,8 @@ class Revocation:
                 refusal = error
         raise refusal
 
-    async def _told(self, intent: Intent) -> tuple[Refusal, ...]:
-        return await told(self.fleet, intent, self.journal)
+    async def _refused(self, intent: Intent) -> tuple[Refusal, ...]:
+        return await distrust_everywhere(self.fleet, intent, self.journal)
 
     async def _left_jwks(self, intent: Intent) -> datetime | None:
         """When the JWK Set was first seen without the key; None when that took too long."""
@@ -131,7 +133,7 @@ class Revocation:
 
 
 def _may_pass(error: RevocationRefusedError | ManagementAPIError) -> bool:
-    """Whether a tenant may say this of a key that was current a moment ago."""
+    """Whether this may be an answer about a key that was current a moment ago."""
     if isinstance(error, RevocationRefusedError):
         return True
     return type(error) is ManagementAPIError and error.status in (
@@ -141,6 +143,6 @@ def _may_pass(error: RevocationRefusedError | ManagementAPIError) -> bool:
 
 
 def _again(intent: Intent) -> str:
-    """The call that revokes and never rotates, as `rotate_and_revoke()` might a second time."""
+    """The call to repeat: unlike `rotate_and_revoke()`, it never rotates."""
     emergency = ", emergency=True" if intent.emergency else ""
     return f"`revoke({intent.kid!r}{emergency})`"

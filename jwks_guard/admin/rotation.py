@@ -1,4 +1,4 @@
-"""KeyRotation: rotate and revoke in the order that breaks nothing, and tell whoever must know."""
+"""KeyRotation: rotate and revoke in the order that refuses no valid token."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from jwks_guard.admin.receipts import (
     rotation_receipt,
     saml_warning,
 )
+from jwks_guard.admin.refusals import observe_all, without_key
 from jwks_guard.admin.revocable import Revocable
 from jwks_guard.admin.revocation import Revocation
 from jwks_guard.admin.signing_key import SigningKey
 from jwks_guard.admin.signing_keys import SigningKeysClient
-from jwks_guard.admin.telling import lacking, observed
 from jwks_guard.admin.unfinished import Unfinished
 from jwks_guard.admin.verdict import blockers_of, facts_of, not_ready, settings_of, unanswered
 from jwks_guard.base.arguments import require_jwks_uri, require_seconds, require_text
@@ -41,24 +41,25 @@ _DEFAULT_REASON = "revoked at the tenant"
 
 
 class KeyRotation:
-    """Rotates and revokes a tenant's signing keys, and tells `fleet` which key to refuse.
+    """Rotates and revokes a tenant's signing keys, and makes `fleet` refuse revoked ones.
 
     Arguments:
         keys: the client of the tenant's Management API.
-        fleet: whoever refuses tokens: a verifier, or several.
-        token_lifetime: of the tenant's access tokens, at the longest. Without it nobody can tell
-            until when tokens of a previous key live, and no key is ever ready to be revoked.
-        quiet_period: for so long every instance must have been watched, without accepting a token
-            of the key, before that is revoked.
-        expected_instances: how many instances have to report; by default as many as show
-            themselves, and one of each of `fleet` that shows none.
-        journal_path: a file of JSON lines, only ever appended to (mode 0600): every step with time,
-            actor and result. What a crash left unfinished in it, the next operation finishes
-            first; so it is for one process at a time.
+        fleet: a verifier, a fleet, or several of them.
+        token_lifetime: the longest lifetime of the tenant's access tokens. Without it no key is
+            ever ready to be revoked: it is not known when the tokens of a previous key expire.
+        quiet_period: how long every instance must have been observed without accepting a token of
+            the key before the key is revoked.
+        expected_instances: how many instances have to report; by default as many as report, and
+            one for each member of `fleet` that shows none.
+        journal_path: a file of JSON lines (mode 0600), to which every step is appended with its
+            time, actor and result. The next operation first finishes what a crash left
+            unfinished in it, so only one process may use it at a time.
         on_event: called with each AdminEvent; must return quickly.
-        actor: who does this, for the journal; by default user@host of this process.
+        actor: the person or program, for the journal; by default user@host of this process.
         jwks_uri: where the tenant's keys are published; by default on the client's domain.
-        confirm_within: for how long a revoked key is looked for in the JWK Set, in seconds.
+        confirm_within: how long to wait until the JWK Set no longer lists a revoked key, in
+            seconds.
 
     """
 
@@ -92,19 +93,19 @@ class KeyRotation:
             token_lifetime, quiet_period, 1 if expected_instances is None else expected_instances
         )
         self._counts_instances = expected_instances is None
-        self._one_at_a_time = asyncio.Lock()  # but not for emergencies, which wait for nobody
+        self._one_at_a_time = asyncio.Lock()  # emergencies do not wait for it
         self._revocation = Revocation(
             keys, self._fleet, self._journal, token_lifetime, jwks_uri, confirm_within
         )
         self._unfinished = Unfinished(keys, self._journal, self._revocation)
 
     async def rotate(self, *, reason: str = "planned rotation") -> RotationReceipt:
-        """Make the next key current, once every verifier holds it.
+        """Make the next key current, once every verifier trusts it.
 
-        Raises RotationRefusedError when one does not, although it was asked to refresh; and what
-        SigningKeysClient.rotate raises. Where the journal shows that an earlier rotation was cut
-        off, this does not rotate: it gives that one's receipt if it did happen, and raises
-        RotationUncertainError, once, if it does not seem so.
+        Raises RotationRefusedError if a verifier does not, even after a refresh, and what
+        SigningKeysClient.rotate raises. If the journal shows that a crash cut off an earlier
+        rotation, this does not rotate: it returns the receipt of that rotation, or raises
+        RotationUncertainError, once, if the key is still current.
         """
         async with self._one_at_a_time:
             await self._unfinished.resume()
@@ -121,12 +122,12 @@ class KeyRotation:
     async def require_prepared(self, keys: Iterable[SigningKey]) -> None:
         """Raise RotationRefusedError unless every verifier trusts the next one of `keys`."""
         kid = SigningKeys(keys).next.kid
-        if not (without := await lacking(self._fleet, kid)):
+        if not (without := await without_key(self._fleet, kid)):
             return
         error = RotationRefusedError(
-            f"The next key, {kid}, is not trusted by {', '.join(without)}, although asked to "
-            "refresh: its first tokens would have to wait for a fetch, or be refused. See there "
-            "what `health()` says. Nothing was done."
+            f"The next key, {kid}, is not trusted by {', '.join(without)}, even after a refresh: "
+            "its first tokens would wait for a fetch, or be refused. Nothing was done. Look at "
+            "`health()` there, and rotate again once the key is trusted."
         )
         error.kid, error.lacking = kid, without
         raise error
@@ -139,18 +140,19 @@ class KeyRotation:
         emergency: bool = False,
         force: bool = False,
     ) -> RevocationReceipt:
-        """Withdraw a previously used key for good, and have it refused everywhere.
+        """Revoke a previously used key for good, and make every verifier refuse it.
 
-        Planned, the tenant comes first, and verifiers are told once it has acknowledged. In an
-        `emergency` they are told first: if the tenant then refuses for good, the key stays refused
-        here until `reinstate`. A planned one first finishes what a crash left in the journal, and
-        is refused unless the key is ready, by `revocation_readiness`: the error's `report` has the
-        verdict. With `force` it is revoked all the same; that takes a reason, which is written
-        down. Raises RevocationRefusedError for the current and the next key, which nothing forces,
-        and what SigningKeysClient.revoke raises.
+        A planned revocation first finishes what a crash left unfinished in the journal. It raises
+        RevocationRefusedError, with the verdict as `report`, unless `revocation_readiness` says
+        yes; `force` revokes anyway and takes a reason, for the journal. The tenant revokes the key
+        first, then verifiers refuse it. In an `emergency` verifiers refuse it first: if the tenant
+        then refuses to revoke it, they go on until `reinstate`.
+
+        Raises RevocationRefusedError for the current and the next key, which nothing forces, and
+        what SigningKeysClient.revoke raises.
         """
         if force and reason == _DEFAULT_REASON:
-            raise ConfigurationError("force takes a reason: write why it can't wait.")
+            raise ConfigurationError("force takes a reason: write why the revocation can't wait.")
         intent = self._intent("revoke", kid, reason, emergency=emergency)
         if emergency:
             return await self._revoked_in_emergency(intent)
@@ -173,19 +175,19 @@ class KeyRotation:
             if force:
                 return unanswered(kid, error, self._keys.clock.time())
             error.add_note(
-                "So it can't be told what revoking this key would break, and nothing was done. "
-                "force=True, with a reason, does it all the same."
+                "So it is not known what revoking this key would break, and nothing was done. "
+                "Try again; force=True, with a reason, revokes it anyway."
             )
             raise
 
     async def revocation_readiness(self, kid: str) -> RevocationReadiness:
-        """Whether `kid` can be revoked now without refusing a valid token, and what speaks against.
+        """The verdict on whether `kid` can be revoked now without refusing a valid token.
 
         Raises NotFoundError and what SigningKeysClient.list raises.
         """
         keys = SigningKeys(await self._keys.list())
         key = keys.get(kid) or await self._keys.get(kid)
-        seen, missing = await observed(self._fleet, kid)
+        seen, missing = await observe_all(self._fleet, kid)
         settings, now = self._settings, self._keys.clock.time()
         if self._counts_instances:
             reporting = len(reporting_in(seen.states, settings.report_within, now))
@@ -195,32 +197,31 @@ class KeyRotation:
     async def rotate_and_revoke(
         self, kid: str | None = None, *, reason: str = "the key has leaked"
     ) -> RevocationReceipt:
-        """For a leaked key: rotate, have it refused everywhere, revoke it at the tenant.
+        """For a leaked key: rotate, make every verifier refuse the key, revoke it at the tenant.
 
-        `kid` is the leaked key; when it is not current any more, there is no rotation, so that the
-        call can be repeated until it succeeds. Without it the current key is meant. Where the
-        journal shows an earlier such call that was cut off, it can't be told whether this is that
-        one again, and RotationRefusedError asks for the kid.
+        `kid` is the leaked key, by default the current one. If it is no longer current, there is no
+        rotation: the call can be repeated until it succeeds. Without `kid`, raises
+        RotationRefusedError if the journal shows an unfinished call, which this may repeat.
         """
         require_text("reason", reason)
         if kid is None:
             await self._unfinished.require_no_emergency()
-        with _nobody_refuses_yet():
+        with _not_refused_yet():
             keys = SigningKeys(await self._keys.list())
             current = keys.current
         if kid is not None and kid != current.kid:
             return await self.revoke(kid, reason=reason, emergency=True)
         intent = self._intent("rotate_and_revoke", current.kid, reason, emergency=True)
         await self._journal.begin(intent)
-        with _nobody_refuses_yet():
+        with _not_refused_yet():
             rotation = await self._rotated(intent, keys)
         leaked = replace(current, current=False, current_until=rotation.rotated_at)
         return replace(await self._revocation.carry_out(intent, leaked), rotation=rotation)
 
     async def reinstate(self, kid: str, *, reason: str) -> None:
-        """Have `kid` accepted again, where it is still published: nothing else ever lifts that.
+        """Lift the distrust of `kid` on every verifier: they accept it again if it is published.
 
-        Every verifier is told; the first error of one that failed is raised then.
+        Raises the first error of a verifier, after all were called.
         """
         intent = self._intent("reinstate", kid, reason)
         await self._journal.begin(intent)
@@ -232,16 +233,16 @@ class KeyRotation:
         await self._journal.tell(intent, "finished")
 
     async def resume(self) -> list[RevocationReceipt]:
-        """Finish what a crash left unfinished in the journal; gives what that brought about.
+        """Finish what a crash left unfinished in the journal; returns the receipts.
 
-        A planned revocation that never reached the tenant is abandoned: ask for it again. An
-        emergency whose key is still current stays open: repeat it, naming the key.
+        A planned revocation that never reached the tenant is abandoned: call `revoke` again. An
+        emergency whose key is still current stays open: call `rotate_and_revoke(kid)` again.
         """
         async with self._one_at_a_time:
             return await self._unfinished.resume()
 
     async def _revoked_in_emergency(self, intent: Intent) -> RevocationReceipt:
-        with _nobody_refuses_yet():
+        with _not_refused_yet():
             key = await self._keys.revocable(intent.kid)
         await self._journal.begin(intent)
         return await self._revocation.carry_out(intent, key)
@@ -281,26 +282,26 @@ class KeyRotation:
 
 
 def require_fleet(fleet: Revocable | Iterable[Revocable]) -> tuple[Revocable, ...]:
-    """The members of `fleet`; raises ConfigurationError for what can't be told to refuse a key."""
+    """The members of `fleet`; raises ConfigurationError for one that has no async `distrust`."""
     members = tuple(fleet) if isinstance(fleet, Iterable) else (fleet,)
     if not all(iscoroutinefunction(getattr(each, "distrust", None)) for each in members):
         raise ConfigurationError(
             "fleet must be a TokenVerifier, a fleet, or several of them. In code without an event "
-            "loop, make a TokenVerifier beside the SyncTokenVerifier: what it is told to distrust, "
-            "every verifier of the process refuses."
+            "loop, make a TokenVerifier beside the SyncTokenVerifier: every verifier of the "
+            "process refuses the keys that it distrusts."
         )
     return members
 
 
 @contextmanager
-def _nobody_refuses_yet() -> Iterator[None]:
-    """Have an error say what can be done about the key all the same."""
+def _not_refused_yet() -> Iterator[None]:
+    """Add to an error what can be done about the key without the tenant."""
     try:
         yield
     except (ManagementAPIError, RotationUncertainError) as error:
         error.add_note(
-            "Nobody refuses the key yet. `verifier.distrust(kid, reason=...)` has it refused "
+            "No verifier refuses the key yet. `verifier.distrust(kid, reason=...)` refuses it "
             "without the Management API; while it is the current key, that refuses every token. "
-            "This call can be repeated, with the kid: it does not rotate where that was done."
+            "Repeat this call with the kid: it does not rotate if the key is no longer current."
         )
         raise

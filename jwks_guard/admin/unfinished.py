@@ -1,4 +1,4 @@
-"""What a crash has left unfinished, as the journal tells, brought to its end."""
+"""Unfinished: operations that a crash cut off, found in the journal and finished."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ from jwks_guard.errors import (
 
 @dataclass(frozen=True, slots=True)
 class Unfinished:
-    """Looks into `journal`, then at the tenant, and lets `revocation` do what is left."""
+    """Reads `journal` and the tenant's keys, and finishes what is left by `revocation`."""
 
     keys: SigningKeysClient
     journal: Journal
     revocation: Revocation
 
     async def resume(self) -> list[RevocationReceipt]:
-        """Finish what is left to revoke; gives what that brought about."""
+        """Finish the revocations that are left; returns their receipts."""
         unfinished = await self.journal.unfinished(self.keys.base_url)
         receipts = [await self._resumed(intent) for intent in unfinished]
         return [receipt for receipt in receipts if receipt is not None]
 
     async def _resumed(self, intent: Intent) -> RevocationReceipt | None:
-        """What finishing `intent` has brought about; None when there was nothing to finish."""
+        """The receipt of finishing `intent`; None if there was nothing to finish."""
         keys = SigningKeys(await self.keys.list())
         keys.require_complete()
         key = keys.get(intent.kid)
         if key is None:
             try:
                 key = await self.keys.get(intent.kid)
-            except NotFoundError:  # neither listed nor known: who forgot a key has revoked it
+            except NotFoundError:  # the tenant forgets revoked keys only
                 key = SigningKey(kid=intent.kid, revoked=True)
         if key.revoked or (intent.emergency and key.state == "previously used"):
             return await self.revocation.carry_out(intent, key)
@@ -52,7 +52,7 @@ class Unfinished:
         return None
 
     async def rotation(self, keys: SigningKeys) -> RotationReceipt | None:
-        """The receipt of a rotation whose end the journal does not tell of, if there was one."""
+        """The receipt of a rotation that the journal has no end of, if it did happen."""
         tenant = self.keys.base_url
         for intent in await self.journal.unfinished(tenant, rotations=True):
             current = keys.current
@@ -60,8 +60,8 @@ class Unfinished:
                 await self.journal.tell(intent, "abandoned", "warning", "the key is still current")
                 raise RotationUncertainError(
                     f"An earlier rotation was cut off. {intent.kid} is still the current key, so "
-                    "it does not seem to have happened. Look at the keys in a few minutes: if "
-                    "that is still so, rotate again.",
+                    "it seems not to have happened. Look at the keys in a few minutes: if "
+                    f"{intent.kid} is still current, rotate again.",
                     before=keys,
                     after=keys,
                 )
@@ -77,13 +77,13 @@ class Unfinished:
         return None
 
     async def require_no_emergency(self) -> None:
-        """Raise RotationRefusedError where an emergency was cut off: it has to be named."""
+        """Raise RotationRefusedError if an emergency was cut off: its key must be named."""
         try:
             unfinished = await self.journal.unfinished(self.keys.base_url)
         except ConfigurationError as error:
             error.add_note(
-                "It may tell of a rotation that was done before. Name the leaked key, as in "
-                "`rotate_and_revoke(kid)`, and it need not be read."
+                "It may hold an earlier rotation. Name the leaked key, as in "
+                "`rotate_and_revoke(kid)`: then the journal is not needed."
             )
             raise
         kids = [intent.kid for intent in unfinished if intent.action == "rotate_and_revoke"]

@@ -1,4 +1,4 @@
-"""What a verdict on revoking a key is made of, on this side, and the error that it becomes."""
+"""The verdict on revoking a key: its settings, its facts, and the error for a "no"."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from jwks_guard.readiness.verdict import Blocker, KeyFacts, ReadinessSettings, R
 def settings_of(
     token_lifetime: timedelta | None, quiet_period: timedelta, expected_instances: int
 ) -> ReadinessSettings:
-    """The settings; raises ConfigurationError for what can't be one."""
+    """The settings; raises ConfigurationError."""
     require_count("expected_instances", expected_instances, minimum=1)
     return ReadinessSettings(
         token_lifetime=None
@@ -26,12 +26,12 @@ def settings_of(
 
 
 def facts_of(key: SigningKey, keys: SigningKeys) -> KeyFacts:
-    """What the tenant says of `key` among its `keys`; raises ManagementAPIError if too little."""
+    """The tenant's facts about `key`; raises ManagementAPIError if no key is current."""
     current = keys.current
     return KeyFacts(
         kid=key.kid,
         state=key.state,
-        # Without it: it has stopped at the latest when the present one began.
+        # Without a date: it stopped signing before the current key began, or just then.
         current_until=_timestamp(
             key.current_until or (current.current_since if key.state == "previously used" else None)
         ),
@@ -41,7 +41,7 @@ def facts_of(key: SigningKey, keys: SigningKeys) -> KeyFacts:
 
 
 def unanswered(kid: str, error: Exception, now: float) -> RevocationReadiness:
-    """What is known of `kid` when the fleet can't be asked."""
+    """The verdict on `kid` if the fleet does not answer."""
     blocker = Blocker(code="fleet_unreachable", verdict="unknown", message=str(error))
     return RevocationReadiness(
         kid=kid,
@@ -57,15 +57,15 @@ def not_ready(readiness: RevocationReadiness) -> RevocationRefusedError:
     """The error for revoking a key that is not ready."""
     refusal = RevocationRefusedError(
         f"{readiness.kid} is not ready to be revoked ({readiness.verdict}): "
-        f"{blockers_of(readiness)} Wait until that has passed; force=True, with a reason, does it "
-        "all the same, and emergency=True is for a key that has leaked."
+        f"{blockers_of(readiness)} Nothing was done. Wait until that has passed; force=True, with "
+        "a reason, revokes it anyway, and emergency=True is for a key that has leaked."
     )
     refusal.kid, refusal.report = readiness.kid, readiness
     return refusal
 
 
 def blockers_of(readiness: RevocationReadiness) -> str:
-    """What speaks against it, one after the other."""
+    """The messages of its blockers, as one text."""
     return " ".join(blocker.message for blocker in readiness.blockers)
 
 

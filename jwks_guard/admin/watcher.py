@@ -1,4 +1,4 @@
-"""RevocationWatcher: has verifiers refuse what was revoked elsewhere, in the dashboard say."""
+"""RevocationWatcher: makes verifiers refuse keys that were revoked elsewhere (the dashboard)."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable
 from typing import Self
 
 from jwks_guard.admin.journal import AdminEvent, Intent, Journal
+from jwks_guard.admin.refusals import distrust_everywhere
 from jwks_guard.admin.revocable import Revocable
 from jwks_guard.admin.rotation import require_fleet
 from jwks_guard.admin.signing_keys import SigningKeysClient
-from jwks_guard.admin.telling import told
 from jwks_guard.base.arguments import require_seconds
 from jwks_guard.errors import ConfigurationError, ManagementAPIError
 
@@ -19,15 +19,15 @@ logger = logging.getLogger("jwks_guard")
 
 
 class RevocationWatcher:
-    """Looks at the tenant's list of keys again and again, and tells `fleet` which ones are revoked.
+    """Reads the tenant's list of keys at an interval, and makes `fleet` refuse the revoked ones.
 
     Arguments:
         keys: the client of the tenant's Management API; it needs read:signing_keys only.
-        fleet: whoever refuses tokens: a verifier, several, or a fleet.
-        interval: between two looks, in seconds; each is one request of the tenant's rate limit.
+        fleet: a verifier, a fleet, or several of them.
+        interval: seconds between two reads; each is one request of the tenant's rate limit.
         on_event: called with each AdminEvent; must return quickly.
 
-    Use it with `async with`; or call `tick` from a scheduler of your own. A look that fails changes
+    Use it with `async with`, or call `tick` from your own scheduler. A read that fails changes
     nothing and is logged.
 
     """
@@ -44,12 +44,12 @@ class RevocationWatcher:
             raise ConfigurationError("keys must be a SigningKeysClient.")
         require_seconds("interval", interval)
         self.error: str | None = None
-        """Why the last look failed; None when it did not."""
+        """Why the last read failed; None if it did not."""
         self._keys = keys
         self._fleet = require_fleet(fleet)
         self._interval = interval
         self._journal = Journal(None, on_event, keys.clock)
-        self._told: set[str] = set()
+        self._refused: set[str] = set()
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -62,21 +62,21 @@ class RevocationWatcher:
             await asyncio.wait({self._task})
 
     async def tick(self) -> tuple[str, ...]:
-        """Look once; gives the kids that everybody was told of just now.
+        """Read the list once; returns the revoked kids that all of `fleet` refuses from now on.
 
-        A kid that somebody could not be told of is told again the next time. Raises what
+        A kid that a member does not refuse yet is tried again at the next tick. Raises what
         SigningKeysClient.list raises.
         """
         revoked = [key.kid for key in await self._keys.list() if key.revoked]
-        self._told.intersection_update(revoked)
+        self._refused.intersection_update(revoked)
         new = []
         for kid in revoked:
-            if kid not in self._told and await self._tell(kid):
-                self._told.add(kid)
+            if kid not in self._refused and await self._distrust(kid):
+                self._refused.add(kid)
                 new.append(kid)
         return tuple(new)
 
-    async def _tell(self, kid: str) -> bool:
+    async def _distrust(self, kid: str) -> bool:
         intent = Intent(
             action="revoke",
             tenant=self._keys.base_url,
@@ -84,7 +84,7 @@ class RevocationWatcher:
             kid=kid,
             reason="the tenant lists it as revoked",
         )
-        refusals = await told(self._fleet, intent, self._journal)
+        refusals = await distrust_everywhere(self._fleet, intent, self._journal)
         return all(refusal.since is not None and refusal.error is None for refusal in refusals)
 
     async def _watch(self) -> None:
@@ -94,7 +94,7 @@ class RevocationWatcher:
                 self.error = None
             except ManagementAPIError as error:
                 self.error = str(error)
-                logger.warning("the tenant's keys could not be looked at: %s", error)
+                logger.warning("the tenant's keys could not be read: %s", error)
             except Exception:
-                logger.exception("looking at the tenant's keys failed unexpectedly")
+                logger.exception("reading the tenant's keys failed unexpectedly")
             await self._keys.sleep(self._interval)

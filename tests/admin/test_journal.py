@@ -182,7 +182,7 @@ async def test_without_its_journal_nothing_planned_is_begun(
     verifier = await scene.verifier()
     rotation = scene.rotation(verifier, journal_path=bad(journal))
     for planned in (rotation.rotate(), rotation.revoke(old, force=True, reason="retired")):
-        with pytest.raises(ConfigurationError, match=r"journal.*(nothing was done|can't be read)"):
+        with pytest.raises(ConfigurationError, match=r"journal.*(Nothing was done|can't be read)"):
             await planned
     assert scene.sent("POST") == scene.sent("PUT") == []
     assert await verdict(verifier, token) == "accepted"
@@ -447,7 +447,7 @@ async def test_line_with_members_that_are_not_ours_says_nothing(
     leaked, _ = scene.used_key()
     add(journal, intent(scene, **{"kid": leaked, **changes}))
     assert await scene.rotation(journal_path=journal).resume() == []
-    assert "can't be read and is passed over" in caplog.text
+    assert "can't be read and is skipped" in caplog.text
     assert scene.tenant.key(leaked).status == "previous"
 
 

@@ -1,4 +1,4 @@
-"""Rotating: nobody is hurried, everybody is warned, and a leaked key goes for good."""
+"""Rotating: every verifier holds the next key, every operator is warned, a leaked key goes."""
 
 from __future__ import annotations
 
@@ -398,7 +398,10 @@ async def test_leaked_key_is_rotated_out_refused_and_revoked(scene: Scene) -> No
 async def test_receipt_says_plainly_which_tokens_die(scene: Scene) -> None:
     leaked = scene.tenant.key().kid
     receipt = await scene.rotation().rotate_and_revoke()
-    assert f"Every token signed by {leaked} is dead, whatever their expiry." in receipt.consequences
+    assert (
+        f"All tokens signed by {leaked} are refused, also before they expire."
+        in receipt.consequences
+    )
     leaked = scene.tenant.key().kid
     rotation = scene.rotation(token_lifetime=timedelta(hours=2))
     receipt = await rotation.rotate_and_revoke(leaked)
@@ -442,7 +445,7 @@ async def test_key_that_is_revoked_already_is_success_and_everybody_is_told(scen
     assert await verdict(verifier, stolen) == "revoked_key"
 
 
-async def test_after_an_uncertain_rotation_nobody_is_told_and_the_error_says_how_to_go_on(
+async def test_after_an_uncertain_rotation_no_verifier_refuses_and_the_error_says_how_to_go_on(
     scene: Scene, tmp_path: Path
 ) -> None:
     verifier = await scene.verifier()
@@ -452,8 +455,8 @@ async def test_after_an_uncertain_rotation_nobody_is_told_and_the_error_says_how
     with pytest.raises(RotationUncertainError) as raised:
         await rotation.rotate_and_revoke()
     (note,) = raised.value.__notes__
-    assert "Nobody refuses the key yet" in note
-    assert "This call can be repeated, with the kid" in note
+    assert "No verifier refuses the key yet" in note
+    assert "Repeat this call with the kid" in note
     assert await verdict(verifier, stolen) == "accepted"
     assert scene.sent("PUT") == []
 

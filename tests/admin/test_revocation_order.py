@@ -25,7 +25,7 @@ from jwks_guard import (
 )
 from jwks_guard.admin import AdminEvent, KeyRotation
 from jwks_guard.admin.journal import Intent, Journal
-from jwks_guard.admin.telling import told
+from jwks_guard.admin.refusals import distrust_everywhere
 from tests.admin.rotating import (
     SIGNING_KEYS,
     FakeRevocable,
@@ -220,7 +220,7 @@ async def test_emergency_without_an_answer_stays_open_and_is_finished_by_the_nex
     rotation = scene.rotation(verifier, journal_path=tmp_path / "journal")
     with pytest.raises(error) as raised:
         await rotation.revoke(leaked, emergency=True)
-    assert "refuses the key already" in raised.value.__notes__[0]
+    assert "Verifiers refuse the key already" in raised.value.__notes__[0]
     assert f"revoke({leaked!r}, emergency=True)" in raised.value.__notes__[0]
     assert scene.steps == ["intended", "refused_by", "unanswered"]
     assert await verdict(verifier, stolen) == "revoked_key"
@@ -471,7 +471,7 @@ def test_verifier_that_hangs_holds_up_no_other_and_not_for_ever(clock: HandClock
     last = FakeRevocable()
     with asyncio.Runner(loop_factory=HurriedLoop) as runner:
         journal = Journal(None, None, clock)
-        refusals = runner.run(told([Hanging(), GivingUp(), last], INTENT, journal))
+        refusals = runner.run(distrust_everywhere([Hanging(), GivingUp(), last], INTENT, journal))
     assert [each.error for each in refusals] == [
         "it took longer than 10 s",
         "it was cancelled",
@@ -481,13 +481,14 @@ def test_verifier_that_hangs_holds_up_no_other_and_not_for_ever(clock: HandClock
     assert last.distrusted == {"old": "leaked"}
 
 
-async def test_telling_can_be_cancelled(clock: HandClock) -> None:
-    telling = asyncio.create_task(told([Hanging()], INTENT, Journal(None, None, clock)))
+async def test_distrusting_everywhere_can_be_cancelled(clock: HandClock) -> None:
+    journal = Journal(None, None, clock)
+    distrusting = asyncio.create_task(distrust_everywhere([Hanging()], INTENT, journal))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    telling.cancel()
+    distrusting.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await telling
+        await distrusting
 
 
 # --- what the receipt says ---

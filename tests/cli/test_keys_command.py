@@ -266,7 +266,7 @@ def test_revoke_withdraws_a_previously_used_key(
     done = run(environ, "revoke", kid, "--yes", *FORCED)
     assert (done.returncode, done.stderr) == (0, "")
     assert f"{kid}  previously used  ->  revoked" in done.stdout
-    assert f"{kid} is revoked, and the JWKS lists it no more." in done.stdout
+    assert f"{kid} is revoked, and the JWKS no longer lists it." in done.stdout
     assert tenant.key("revoked").kid == kid
     again = run(environ, "revoke", kid, "--yes", "--json")
     assert (again.returncode, json.loads(again.stdout)["complete"]) == (0, True)
@@ -302,7 +302,7 @@ def test_revocation_that_the_jwks_does_not_show_is_not_complete(
     assert json.loads(done.stdout)["complete"] is False
     again = run(environ, "revoke", kid, "--yes", "--confirm-within", "0.1")
     assert again.returncode == 1
-    assert "repeat the command to look again" in words(again.stdout)
+    assert "repeat the command, and call `distrust` on them" in words(again.stdout)
 
 
 def test_rotate_and_revoke_repeated_for_a_key_never_rotates_twice(
@@ -366,7 +366,7 @@ def test_progress_is_shown_to_a_person_who_waits(
         waiting.expect("No clear answer; looking again in ")
         waiting.expect("[y/N]")
         waiting.type("y\n")
-        waiting.expect("waiting until the JWKS lists it no more...")
+        waiting.expect("waiting until it has left the JWKS...")
         assert waiting.status() == 0
 
 

@@ -1,4 +1,4 @@
-"""The `keys` commands where a fleet is configured: who is asked, who is told, and who says so."""
+"""The `keys` commands with a fleet: what its instances show before, and how they refuse a key."""
 
 from __future__ import annotations
 
@@ -198,7 +198,7 @@ def test_emergency_and_force_go_on_without_the_fleet(
     assert done.returncode == 1
     assert "It is not known which instances report" in words(done.stdout)
     assert "NOT KNOWN" in done.stdout
-    assert "Not everybody is known to refuse the key" in words(done.stdout)
+    assert "Not every verifier is known to refuse the key" in words(done.stdout)
     assert changes(tenant) == [("PUT", f"/{leaked}/revoke")]
     again = run(environ, "rotate-and-revoke", "--yes", "--json")
     assert again.returncode == 1

@@ -63,7 +63,7 @@ def can_revoke(
     config: ConfigOption = None,
     as_json: JSONOption = False,
 ) -> None:
-    """Tell whether a key can be revoked without refusing a valid token, and what speaks against.
+    """Print whether a key can be revoked without refusing a valid token, and what blocks it.
 
     Every instance of the fleet (JWKS_GUARD_FLEET) shows what it does with the key's tokens.
 

@@ -1,4 +1,4 @@
-"""Waiting until a key can be revoked, while everybody sees what still blocks."""
+"""Wait until a key can be revoked, and show meanwhile what still blocks."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from jwks_guard.errors import JWKSGuardError
 from jwks_guard.readiness.verdict import Blocker, RevocationReadiness
 
 ASK_SECONDS = 5.0
-"""Each time is a request to the tenant, whose limit is shared by all who manage it."""
+"""Each time is a request to the tenant, whose rate limit all its clients share."""
 
 
 @dataclass(slots=True)
 class Waiting:
-    """What is known by now; `error` where the last answer did not come."""
+    """The latest verdict; `error` if the last request failed."""
 
     kid: str
     until: float
@@ -45,11 +45,11 @@ class Waiting:
         return [f"  {printable(self.error)}", *lines] if self.error else lines
 
     def in_vain(self) -> bool:
-        """Whether something blocks that does not pass by waiting."""
+        """Whether a blocker does not pass by itself."""
         return any(blocker.lasts for blocker in self.readiness.blockers)
 
     def blocking(self) -> frozenset[tuple[str, str | None]]:
-        """What blocks, whatever its numbers are."""
+        """What blocks, without its numbers."""
         error = {(self.error, None)} if self.error else set()
         return frozenset({(b.code, b.instance) for b in self.readiness.blockers} | error)
 
@@ -57,10 +57,10 @@ class Waiting:
 async def wait_until_ready(
     rotation: KeyRotation, kid: str, longest: timedelta, console: Console, *, quiet: bool
 ) -> RevocationReadiness:
-    """Ask until `kid` can be revoked, or for so long; gives what was found last.
+    """Ask until `kid` can be revoked, or until `longest` has passed; returns the last verdict.
 
-    On a terminal there is a countdown, else a line for each change; `quiet`: nothing. Raises what
-    KeyRotation.revocation_readiness raises, if the first or the last answer does not come.
+    A terminal shows a countdown, other output a line for each change; `quiet`: nothing. Raises what
+    KeyRotation.revocation_readiness raises, if the first or the last request fails.
     """
     until = time.time() + longest.total_seconds()
     waiting = Waiting(kid, until, await rotation.revocation_readiness(kid))
@@ -82,7 +82,7 @@ async def wait_until_ready(
 
 
 async def _ask(rotation: KeyRotation, waiting: Waiting) -> JWKSGuardError | None:
-    """Find out how it is now; gives why that can't be told."""
+    """Update the verdict; returns the error if that fails."""
     try:
         waiting.readiness = await rotation.revocation_readiness(waiting.kid)
     except UNREACHABLE as error:

@@ -1,4 +1,4 @@
-"""What the instances of a fleet show, as people read it."""
+"""Tables of the instances of a fleet, as people read them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jwks_guard.cli.words import printable
 from jwks_guard.readiness.state import LIVE_SECONDS, InstanceState
 from jwks_guard.readiness.usage import RECENT, KeyUsage
 
-_WIDE = 1_000  # characters; whoever reads a file or a pipe wants one line for each row
+_WIDE = 1_000  # characters; in a file or a pipe each row is one line
 _MOST_REFUSED = 5
 _STATUS_STYLES = {"ok": "green", "degraded": "yellow", "unavailable": "bold red"}
 _INSTANCE = ("instance", "status", "confirmed")
@@ -21,7 +21,7 @@ _KEY = (f"in {RECENT}", "last accepted", "refused since")
 
 
 def output(*, stderr: bool = False) -> Console:
-    """A console as wide as the terminal; where there is none, tables are not folded."""
+    """A console as wide as the terminal; without a terminal, tables are not folded."""
     console = Console(stderr=stderr, highlight=False)
     return console if console.is_terminal else Console(stderr=stderr, highlight=False, width=_WIDE)
 

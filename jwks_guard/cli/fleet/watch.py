@@ -30,7 +30,7 @@ from jwks_guard.fleet.commands import live
 from jwks_guard.readiness.state import InstanceState
 
 _LOOK_SECONDS = 1.0
-_ANY_KID = "-"  # states are the same whatever kid is asked for
+_ANY_KID = "-"  # states do not depend on the kid
 _ID_CHARS = 8
 
 

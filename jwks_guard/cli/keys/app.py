@@ -26,11 +26,11 @@ from jwks_guard.cli.keys.table import print_key, print_table, sorted_keys
 keys = typer.Typer(
     help="List, rotate and revoke a tenant's signing keys.",
     epilog=(
-        "The tenant is named by JWKS_GUARD_DOMAIN, JWKS_GUARD_CLIENT_ID and "
+        "Set the tenant by JWKS_GUARD_DOMAIN, JWKS_GUARD_CLIENT_ID and "
         "JWKS_GUARD_CLIENT_SECRET (or _CLIENT_SECRET_FILE, _PRIVATE_KEY_FILE, _TOKEN, "
         "_TOKEN_FILE), or by the same names in lower case in the TOML file of --config. "
-        "`audience`, `jwks_uri`, `token_lifetime_seconds` and `journal` can be set likewise, and "
-        "for the fleet, `fleet` (the URL of its Redis, or those of its instances with "
+        "`audience`, `jwks_uri`, `token_lifetime_seconds` and `journal` can be set likewise; and "
+        "for the fleet, `fleet` (the URL of its Redis, or the URLs of its instances with "
         "`fleet_secret_file`), `fleet_prefix`, `issuer`, `expected_instances` and "
         "`quiet_period_seconds`. "
         "Exit status: 0 done, 1 not done or not known, 2 usage, 3 the tenant could not be reached."
@@ -66,7 +66,7 @@ def show(
     config: ConfigOption = None,
     as_json: JSONOption = False,
 ) -> None:
-    """Show one key with all that the tenant tells of it."""
+    """Show everything that the tenant says about one key."""
     if pem and as_json:
         raise typer.BadParameter("it can't be combined with --json", param_hint="--pem")
     with errors_told(), opened(domain, client_id, config, quiet=as_json or pem) as session:
@@ -85,7 +85,7 @@ keys.command("rotate-and-revoke")(rotate_and_revoke)
 
 
 def _pem(key: SigningKey) -> str:
-    """The certificate, written anew: what the tenant sent is passed on to no file or terminal."""
+    """The certificate, parsed and encoded again: the tenant's own text reaches no terminal."""
     try:
         return key.certificate.public_bytes(Encoding.PEM).decode()
     except ValueError:

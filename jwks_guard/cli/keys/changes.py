@@ -1,4 +1,4 @@
-"""`jwks-guard keys rotate`, `revoke` and `rotate-and-revoke`: say what will happen, ask, do it."""
+"""`jwks-guard keys rotate`, `revoke` and `rotate-and-revoke`: show the plan, ask, do it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ ConfirmOption = Annotated[
     typer.Option(
         "--confirm-within",
         metavar="SECONDS",
-        help="For how long to look whether the JWKS lists the key no more.",
+        help="How long to wait until the JWKS no longer lists the key.",
     ),
 ]
 
@@ -74,12 +74,12 @@ def revoke(
         bool,
         typer.Option(
             "--emergency",
-            help="It has leaked: tell the fleet first, ready or not, journal or not.",
+            help="The key has leaked: the fleet refuses it first, ready or not, journal or not.",
         ),
     ] = False,
     force: Annotated[
         bool,
-        typer.Option("--force", help="Revoke it although it is not ready; takes a --reason."),
+        typer.Option("--force", help="Revoke the key although it is not ready; takes a --reason."),
     ] = False,
     reason: ReasonOption = _DEFAULT_REASON,
     yes: YesOption = False,
@@ -91,7 +91,7 @@ def revoke(
     config: ConfigOption = None,
     as_json: JSONOption = False,
 ) -> None:
-    """Withdraw a previously used key for good, once `can-revoke` says yes."""
+    """Revoke a previously used key for good, once `can-revoke` says yes."""
     if force and reason == _DEFAULT_REASON:
         raise typer.BadParameter("it takes a --reason, for the journal", param_hint="--force")
     with errors_told():
@@ -116,8 +116,8 @@ def rotate_and_revoke(
         str | None,
         typer.Argument(
             metavar="KID",
-            help="The leaked key, by default the current one. One that is not current any more is "
-            "revoked without a rotation, so that a repeated command never rotates twice.",
+            help="The leaked key, by default the current one. A key that is no longer current is "
+            "revoked without a rotation: a repeated command never rotates twice.",
             show_default=False,
         ),
     ] = None,
@@ -156,13 +156,13 @@ def _journal(
 
 
 def _insisting(*, emergency: bool, force: bool, reason: str) -> tuple[str, ...]:
-    """The options without which the command would be refused when it is repeated."""
+    """The options that a repeated command needs."""
     forced = ("--force", "--reason", reason) if force else ()
     return ("--emergency", *forced) if emergency else forced
 
 
 def _readiness(session: Session, kid: str, *, insist: bool) -> RevocationReadiness:
-    """The verdict; raises RevocationRefusedError if it is not yes, unless somebody insists."""
+    """The verdict; raises RevocationRefusedError if it is not yes, unless `insist`."""
     try:
         readiness = session.run(session.rotation().revocation_readiness(kid))
     except (ConfigurationError, DistrustNotSharedError, KeysUnavailableError) as error:
@@ -195,9 +195,11 @@ def _emergency_plan(session: Session, keys: SigningKeys, leaked: str) -> Plan:
 
 
 def _require_unchanged(session: Session, keys: SigningKeys) -> None:
-    """Raise RotationRefusedError if somebody else has rotated since `keys` were shown."""
+    """Raise RotationRefusedError if the keys were rotated since `keys` were shown."""
     now = SigningKeys(session.run(session.client.list())).current
     if now.kid != keys.current.kid:
         raise RotationRefusedError(
-            f"The keys have changed meanwhile: {now.kid} is the current one. Nothing was done."
+            f"The keys have changed meanwhile: {now.kid} is the current key now, and "
+            f"{keys.current.kid} was when the plan was shown. Nothing was done; look at the keys, "
+            "and repeat the command."
         )

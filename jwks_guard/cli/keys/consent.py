@@ -1,4 +1,4 @@
-"""Who agrees to a change of a tenant's keys, and how its result is given."""
+"""Consent to a change of a tenant's keys, and how its result is printed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jwks_guard.admin.plans import Plan
 from jwks_guard.cli.keys.plan import print_plan
 from jwks_guard.errors import ConfigurationError
 
-YesOption = Annotated[bool, typer.Option("--yes", help="Do it without asking, as scripts must.")]
+YesOption = Annotated[bool, typer.Option("--yes", help="Do it without asking; scripts need this.")]
 DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="Show what would happen, and change nothing.")
 ]
@@ -23,7 +23,7 @@ DryRunOption = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class Consent:
-    """How somebody agrees to a plan; raises ConfigurationError where nobody can."""
+    """How the user agrees to a plan; raises ConfigurationError if that is not possible."""
 
     yes: bool
     dry_run: bool
@@ -32,12 +32,12 @@ class Consent:
     def __post_init__(self) -> None:
         if not self.yes and not self.dry_run and not sys.stdin.isatty():
             raise ConfigurationError(
-                "Standard input is no terminal, so nobody can be asked: add --yes to do it "
-                "without asking, or --dry-run to see what would happen. Nothing was done."
+                "Standard input is not a terminal, so the command can't ask for consent: add --yes "
+                "to do it without asking, or --dry-run to see the plan. Nothing was done."
             )
 
     def require(self, plan: Plan) -> None:
-        """Show `plan`, and return only if it is to be carried out; else the command ends here."""
+        """Show `plan`; return if the user agrees, else end the command."""
         if self.dry_run:
             self.answer(plan.to_dict(), lambda console: print_plan(plan, console))
             raise typer.Exit(0)
@@ -51,7 +51,7 @@ class Consent:
         raise typer.Exit(1)
 
     def answer(self, document: dict[str, Any], printed: Callable[[Console], None]) -> None:
-        """Give a result on standard output: as one JSON document, or printed for people."""
+        """Print a result on standard output: as one JSON document, or for people."""
         if self.as_json:
             typer.echo(json.dumps(document, indent=2))
         else:

@@ -17,7 +17,7 @@ _LONGEST_WAIT_MINUTES = 24 * 60
 
 
 def instances_of(session: Session, kid: str) -> Instances | None:
-    """What the fleet shows of itself; None where none is configured."""
+    """The instances that report; None without a fleet."""
     if session.fleet is None:
         return None
     return session.run(_instances(session.fleet, kid))
@@ -40,14 +40,14 @@ def refusal(readiness: RevocationReadiness) -> RevocationRefusedError:
     for blocker in readiness.blockers:
         error.add_note(f"  - {blocker.message}")
     error.add_note(
-        f"{_waiting(readiness)}--force with a --reason does it all the same; --emergency is for a "
-        "key that has leaked."
+        f"{_waiting(readiness)}--force with a --reason revokes it anyway; --emergency is for a key "
+        "that has leaked."
     )
     return error
 
 
 def _waiting(readiness: RevocationReadiness) -> str:
-    """How to wait until nothing speaks against it; nothing where waiting does not help."""
+    """The command that waits until the key is ready; empty if waiting does not help."""
     if any(blocker.lasts for blocker in readiness.blockers):
         return ""
     ends = [blocker.until for blocker in readiness.blockers if blocker.until is not None]

@@ -1,4 +1,4 @@
-"""The journal of the `keys` commands: where it is, and what an earlier run left in it."""
+"""The journal of the `keys` commands: its path, and what an earlier run left unfinished."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ JournalOption = Annotated[
         "--journal",
         envvar=PREFIX + "JOURNAL",
         metavar="FILE",
-        help="Records each step; what a crash cuts off, the next run finishes.",
+        help="Records each step; the next run finishes what a crash cuts off.",
         show_default="~/.local/state/jwks-guard/journal.jsonl",
     ),
 ]
 
 
 def journal_of(session: Session, named: Path | None) -> Path:
-    """Where the journal is; whether it can be used is another question."""
+    """The path of the journal, which may not be usable."""
     return named or session.configuration.journal or default_journal(os.environ)
 
 
 def usable(path: Path, *, emergency: bool) -> Path | None:
-    """The journal, ready to be written; None where an emergency has to go on without it.
+    """The journal, ready to be written; None if an emergency has to go on without it.
 
-    Raises ConfigurationError when it can't be written and there is no emergency.
+    Raises ConfigurationError if it can't be written and there is no emergency.
     """
     try:
         if path == default_journal(os.environ):
@@ -47,12 +47,12 @@ def usable(path: Path, *, emergency: bool) -> Path | None:
         return path
     if not emergency:
         raise ConfigurationError(
-            f"{problem} Mend that, or name another one by --journal. Nothing was done."
+            f"{problem} Nothing was done. Make it writable, or name another one by --journal."
         )
-    complain(f"{problem} This goes on without it: what is done now is recorded nowhere.")
+    complain(f"{problem} The command goes on without it: its steps are recorded nowhere.")
     return None
 
 
 def left_in(path: Path | None, session: Session) -> list[Intent]:
-    """What an earlier run began at this tenant and did not bring to an end, oldest first."""
+    """The operations at this tenant that an earlier run left unfinished, oldest first."""
     return session.run(Journal(path, None, time).unfinished(session.client.base_url))

@@ -1,4 +1,4 @@
-"""What was done to a tenant's keys, in words."""
+"""Receipts as people read them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from jwks_guard.admin import Refusal, RevocationReceipt, RotationReceipt
 from jwks_guard.cli.keys.table import print_prose, utc
 from jwks_guard.cli.words import printable
 
-_INFERRED = "That it is done was read from the tenant's list of keys."
+_INFERRED = "The answer was lost; that it is done was read from the tenant's list of keys."
 
 
 def print_receipt(receipt: RotationReceipt | RevocationReceipt, console: Console) -> None:
@@ -35,13 +35,13 @@ def _of_rotation(receipt: RotationReceipt) -> Iterator[str]:
         yield _INFERRED
     if receipt.tokens_expire_by is not None:
         kid, end = receipt.previous.kid, utc(receipt.tokens_expire_by)
-        yield f"From {end} UTC on, `jwks-guard keys revoke {kid}` refuses no valid token."
+        yield f"After {end} UTC, `jwks-guard keys revoke {kid}` refuses no valid token."
 
 
 def _headline(receipt: RevocationReceipt) -> tuple[str, str]:
     if receipt.complete:
-        return f"{receipt.kid} is revoked, and the JWKS lists it no more.", "bold green"
-    return f"{receipt.kid} is revoked, but that is not all that was to be done.", "bold yellow"
+        return f"{receipt.kid} is revoked, and the JWKS no longer lists it.", "bold green"
+    return f"{receipt.kid} is revoked, but some steps are not done.", "bold yellow"
 
 
 def _of_revocation(receipt: RevocationReceipt) -> Iterator[str]:
@@ -53,20 +53,20 @@ def _of_revocation(receipt: RevocationReceipt) -> Iterator[str]:
     for refusal in receipt.refusals:
         yield _of_refusal(refusal)
     left = utc(receipt.left_jwks_at, "seconds")
-    yield f"  left the JWKS    {f'{left} UTC' if left else 'not seen to, so far'}"
+    yield f"  left the JWKS    {f'{left} UTC' if left else 'not seen so far'}"
     if receipt.inferred or (receipt.rotation is not None and receipt.rotation.inferred):
         yield _INFERRED
     if receipt.readiness is not None and receipt.readiness.verdict != "yes":
         yield f"It was forced: the verdict before was {receipt.readiness.verdict}."
     if not receipt.refused_everywhere:
         yield (
-            "Not everybody is known to refuse the key. It can be told again: repeat the command, "
-            "and see what `jwks-guard watch` shows."
+            "Not every verifier is known to refuse the key. Repeat the command, and look at "
+            "`jwks-guard watch`."
         )
     if not left:
         yield (
-            "The JWKS still lists the key, or could not be read. Verifiers trust it until that "
-            "changes: repeat the command to look again, and call `distrust` on them."
+            "The JWKS still lists the key, or could not be read. Verifiers that do not refuse the "
+            "key trust it until that changes: repeat the command, and call `distrust` on them."
         )
     yield receipt.consequences
 

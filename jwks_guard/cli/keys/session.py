@@ -1,4 +1,4 @@
-"""What the `keys` commands have in common: options, a client, progress, and how errors end."""
+"""The session of a `keys` command: options, a client, progress, and exit statuses."""
 
 from __future__ import annotations
 
@@ -48,25 +48,24 @@ ConfigOption = Annotated[
         "--config",
         envvar=PREFIX + "CONFIG",
         metavar="FILE",
-        help="TOML with what the environment doesn't say.",
+        help="TOML file with settings; the environment wins.",
     ),
 ]
 JSONOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 KIDArgument = Annotated[
-    str, typer.Argument(metavar="KID", help="The key's ID; behind -- if it begins with a dash.")
+    str, typer.Argument(metavar="KID", help="The key's ID; after -- if it begins with a dash.")
 ]
 
 UNREACHABLE = (UnavailableError, RateLimitedError, DistrustNotSharedError, KeysUnavailableError)
-"""The tenant or the fleet gives no answer now."""
+"""The tenant or the fleet does not answer now."""
 _T = TypeVar("_T")
 
 
 @dataclass(slots=True)
 class Session:
-    """A client of the tenant that is meant, on an event loop that runs while it is waited for.
+    """A client of the configured tenant and its fleet, on an event loop that runs in `run` only.
 
-    `fleet` is whoever refuses its tokens, where that is configured. Prompts belong
-    between two calls of `run`: inside, Ctrl-C would only be noted.
+    Prompts belong between two calls of `run`: inside, Ctrl-C cancels a task instead of ending them.
     """
 
     configuration: Configuration
@@ -86,7 +85,7 @@ class Session:
         self.fleet = self.configuration.fleet.fleet(self.client.base_url)
 
     def rotation(self, journal: Path | None = None, confirm_within: float = 120.0) -> KeyRotation:
-        """What changes the keys and tells the fleet."""
+        """A KeyRotation for the tenant and the fleet."""
         return KeyRotation(
             self.client,
             self.fleet or (),
@@ -106,9 +105,9 @@ class Session:
             await self.fleet.aclose()
 
     def run(self, doing: Coroutine[Any, Any, _T], *again: str) -> _T:
-        """What `doing` gives; on a terminal it is shown that, and for what, it is waited.
+        """Return the result of `doing`; a terminal shows the progress.
 
-        `again` is the `keys` command that is safe to repeat when this ends in the middle.
+        `again` is the `keys` command that is safe to repeat if this is cut off.
         """
         try:
             return self._waited_for(doing)
@@ -132,10 +131,10 @@ class Session:
             self._status = None
 
     def on_event(self, event: AdminEvent) -> None:
-        """Take note of a step, for KeyRotation."""
+        """Show the step of an operation."""
         self._last_step = event.step
         if event.step == "acknowledged":
-            self._show(f"{event.intent.kid} is revoked; waiting until the JWKS lists it no more...")
+            self._show(f"{event.intent.kid} is revoked; waiting until it has left the JWKS...")
         elif event.step == "rotated" and event.intent.emergency:
             self._show(f"Rotated; revoking {event.intent.kid}...")
 
@@ -155,7 +154,7 @@ def opened(
 ) -> Iterator[Session]:
     """A session with the tenant that options, environment and file name.
 
-    `quiet` leaves out what is only for people who wait.
+    `quiet` shows no progress.
     """
     options = {"domain": domain, "client_id": client_id}
     ask = _secret if sys.stdin.isatty() else None
@@ -170,7 +169,7 @@ def opened(
 
 @contextmanager
 def errors_told() -> Iterator[None]:
-    """Tell an error of the library in words, and end with the status that it stands for."""
+    """Print an error of the library, and end with its exit status."""
     try:
         yield
     except JWKSGuardError as error:
@@ -179,7 +178,7 @@ def errors_told() -> Iterator[None]:
 
 
 def complain(*paragraphs: str) -> None:
-    """Print why something is not done, on standard error."""
+    """Print why something is not done to standard error."""
     console = Console(stderr=True, highlight=False)
     for number, paragraph in enumerate(paragraphs):
         text = Text(printable(paragraph), "" if number else "bold red")
