@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+from contextlib import suppress
 from threading import Thread
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -12,12 +13,19 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from jwks_guard.testing.delivery import HANG_UP
+from jwks_guard.testing.waiting import Signal
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 Connections: TypeAlias = dict[tuple[str, int] | None, asyncio.Transport]
 
+_IDLE_SECONDS = 3600
+"""Most clients drop an idle connection after some seconds. A server that does so at the same moment
+breaks the request that is just being sent."""
+_GRACE_SECONDS = 1.0
+"""What is being answered when the tenant stops may take this long to end."""
+_TICK_SECONDS = 0.001
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: on, for 0 seconds
 
 
@@ -42,17 +50,43 @@ class ServerThread:
             date_header=False,
             server_header=False,
             proxy_headers=False,
-            timeout_graceful_shutdown=1,
+            timeout_keep_alive=_IDLE_SECONDS,
         )
-        self._server = uvicorn.Server(config)
+        self._server = _Server(config)
         self._thread = Thread(target=self._server.run, args=([listener],), name="local tenant")
         self._thread.daemon = True
         self._thread.start()
 
     def stop(self) -> None:
         """Close the socket and every connection, and wait for the thread to end."""
-        self._server.should_exit = True
+        self._server.ended.set()
         self._thread.join()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn that serves until `ended` is set, and then ends at once.
+
+    uvicorn itself looks every 0.1 s whether it should end, and naps at least once more for 0.1 s
+    while it does: most of the time that a short test takes.
+    """
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.ended = Signal()
+
+    async def main_loop(self) -> None:
+        await self.ended.wait(timeout=None)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for listener in (*self.servers, *(sockets or ())):
+            listener.close()
+        state = self.server_state
+        for connection in list(state.connections):
+            connection.shutdown()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_GRACE_SECONDS):
+                while state.connections or state.tasks:  # noqa: ASYNC110 - no event tells of it
+                    await asyncio.sleep(_TICK_SECONDS)
 
 
 def listen(host: str, port: int) -> socket.socket:

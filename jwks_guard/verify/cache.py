@@ -3,18 +3,9 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from hashlib import sha256
 from typing import Generic, TypeVar
 
 _T = TypeVar("_T")
-
-
-def digest(token: bytes) -> bytes:
-    """What a token is remembered by: SHA-256 over all of it, the signature included.
-
-    A part of the token, or a hash that can be made to collide, would let a forged token hit.
-    """
-    return sha256(token).digest()
 
 
 class TokenCache(Generic[_T]):

@@ -62,6 +62,8 @@ class Verification:
         """What the token's result is cached by, and the result if that still stands."""
         if not self._caches:
             return None, None
+        # All of it, the signature included: by a part of the token, or by a hash that can be made
+        # to collide, a forged token would hit.
         name = sha256(token).digest()
         result = self._cache.get(name)
         if result is not None:

@@ -1,4 +1,8 @@
-"""Programs that a test starts, and of which nothing is left when it is over."""
+"""Programs that a test starts, and of which nothing is left when it is over.
+
+What they write is shown with a failing test: standard error as it comes, by pytest, and the rest by
+`show`.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -16,7 +20,7 @@ from typing import Any
 import httpx
 
 PROJECT = Path(__file__).parents[2]
-PATIENCE = 20.0
+PATIENCE = 60.0  # s; a bound for busy machines, of which an idle one needs little
 
 
 @contextmanager
@@ -66,9 +70,32 @@ def server(*arguments: str, bind: str, **environment: str) -> Iterator[httpx.Cli
             assert process.wait(PATIENCE) in (0, -signal.SIGTERM)  # uvicorn ends by the signal
 
 
+def run_to_end(
+    command: Sequence[str | Path], *, stdin: str = "", **options: Any
+) -> subprocess.CompletedProcess[str]:
+    """Run `command` to its end; what it said is shown if the test fails."""
+    done = subprocess.run(
+        command,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+        **options,
+    )
+    show(done)
+    return done
+
+
+def show(done: subprocess.CompletedProcess[str]) -> None:
+    """Print what a command said and its exit status; pytest shows that where a test fails."""
+    words = " ".join(map(str, done.args))
+    sys.stdout.write(f"$ {words}\n{done.stdout}{done.stderr}[status {done.returncode}]\n")
+
+
 def wait_until(condition: Callable[[], bool]) -> None:
     """Return once it holds, or fail: for what happens in another process."""
     given_up = time.monotonic() + PATIENCE
     while not condition():
-        assert time.monotonic() < given_up
+        assert time.monotonic() < given_up, f"it does not hold within {PATIENCE} s"
         time.sleep(0.01)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from time import perf_counter
+from time import perf_counter, time
 
 import httpx
 import typer
@@ -12,12 +12,11 @@ from rich.console import Console
 from rich.text import Text
 
 from jwks_guard import JWKSGuardError, TokenVerifier
-from jwks_guard.cli.demo.stage import Stage, direct_client, opened
+from jwks_guard.cli.demo.stage import LONGEST_SECONDS, Stage, direct_client, opened
 from jwks_guard.cli.demo.story import STORY, Step
 from jwks_guard.cli.inspect.findings import Finding
-from jwks_guard.testing import LocalTenant
+from jwks_guard.testing import LocalTenant, ManualClock
 
-_LONGEST_SECONDS = 15.0
 _COLUMN = 42  # characters for what is expected
 
 
@@ -34,15 +33,19 @@ def demo() -> None:
 
 
 async def _played(console: Console) -> bool:
-    async with LocalTenant() as tenant:
-        verifier = TokenVerifier(tenant.issuer, tenant.audience, http_client=direct_client)
+    # The time of day stands still: no budget grows and no key ages while a slow machine works.
+    clock = ManualClock(time())
+    async with LocalTenant(clock=clock) as tenant:
+        verifier = TokenVerifier(
+            tenant.issuer, tenant.audience, http_client=direct_client, clock=clock
+        )
         async with opened(tenant, verifier) as stage:
             console.print(f"tenant {tenant.issuer}   API {stage.api}", style="dim")
             return await tell(STORY, stage, console)
 
 
 async def tell(
-    story: Sequence[Step], stage: Stage, console: Console, longest: float = _LONGEST_SECONDS
+    story: Sequence[Step], stage: Stage, console: Console, longest: float = LONGEST_SECONDS
 ) -> bool:
     """Play `story` on `stage` and print each finding as it comes; whether all of them held.
 

@@ -22,6 +22,11 @@ from jwks_guard.asgi import JWKSGuardMiddleware
 from jwks_guard.testing import LocalTenant
 from jwks_guard.testing.server import listen
 
+LONGEST_SECONDS = 60.0
+"""The bound on the whole story, and on each thing that is waited for in it."""
+_IDLE_SECONDS = 3600
+"""The client drops an idle connection after 5 s. A server that does so at the same moment breaks
+the request that is just being sent."""
 _T = TypeVar("_T")
 
 
@@ -119,6 +124,7 @@ async def opened(tenant: LocalTenant, verifier: TokenVerifier) -> AsyncIterator[
         ws="none",
         log_config=None,
         access_log=False,
+        timeout_keep_alive=_IDLE_SECONDS,
         timeout_graceful_shutdown=1,
     )
     server = _Server(config)
@@ -126,7 +132,7 @@ async def opened(tenant: LocalTenant, verifier: TokenVerifier) -> AsyncIterator[
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/things"
         serving = asyncio.create_task(server.serve([listener]))
         try:
-            async with httpx.AsyncClient(trust_env=False) as client:
+            async with httpx.AsyncClient(trust_env=False, timeout=LONGEST_SECONDS) as client:
                 yield Stage(tenant, verifier, url, client)
         finally:
             server.should_exit = True

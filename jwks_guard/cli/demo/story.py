@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from time import perf_counter
 
-from jwks_guard.cli.demo.stage import Stage
+from jwks_guard.cli.demo.stage import LONGEST_SECONDS, Stage
 from jwks_guard.cli.inspect.findings import (
     Finding,
     all_answered,
@@ -118,7 +118,7 @@ async def _outage(stage: Stage) -> AsyncIterator[Finding]:
     hanging = tenant.faults.hold()
     flood = asyncio.create_task(stage.call_at_once(bogus[:_CROWD]))
     try:
-        await hanging.arrived.wait()
+        await hanging.arrived.wait(LONGEST_SECONDS)
         answers = await stage.call_in_turn(good)
     finally:
         hanging.release()
