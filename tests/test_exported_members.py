@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
-import subprocess
 import sys
 from importlib.metadata import version
 
@@ -13,6 +12,7 @@ import pytest
 
 import jwks_guard
 from jwks_guard import errors
+from tests.process.programs import run_to_end
 
 OPTIONAL = {
     "starlette",
@@ -85,7 +85,8 @@ def test_importing_the_library_imports_no_framework_and_no_tool(name: str) -> No
         f"import httpx, sys; before = set(sys.modules); import {name}\n"
         "print(*{module.partition('.')[0] for module in set(sys.modules) - before})"
     )
-    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    run = run_to_end([sys.executable, "-c", script])
+    assert run.returncode == 0
     brought = set(run.stdout.split())
     assert "jwks_guard" in brought
     assert brought.isdisjoint(OPTIONAL)

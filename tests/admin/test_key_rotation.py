@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
@@ -38,6 +37,7 @@ from tests.admin.rotating import (
     verdict,
     who_refuses,
 )
+from tests.process.programs import run_to_end
 
 CERTIFICATE_PATHS = [
     "pem",
@@ -197,9 +197,8 @@ def test_actor_without_a_name_is_a_number() -> None:
     )
     names = ("LOGNAME", "USER", "LNAME", "USERNAME")
     environment = {name: value for name, value in os.environ.items() if name not in names}
-    run = subprocess.run(
-        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
-    )
+    run = run_to_end([sys.executable, "-c", script], env=environment)
+    assert run.returncode == 0
     assert run.stdout.startswith("54321@")
 
 

@@ -3,7 +3,6 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from types import FrameType
 import pytest
 
 from jwks_guard.base import files
+from tests.process.programs import run_to_end
 
 OTHER_USER = 65_534
 
@@ -85,10 +85,8 @@ def test_full_disk_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) -> 
         "except OSError as error: print(error.strerror)\n"
         "finally: resource.setrlimit(resource.RLIMIT_FSIZE, limits)\n"
     )
-    run = subprocess.run(
-        [sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True
-    )
-    assert run.stdout == "File too large\n"
+    run = run_to_end([sys.executable, "-c", script, path])
+    assert (run.returncode, run.stdout) == (0, "File too large\n")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 

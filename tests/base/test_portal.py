@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -8,14 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from anyio.from_thread import BlockingPortal
 
 from jwks_guard.base.portal import process_portal
+from tests.process.programs import PATIENCE, run_to_end
 
 
 def python(script: str) -> str:
-    """What `script` prints in a process of its own, which has to end well and soon."""
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=20, check=True
-    )
-    assert done.stderr == ""
+    """What `script` prints in a process of its own, which has to end well."""
+    done = run_to_end([sys.executable, "-c", script])
+    assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 
 
@@ -24,7 +22,7 @@ def test_all_threads_share_one_portal() -> None:
     together = threading.Barrier(8)
 
     def get(_: int) -> BlockingPortal:
-        together.wait(10)
+        together.wait(PATIENCE)
         return process_portal.get()
 
     with ThreadPoolExecutor(8) as threads:

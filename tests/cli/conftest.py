@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.cli.fleet_running import ShownFleet
 from tests.redis_server import RedisServer, redis_server
 
 
@@ -22,3 +23,11 @@ def redis(running_redis: RedisServer) -> RedisServer:
     with running_redis.client() as client:
         client.flushall()
     return running_redis
+
+
+@pytest.fixture
+def fleet(redis: RedisServer) -> Iterator[ShownFleet]:
+    """In that Redis; to begin with it shows nothing."""
+    shown = ShownFleet(redis)
+    with shown.reporting():
+        yield shown

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 import httpx
+from redis.exceptions import RedisError
 
 from jwks_guard.fleet.records import encoded_state
-from jwks_guard.readiness.state import InstanceState
+from jwks_guard.readiness.state import LIVE_SECONDS, InstanceState
 from jwks_guard.readiness.usage import KeyUsage
 from jwks_guard.testing import LocalTenant
-from tests.process.programs import PATIENCE, server
+from tests.process.programs import server, wait_until
 from tests.redis_server import RedisServer
 
 UVICORN = ("-m", "uvicorn", "--log-level=warning", "tests.process.apps.reporting:app")
@@ -43,13 +46,72 @@ def used(seconds_ago: float, recent: int = 1, expires_in: float = HOUR) -> KeyUs
     return KeyUsage(recent, 0, recent, now - seconds_ago, now + expires_in)
 
 
-def show(redis: RedisServer, *states: InstanceState, prefix: str = "jwks-guard") -> None:
-    """Put `states` into the fleet, as the instances themselves do."""
-    with redis.client() as client:
-        for each in states:
-            name = f"{prefix}:state:{each.instance}:00000000:{each.issuer}"
-            client.set(name, encoded_state(each))
-            client.zadd(f"{prefix}:instances", {name: each.reported_at})
+class ShownFleet:
+    """States in Redis, as if instances showed them: what reports now goes on reporting.
+
+    A command may take as long as it likes: no instance falls silent meanwhile.
+    """
+
+    def __init__(self, redis: RedisServer) -> None:
+        self._redis = redis
+        self._shown: dict[tuple[str, str], tuple[InstanceState, float]] = {}
+        self._change = threading.Lock()
+
+    def show(self, *states: InstanceState, prefix: str = "jwks-guard") -> None:
+        """Put `states` into the fleet, each in place of what its instance has shown before."""
+        now = time.time()
+        with self._change:
+            for each in states:
+                name = f"{prefix}:state:{each.instance}:00000000:{each.issuer}"
+                if now - each.reported_at < LIVE_SECONDS:
+                    self._shown[prefix, name] = each, now
+                self._write(prefix, name, each)
+
+    def fall_silent(self) -> None:
+        """Leave what is shown by now as it is: nobody reports it again."""
+        with self._change:
+            self._shown.clear()
+
+    def clear(self) -> None:
+        """Leave nothing in Redis."""
+        with self._change, self._redis.client() as client:
+            self._shown.clear()
+            client.flushall()
+
+    @contextmanager
+    def reporting(self) -> Iterator[None]:
+        """Report once a second while the block runs."""
+        over = threading.Event()
+
+        def report() -> None:
+            while not over.wait(1.0):
+                with self._change, suppress(RedisError):
+                    for (prefix, name), (state, since) in self._shown.items():
+                        self._write(prefix, name, later(state, time.time() - since))
+
+        thread = threading.Thread(target=report)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+    def _write(self, prefix: str, name: str, state: InstanceState) -> None:
+        with self._redis.client() as client:
+            client.set(name, encoded_state(state))
+            client.zadd(f"{prefix}:instances", {name: state.reported_at})
+
+
+def later(state: InstanceState, seconds: float) -> InstanceState:
+    """What an instance shows so many seconds after `state`, if nothing else has happened."""
+    confirmed, until = state.confirmed_at, state.trusted_until
+    return replace(
+        state,
+        reported_at=state.reported_at + seconds,
+        confirmed_at=None if confirmed is None else confirmed + seconds,
+        trusted_until=None if until is None else until + seconds,
+    )
 
 
 @contextmanager
@@ -57,9 +119,8 @@ def instance(tenant: LocalTenant, redis: RedisServer) -> Iterator[httpx.Client]:
     """A uvicorn process that guards an API and takes part in the fleet."""
     environ = {"ISSUER": tenant.issuer, "AUDIENCE": tenant.audience, "FLEET": redis.url}
     with server(*UVICORN, bind="--fd={}", **environ) as client:
-        given_up = time.monotonic() + PATIENCE
-        while client.get("/").status_code != 401:  # it waits on the socket until it is up
-            assert time.monotonic() < given_up
+        # It waits on the socket until it is up.
+        wait_until(lambda: client.get("/").status_code == httpx.codes.UNAUTHORIZED)
         yield client
 
 

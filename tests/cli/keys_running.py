@@ -1,4 +1,4 @@
-"""The `jwks-guard` command in a process of its own, with a terminal or without."""
+"""The `jwks-guard` command: in this process, or in one of its own with a terminal or without."""
 
 from __future__ import annotations
 
@@ -9,15 +9,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jwks_guard.testing import LocalTenant
+from typer.testing import CliRunner
 
-WAIT = 30.0  # s, at most
+from jwks_guard.cli.app import app
+from jwks_guard.testing import LocalTenant
+from tests.process.programs import PATIENCE, run_to_end, show
+
 PROGRAM = (sys.executable, "-m", "jwks_guard")
 KEYS = (*PROGRAM, "keys")
 FORCED = ("--force", "--reason", "no fleet says whether it is ready")
@@ -41,16 +44,26 @@ def of_tenant(tenant: LocalTenant) -> dict[str, str]:
 def run(
     environ: Mapping[str, str], *arguments: str, command: Sequence[str] = KEYS
 ) -> subprocess.CompletedProcess[str]:
-    """Run it to its end, without a terminal."""
-    return subprocess.run(
-        [*command, *arguments],
-        env=environ,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=2 * WAIT,
-        check=False,
+    """Run it to its end in this process, without a terminal, of 80 columns."""
+    assert tuple(command[: len(PROGRAM)]) == PROGRAM
+    words = [*command[len(PROGRAM) :], *arguments]
+    removed = dict.fromkeys(os.environ.keys() - environ.keys())
+    variables = {**removed, "COLUMNS": "80", **environ}
+    told = CliRunner().invoke(
+        app, words, env=variables, prog_name="jwks-guard", catch_exceptions=False
     )
+    done = subprocess.CompletedProcess(
+        ["jwks-guard", *words], told.exit_code, told.stdout, told.stderr
+    )
+    show(done)
+    return done
+
+
+def run_process(
+    environ: Mapping[str, str], *arguments: str, command: Sequence[str] = KEYS
+) -> subprocess.CompletedProcess[str]:
+    """Run it to its end in a process of its own, without a terminal."""
+    return run_to_end([*command, *arguments], env=environ)
 
 
 @contextmanager
@@ -83,30 +96,34 @@ class Terminal:
 
     def expect(self, text: str) -> None:
         """Wait until `text` is shown."""
-        until = time.monotonic() + WAIT
-        while text not in self.shown:
-            assert self._read(until), f"{text!r} is not shown, but {self.shown!r}"
+        self.expect_until(lambda shown: text in shown)
+
+    def expect_until(self, condition: Callable[[str], bool]) -> None:
+        """Wait until it holds for what is shown."""
+        until = time.monotonic() + PATIENCE
+        while not condition(self.shown):
+            assert self._read(until), f"it ends with {self.shown!r}"
 
     def type(self, text: str) -> None:
         os.write(self.descriptor, text.encode())
 
     def status(self) -> int:
         """Wait for the command's end; gives its exit status."""
-        until = time.monotonic() + WAIT
+        until = time.monotonic() + PATIENCE
         while self._read(until):
             pass
-        return self.process.wait(WAIT)
+        return self.process.wait(PATIENCE)
 
     def interrupted(self) -> int:
         """Press Ctrl-C until it ends: one that comes just before a read begins is not noticed."""
         for _ in range(10):
             self.process.send_signal(signal.SIGINT)
-            until = time.monotonic() + WAIT / 10
+            until = time.monotonic() + PATIENCE / 10
             while self._read(until):
                 pass
             if self.process.poll() is not None:
                 break
-        return self.process.wait(WAIT)
+        return self.process.wait(PATIENCE)
 
     def _read(self, until: float) -> bool:
         """Take in what comes next; whether there was something before the end and in time."""
@@ -132,9 +149,11 @@ def terminal(
         start_new_session=True,  # or it would ask on the terminal of whoever runs the tests
     )
     os.close(theirs)
+    shown = Terminal(process, ours)
     try:
-        yield Terminal(process, ours)
+        yield shown
     finally:
         process.kill()
-        process.wait(WAIT)
+        process.wait(PATIENCE)
         os.close(ours)
+        sys.stdout.write(shown.shown)  # where a test fails, pytest shows it

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 
 import pytest
 
-WAIT = 30.0  # s, at most
+from tests.process.programs import run_to_end
+
 PROGRAM = "from jwks_guard.cli import main; import sys; sys.argv = ['jwks-guard', *{!r}]; main()"
 
 
@@ -23,14 +23,7 @@ def completed(line: str) -> list[str]:
 
 
 def run(environ: dict[str, str], *arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM.format(arguments)],
-        env=environ,
-        capture_output=True,
-        text=True,
-        timeout=WAIT,
-        check=False,
-    )
+    done = run_to_end([sys.executable, "-c", PROGRAM.format(arguments)], env=environ)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import sys
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ from typer.testing import CliRunner, Result
 from jwks_guard.cli.app import app
 from jwks_guard.cli.words import date, printable, shown
 from jwks_guard.testing import LocalTenant
+from tests.process.programs import run_to_end
 
 NOW = 1_800_000_000.0  # 2027-01-15 08:00:00 UTC
 RUNNER = CliRunner(env={"NO_PROXY": "127.0.0.1"})
@@ -379,14 +379,8 @@ def test_kid_with_two_keys_is_the_issuers_fault_and_stays_unknown() -> None:
 
 
 def test_console_script_reads_standard_input(tenant: LocalTenant) -> None:
-    process = subprocess.run(
-        [sys.executable, "-m", "jwks_guard", "inspect", "-"],
-        input=tenant.token(),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    command = [sys.executable, "-m", "jwks_guard", "inspect", "-"]
+    process = run_to_end(command, stdin=tenant.token())
     assert (process.returncode, process.stderr) == (1, "")
     assert process.stdout.startswith('Header\n  ok  alg    "RS256"\n')
 

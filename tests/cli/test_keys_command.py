@@ -18,7 +18,16 @@ from jwks_guard.cli.app import app
 from jwks_guard.cli.keys.session import errors_told
 from jwks_guard.testing import LocalTenant
 from jwks_guard.testing.settings import SIGNING_KEYS_PATH
-from tests.cli.keys_running import FORCED, WAIT, environment, of_tenant, run, started, terminal
+from tests.cli.keys_running import (
+    FORCED,
+    environment,
+    of_tenant,
+    run,
+    run_process,
+    started,
+    terminal,
+)
+from tests.process.programs import PATIENCE
 
 ROTATE_PATH = SIGNING_KEYS_PATH + "/rotate"
 DANGEROUS = (("rotate",), ("revoke", "any"), ("rotate-and-revoke",))
@@ -172,7 +181,7 @@ def test_rotate_rotates_once_and_prints_a_receipt(
     tenant: LocalTenant, environ: dict[str, str], tmp_path: Path
 ) -> None:
     before, following = tenant.key().kid, tenant.key("next").kid
-    done = run(environ, "rotate", "--yes", "--json", "--reason", "every spring")
+    done = run_process(environ, "rotate", "--yes", "--json", "--reason", "every spring")
     assert (done.returncode, done.stderr) == (0, "")
     receipt = json.loads(done.stdout)
     assert (receipt["previous"], receipt["current"]) == (before, following)
@@ -335,7 +344,7 @@ def test_rotate_and_revoke_that_was_cut_off_is_finished_by_the_next_one(
     leaked = tenant.key().kid
     held = tenant.faults.hold(path=ROTATE_PATH)
     with started(environ, "rotate-and-revoke", "--yes") as process:
-        held.arrived.wait_blocking(WAIT)
+        held.arrived.wait_blocking(PATIENCE)
         process.kill()
     tenant.faults.clear()
     done = run(environ, "rotate-and-revoke", "--yes")
@@ -390,9 +399,9 @@ def test_ctrl_c_after_something_was_sent_says_that_it_is_not_known_what_happened
 ) -> None:
     held = tenant.faults.hold(path=ROTATE_PATH)
     with started(environ, "rotate", "--yes") as process:
-        held.arrived.wait_blocking(WAIT)
+        held.arrived.wait_blocking(PATIENCE)
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=WAIT)
+        _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
     assert "It is not known what the tenant has done" in err
     assert "jwks-guard keys list" in err
@@ -407,9 +416,9 @@ def test_ctrl_c_at_the_prompt_or_while_reading_changes_nothing(
         assert asked.interrupted() == 1
     held = tenant.faults.hold(path=SIGNING_KEYS_PATH)
     with started(environ, "list") as process:
-        held.arrived.wait_blocking(WAIT)
+        held.arrived.wait_blocking(PATIENCE)
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=WAIT)
+        out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode != 0
     assert "Traceback" not in asked.shown + out + err
     assert changes(tenant) == []
@@ -527,11 +536,11 @@ def test_secret_is_seen_nowhere(
 ) -> None:
     held = tenant.faults.hold(path=ROTATE_PATH)
     with started(environ, "rotate-and-revoke", "--yes") as process:
-        held.arrived.wait_blocking(WAIT)
+        held.arrived.wait_blocking(PATIENCE)
         arguments = Path(f"/proc/{process.pid}/cmdline")
         shown_by_ps = arguments.read_bytes().decode() if arguments.exists() else ""
         held.release()
-        out, err = process.communicate(timeout=WAIT)
+        out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0
     seen = shown_by_ps + out + err + json.dumps(journal(tmp_path))
     assert tenant.client_secret not in seen
@@ -557,7 +566,7 @@ def test_keys_work_on_the_tenant_command_as_it_says(tmp_path: Path) -> None:
                 break
         try:
             first = json.loads(run(environ, "list", "--json").stdout)[1]["kid"]
-            assert run(environ, "rotate", "--yes").returncode == 0
+            assert run_process(environ, "rotate", "--yes").returncode == 0
             assert run(environ, "revoke", first, "--yes", *FORCED).returncode == 0
             assert run(environ, "rotate-and-revoke", "--yes").returncode == 0
             listed = json.loads(run(environ, "list", "--json").stdout)

@@ -16,8 +16,8 @@ import jwt
 import pytest
 
 from jwks_guard import cli
+from tests.process.programs import PATIENCE, run_to_end
 
-WAIT = 30.0  # s, at most
 GRANTED = ("client_id", "client_secret", "audience")
 
 
@@ -38,8 +38,8 @@ def command(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], queue.Queu
         yield process, lines
     finally:
         process.kill()
-        process.wait(WAIT)
-        reader.join(WAIT)
+        process.wait(PATIENCE)
+        reader.join(PATIENCE)
         process.stdout.close()
         assert process.stderr is not None
         process.stderr.close()
@@ -55,7 +55,7 @@ def test_tenant_prints_one_line_of_json_and_serves_until_it_is_told_to_stop(
     number: signal.Signals,
 ) -> None:
     with command("--json") as (process, lines):
-        facts = json.loads(lines.get(timeout=WAIT))
+        facts = json.loads(lines.get(timeout=PATIENCE))
         assert list(facts) == [
             "issuer",
             "jwks_uri",
@@ -78,7 +78,7 @@ def test_tenant_prints_one_line_of_json_and_serves_until_it_is_told_to_stop(
         )
         assert grant.json()["token_type"] == "Bearer"
         process.send_signal(number)
-        assert process.wait(WAIT) == 0
+        assert process.wait(PATIENCE) == 0
         assert process.stderr is not None
         assert process.stderr.read() == ""
     assert lines.empty()
@@ -88,17 +88,17 @@ def test_tenant_without_json_introduces_itself_to_a_person() -> None:
     with command() as (process, lines):
         shown = ""
         while "Ctrl-C" not in shown:
-            shown += lines.get(timeout=WAIT)
+            shown += lines.get(timeout=PATIENCE)
         assert "http://127.0.0.1:" in shown
         assert "grant_type=client_credentials" in shown
         assert "export JWKS_GUARD_TOKEN_LIFETIME_SECONDS=86400\n" in shown
         process.send_signal(signal.SIGTERM)
-        assert process.wait(WAIT) == 0
+        assert process.wait(PATIENCE) == 0
 
 
 def test_lifetime_of_tokens_is_as_told_so_that_a_revocation_can_be_seen_to_become_ready() -> None:
     with command("--json", "--token-lifetime", "30") as (_, lines):
-        facts = json.loads(lines.get(timeout=WAIT))
+        facts = json.loads(lines.get(timeout=PATIENCE))
         grant = httpx.post(
             facts["issuer"] + "oauth/token",
             data={"grant_type": "client_credentials", **{n: facts[n] for n in GRANTED}},
@@ -107,14 +107,14 @@ def test_lifetime_of_tokens_is_as_told_so_that_a_revocation_can_be_seen_to_becom
         claims = jwt.decode(grant["access_token"], options={"verify_signature": False})
         assert (grant["expires_in"], claims["exp"] - claims["iat"]) == (30, 30)
     with command("--token-lifetime", "0") as (process, _):
-        assert process.wait(WAIT) == 2
+        assert process.wait(PATIENCE) == 2
 
 
 def test_port_that_is_taken_is_a_usage_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with command("--port", str(port)) as (process, _):
-            assert process.wait(WAIT) == 2
+            assert process.wait(PATIENCE) == 2
             assert process.stderr is not None
             assert process.stderr.read().startswith(f"Can't listen on 127.0.0.1:{port}: ")
 
@@ -131,12 +131,6 @@ def test_command_without_its_extra_prints_the_install_line(
 
 
 def test_command_without_arguments_lists_what_there_is() -> None:
-    run = subprocess.run(
-        [sys.executable, "-m", "jwks_guard"],
-        capture_output=True,
-        text=True,
-        timeout=WAIT,
-        check=False,
-    )
+    run = run_to_end([sys.executable, "-m", "jwks_guard"])
     assert run.returncode == 2
     assert "tenant" in run.stdout + run.stderr

@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from tests.process.programs import run_to_end
+
 WITHOUT = """
 import sys
 from importlib.machinery import PathFinder
@@ -25,13 +27,7 @@ EXTRA = ("typer", "rich", "uvicorn")
 
 
 def run_without(missing: tuple[str, ...], then: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", WITHOUT.format(missing=missing, then=then)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return run_to_end([sys.executable, "-c", WITHOUT.format(missing=missing, then=then)])
 
 
 @pytest.mark.parametrize("missing", [*((name,) for name in EXTRA), EXTRA], ids="+".join)

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 
 import httpx
 
 from jwks_guard.testing import LocalTenant
+from tests.process.programs import run_to_end
 
 LIGHT = """
 import sys
@@ -32,10 +32,8 @@ async def test_in_process_fixture_is_a_tenant_behind_its_transport(
 
 
 def test_plugin_costs_a_project_that_does_not_use_it_nearly_nothing() -> None:
-    run = subprocess.run(
-        [sys.executable, "-c", LIGHT], capture_output=True, text=True, timeout=60, check=True
-    )
-    assert run.stdout == "[]\n"
+    run = run_to_end([sys.executable, "-c", LIGHT])
+    assert (run.returncode, run.stdout) == (0, "[]\n")
 
 
 def test_installed_library_offers_its_fixtures_by_itself(tmp_path: Path) -> None:
@@ -44,8 +42,6 @@ def test_installed_library_offers_its_fixtures_by_itself(tmp_path: Path) -> None
         "    assert local_tenant_in_process.token().count('.') == 2\n"
     )
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
-    run = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
-    )
-    assert run.returncode == 0, run.stdout
+    run = run_to_end(command, cwd=tmp_path)
+    assert run.returncode == 0
     assert "1 passed" in run.stdout
