@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
 import redis
 
-PATIENCE = 10.0
+from tests.process.programs import require_program, wait_until
 
 
 class RedisServer:
@@ -54,11 +50,7 @@ class RedisServer:
             stderr=subprocess.DEVNULL,
             process_group=0,
         )
-        given_up = time.monotonic() + PATIENCE
-        while not self._answers():
-            assert self._process.poll() is None
-            assert time.monotonic() < given_up
-            time.sleep(0.01)
+        wait_until(self._answers)
 
     def kill(self) -> None:
         """End it as `kill -9` does."""
@@ -73,6 +65,8 @@ class RedisServer:
             yield client
 
     def _answers(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None
         try:
             with self.client() as client:
                 return bool(client.ping())
@@ -83,11 +77,7 @@ class RedisServer:
 @contextmanager
 def redis_server(certificate: Path | None = None) -> Iterator[RedisServer]:
     """One that runs until the end of the block; without the program the test is skipped."""
-    if shutil.which("redis-server") is None:
-        message = "needs redis-server: apt-get install -y redis-server"
-        if "CI" in os.environ:
-            pytest.fail(message)
-        pytest.skip(message)
+    require_program("redis-server", "apt-get install -y redis-server")
     with tempfile.TemporaryDirectory() as folder:
         server = RedisServer(folder, certificate)
         server.start()

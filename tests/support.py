@@ -1,4 +1,4 @@
-"""A clock turned by hand, and verifiers of local tenants that run in this process."""
+"""A clock turned by hand, verifiers of local tenants in this process, and how long to wait."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import httpx
 from jwks_guard import TokenVerifier
 from jwks_guard.testing import LocalTenant
 
+PATIENCE = 60.0
+"""Seconds that a condition is waited for: a bound for busy machines, on others it takes little."""
 JWKS = "/.well-known/jwks.json"
 DISCOVERY = "/.well-known/openid-configuration"
 

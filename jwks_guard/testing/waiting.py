@@ -29,12 +29,12 @@ class Signal:
             if waiter.set_running_or_notify_cancel():
                 waiter.set_result(None)
 
-    async def wait(self, timeout: float | None = 10.0) -> None:
+    async def wait(self, timeout: float | None = 60.0) -> None:
         """Wait at most `timeout` seconds on this task's loop; raises TimeoutError."""
         async with asyncio.timeout(timeout):
             await asyncio.wrap_future(self._waiter())
 
-    def wait_blocking(self, timeout: float | None = 10.0) -> None:
+    def wait_blocking(self, timeout: float | None = 60.0) -> None:
         """Block this thread for at most `timeout` seconds; raises TimeoutError."""
         self._waiter().result(timeout)
 

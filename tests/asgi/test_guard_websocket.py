@@ -20,6 +20,7 @@ from jwks_guard.errors import (
     TokenExpiredError,
 )
 from jwks_guard.verify.token import VerifiedToken
+from tests.support import PATIENCE
 
 GOOD = [(b"authorization", b"Bearer good")]
 CONNECT = {"type": "websocket.connect"}
@@ -111,12 +112,12 @@ class Connection:
         self.incoming.put_nowait({"type": "websocket.receive", "text": text})
 
     async def told(self) -> Message:
-        async with asyncio.timeout(1):  # the bound that is promised
+        async with asyncio.timeout(PATIENCE):
             return await self.sent.get()
 
     async def ended(self) -> None:
         """Wait for the application's end, and see that it left nothing behind."""
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(PATIENCE):
             await asyncio.wait({self.run})
         left = asyncio.all_tasks() - {asyncio.current_task()}
         assert not left
@@ -371,7 +372,7 @@ async def test_an_app_that_waits_for_a_slow_client_is_woken(
     await connection.told()
     await connection.stuck.wait()
     verifier.change(RevokedKeyError("distrusted"))
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(PATIENCE):
         await connection.app_ended.wait()
     await connection.ended()
     assert connection.sent.empty()  # a client that reads nothing can't be told

@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from anyio.from_thread import BlockingPortal
 
 from jwks_guard.base.portal import process_portal
-from tests.process.programs import PATIENCE, run_to_end
+from tests.process.programs import run_to_end
+from tests.support import PATIENCE
 
 
 def python(script: str) -> str:

@@ -19,7 +19,8 @@ from typer.testing import CliRunner
 
 from jwks_guard.cli.app import app
 from jwks_guard.testing import LocalTenant
-from tests.process.programs import PATIENCE, run_to_end, show
+from tests.process.programs import run_to_end, show
+from tests.support import PATIENCE
 
 PROGRAM = (sys.executable, "-m", "jwks_guard")
 KEYS = (*PROGRAM, "keys")

@@ -21,8 +21,9 @@ from tests.cli.keys_running import (
     started,
     terminal,
 )
-from tests.process.programs import PATIENCE, wait_until
+from tests.process.programs import wait_until
 from tests.redis_server import RedisServer
+from tests.support import PATIENCE
 
 COMMAND = (*PROGRAM, "can-revoke")
 HURRY = """

@@ -25,7 +25,8 @@ from jwks_guard.cli.demo.story import Step
 from jwks_guard.cli.inspect.findings import Finding
 from jwks_guard.testing import LocalTenant
 from jwks_guard.verify.verification import Verification
-from tests.process.programs import PATIENCE, run_to_end
+from tests.process.programs import run_to_end
+from tests.support import PATIENCE
 
 COMMAND = Path(sys.executable).with_name("jwks-guard")
 

@@ -27,7 +27,7 @@ from tests.cli.keys_running import (
     started,
     terminal,
 )
-from tests.process.programs import PATIENCE
+from tests.support import PATIENCE
 
 ROTATE_PATH = SIGNING_KEYS_PATH + "/rotate"
 DANGEROUS = (("rotate",), ("revoke", "any"), ("rotate-and-revoke",))

@@ -16,7 +16,8 @@ import jwt
 import pytest
 
 from jwks_guard import cli
-from tests.process.programs import PATIENCE, run_to_end
+from tests.process.programs import run_to_end
+from tests.support import PATIENCE
 
 GRANTED = ("client_id", "client_secret", "audience")
 

@@ -7,6 +7,7 @@ What they write is shown with a failing test: standard error as it comes, by pyt
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,9 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
+
+from tests.support import PATIENCE
 
 PROJECT = Path(__file__).parents[2]
-PATIENCE = 60.0  # s; a bound for busy machines, of which an idle one needs little
 
 
 @contextmanager
@@ -71,7 +74,7 @@ def server(*arguments: str, bind: str, **environment: str) -> Iterator[httpx.Cli
 
 
 def run_to_end(
-    command: Sequence[str | Path], *, stdin: str = "", **options: Any
+    command: Sequence[str | Path], *, stdin: str = "", timeout: float = PATIENCE, **options: Any
 ) -> subprocess.CompletedProcess[str]:
     """Run `command` to its end; what it said is shown if the test fails."""
     done = subprocess.run(
@@ -79,7 +82,7 @@ def run_to_end(
         input=stdin,
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=timeout,
         check=False,
         **options,
     )
@@ -91,6 +94,18 @@ def show(done: subprocess.CompletedProcess[str]) -> None:
     """Print what a command said and its exit status; pytest shows that where a test fails."""
     words = " ".join(map(str, done.args))
     sys.stdout.write(f"$ {words}\n{done.stdout}{done.stderr}[status {done.returncode}]\n")
+
+
+def require_program(name: str, install: str) -> None:
+    """Skip the test where the program of that name is missing; where CI is set, fail it.
+
+    `install` is the command that installs it.
+    """
+    if shutil.which(name) is None:
+        message = f"needs {name}: {install}"
+        if "CI" in os.environ:
+            pytest.fail(message)
+        pytest.skip(message)
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

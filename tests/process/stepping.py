@@ -14,25 +14,29 @@ from types import FrameType
 from typing import Any
 
 import jwks_guard
+from tests.support import PATIENCE
 
-PATIENCE = 10.0
 LIBRARY = str(Path(jwks_guard.__file__).parent) + os.sep
 PASSED_OVER = (LIBRARY + "jose" + os.sep, LIBRARY + "testing" + os.sep)  # no state; not the library
 
 
 class SteppedThread(threading.Thread):
-    """Does `work` and stands still at the first place in the library that is not in `passed`.
+    """Does `work` and stands still at a place in the library that is not in `passed`.
 
-    Places are lines, or with `opcodes` the steps of the interpreter, between which threads are
-    switched. Of a place that it comes to again and again the first time counts.
+    That is the first such place, or one more for each that is to be `skipped`: those are added to
+    `passed`. Places are lines, or with `opcodes` the steps of the interpreter, between which
+    threads are switched. Of a place that it comes to again and again the first time counts.
     """
 
-    def __init__(self, work: Callable[[], object], passed: set[str], *, opcodes: bool) -> None:
+    def __init__(
+        self, work: Callable[[], object], passed: set[str], *, opcodes: bool, skipped: int
+    ) -> None:
         super().__init__(daemon=True)
         self.where = ""
         self._work = work
         self._passed = passed
         self._opcodes = opcodes
+        self._skipped = skipped
         self._still = threading.Event()
         self._going_on = threading.Event()
 
@@ -70,21 +74,33 @@ class SteppedThread(threading.Thread):
             place += f":{frame.f_lasti}"
         awaited = "opcode" if self._opcodes else "line"
         if event == awaited and not self.where and place not in self._passed:
-            self.where = place
-            self._still.set()
-            self._going_on.wait(PATIENCE)
+            self._come_to(place)
         return self._trace
+
+    def _come_to(self, place: str) -> None:
+        if self._skipped:
+            self._skipped -= 1
+            self._passed.add(place)
+            return
+        self.where = place
+        self._still.set()
+        self._going_on.wait(PATIENCE)
 
 
 def at_every_place(
-    work: Callable[[], object], passed: set[str] | None = None, *, opcodes: bool = False
+    work: Callable[[], object],
+    passed: set[str] | None = None,
+    *,
+    opcodes: bool = False,
+    skipped: Callable[[], int] = int,
 ) -> Iterator[SteppedThread]:
     """Do `work` again and again, each time with a stop at a place that is not in `passed` yet.
 
     The thread is given while it stands; it goes on when the next one is asked for, if not before.
+    `skipped` says before each time how many places are passed over, which are then done with.
     """
     passed = set() if passed is None else passed
-    while (thread := SteppedThread(work, passed, opcodes=opcodes)).stands():
+    while (thread := SteppedThread(work, passed, opcodes=opcodes, skipped=skipped())).stands():
         yield thread
         thread.go_on()
         assert thread.ended(), f"stuck after {thread.where}"

@@ -1,6 +1,6 @@
 """A revoked key in several servers while Redis dies, the network is cut or one stands still.
 
-The bounds are those that the README promises, in seconds.
+`make bench-fleet` measures how many seconds all of this takes; here it takes as long as it takes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import os
 import signal
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
@@ -24,12 +23,7 @@ from jwks_guard.readiness.state import Refusal
 from jwks_guard.testing import LocalTenant
 from tests.process.programs import program, server, wait_until
 from tests.redis_server import RedisServer, redis_server
-
-PUSH = 1.0
-POLL = 2.0
-CUT_OFF_REFRESH = 10.0
-DEADLINE = 5.0
-SLACK = 1.0  # for a machine that is busy with other tests
+from tests.support import PATIENCE
 
 
 class Member:
@@ -136,10 +130,8 @@ def tenant() -> Iterator[LocalTenant]:
         yield tenant
 
 
-def seconds_until_refused(one: Member, token: str) -> float:
-    began = time.monotonic()
+def wait_until_refused(one: Member, token: str) -> None:
     wait_until(lambda: not one.accepts(token))
-    return time.monotonic() - began
 
 
 def test_every_process_refuses_a_moment_after_one_was_told(
@@ -151,7 +143,7 @@ def test_every_process_refuses_a_moment_after_one_was_told(
         assert other.accepts(token)
         assert one.distrust(old)
         assert not one.accepts(token)
-        assert seconds_until_refused(other, token) < PUSH
+        wait_until_refused(other, token)
         assert other.accepts(tenant.token())
 
 
@@ -167,11 +159,11 @@ def test_a_redis_that_is_killed_during_a_revocation_and_comes_back_empty_delays_
         assert other.accepts(token)  # nobody could tell it
         assert other.health()["status"] in ("ok", "degraded")
         redis.start()
-        assert seconds_until_refused(other, token) < POLL + SLACK
+        wait_until_refused(other, token)
         redis.kill()
         redis.start()
         with member(tenant, redis.url) as late:
-            assert seconds_until_refused(late, token) < POLL + SLACK
+            wait_until_refused(late, token)
             assert late.accepts(tenant.token())
         assert not other.accepts(token)
 
@@ -184,14 +176,12 @@ def test_who_is_cut_off_refuses_what_the_tenant_revoked_and_the_rest_when_the_ne
     with member(tenant, redis.url) as one, member(tenant, cable.url) as other:
         assert other.accepts(token)
         cable.cut()
-        began = time.monotonic()
         assert one.distrust(old)
         assert other.accepts(token)  # it can't know
         wait_until(lambda: other.health()["status"] == "degraded")
-        assert time.monotonic() - began < POLL + 2.0 + SLACK
         assert other.accepts(tenant.token())
         tenant.revoke(old)
-        assert seconds_until_refused(other, token) < CUT_OFF_REFRESH + DEADLINE
+        wait_until_refused(other, token)
         assert old not in other.health()["distrusted"]
         cable.mend()
         wait_until(lambda: old in dict(other.health()["distrusted"]))
@@ -221,7 +211,7 @@ def test_a_frozen_process_never_acknowledges_and_refuses_soon_after_it_wakes(
             assert asleep.since is None
             assert "not acknowledged" in str(asleep.error)
             assert awake.since is not None
-        assert seconds_until_refused(other, token) < POLL + SLACK
+        wait_until_refused(other, token)
         wait_until(lambda: all(each.error is None for each in told(redis, tenant, old)))
 
 
@@ -240,7 +230,7 @@ def test_a_forked_child_takes_part_on_its_own_and_leaves_its_parents_part_alone(
     redis: RedisServer,
 ) -> None:
     with program("-m", "tests.process.apps.fleet_forking", redis.url) as process:
-        printed, _ = process.communicate(timeout=60)
+        printed, _ = process.communicate(timeout=5 * PATIENCE)
     assert json.loads(printed) == {
         "constructed": {
             "before": ["accepted", "accepted", "accepted", "ok"],

@@ -4,13 +4,14 @@ import json
 from typing import Any
 
 from tests.process.programs import program
+from tests.support import PATIENCE
 
 
 def forking(scenario: str) -> Any:
     """What the program of that name says; see there."""
     with program("-m", "tests.process.apps.forking", scenario) as process:
-        printed, _ = process.communicate(timeout=60)
-    assert process.returncode == 0
+        printed, _ = process.communicate(timeout=5 * PATIENCE)
+    assert process.returncode == 0, printed
     return json.loads(printed)
 
 
@@ -41,4 +42,4 @@ def test_a_fork_while_another_thread_is_at_any_line_leaves_no_lock_and_no_work_b
     report = forking("at_any_moment")
     works = ["accepted", "revoked_key", "accepted", "unknown_key", "accepted"]
     assert {where: said for where, said in report.items() if said != works} == {}
-    assert len(report) > 100
+    assert len(report) > 80

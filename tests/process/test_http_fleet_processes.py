@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -16,7 +15,7 @@ import pytest
 from jwks_guard.errors import ConfigurationError
 from jwks_guard.fleet import HTTPFleet
 from jwks_guard.testing import LocalTenant
-from tests.process.programs import PATIENCE, program, wait_until
+from tests.process.programs import program, wait_until
 
 SECRET = "correct-horse-battery"
 APP = "tests.process.apps.operated:app"
@@ -130,9 +129,7 @@ def test_a_frozen_process_acknowledges_nothing_and_refuses_soon_after_it_wakes(
         assert [each.status(token) for each in fleet] == [200] * 3
         fleet[2].send(signal.SIGSTOP)
         try:
-            began = time.monotonic()
             refusals = asyncio.run(fleet_of(fleet, tenant).distrust(old, reason="leaked"))
-            assert time.monotonic() - began < PATIENCE / 2
             assert [refusal.error is None for refusal in refusals] == [True, True, False]
             assert refusals[2].since is None
             assert [each.status(token) for each in fleet[:2]] == [401, 401]

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from jwks_guard.testing import LocalTenant
-from tests.process.programs import PATIENCE, program, wait_until
+from tests.process.programs import program, wait_until
+from tests.support import PATIENCE
 
 
 class Service:

@@ -22,9 +22,7 @@ from jwks_guard import JWKSGuardError, KeyStore, SyncTokenVerifier, UnknownKeyEr
 from jwks_guard.base.portal import process_portal
 from jwks_guard.testing import LocalTenant
 from tests.process.stepping import at_every_place
-from tests.support import HandClock, tenant_of
-
-PATIENCE = 10.0
+from tests.support import PATIENCE, HandClock, tenant_of
 
 
 def verifier_of(tenant: LocalTenant, clock: HandClock, **options: Any) -> SyncTokenVerifier:
@@ -257,6 +255,7 @@ class Traffic:
         self._verifier = verifier
         self._counted = threading.Condition()
         self._verified: Counter[Phase] = Counter()
+        self._kids: list[str] = []  # the threads read it while it grows: never a dict's keys
         self._tokens: dict[str, Callable[[], str]] = {}
         self._phases: dict[str, Phase] = {}
         self.wrong: list[tuple[str, str | None]] = []
@@ -266,12 +265,13 @@ class Traffic:
         """Have tokens of one more key verified, which must be accepted from the first on."""
         self._phases[kid] = Phase("accepted")
         self._tokens[kid] = token
+        self._kids.append(kid)
 
     def run(self, first: int) -> None:
         for turn in count(first):
             if self.over:
                 return
-            kid = list(self._tokens)[turn % len(self._tokens)]
+            kid = self._kids[turn % len(self._kids)]
             phase, token = self._phases[kid], self._tokens[kid]()
             got = outcome(self._verifier, token)
             if phase is not self._phases[kid]:

@@ -6,6 +6,7 @@ import httpx
 import pytest
 
 from jwks_guard.testing import LocalTenant, ManualClock
+from tests.support import PATIENCE
 
 
 @pytest.fixture
@@ -36,6 +37,6 @@ async def client(
     in_process = "in process" in request.node.name
     transport = tenant.transport if in_process else None
     async with httpx.AsyncClient(
-        base_url=tenant.issuer, transport=transport, trust_env=False, timeout=10
+        base_url=tenant.issuer, transport=transport, trust_env=False, timeout=PATIENCE
     ) as http:
         yield http

@@ -6,6 +6,7 @@ import threading
 import pytest
 
 from jwks_guard.testing.waiting import Hold, Signal
+from tests.support import PATIENCE
 
 
 async def test_signal_wakes_tasks_of_other_loops_and_plain_threads() -> None:
@@ -14,12 +15,12 @@ async def test_signal_wakes_tasks_of_other_loops_and_plain_threads() -> None:
     woken: list[str] = []
 
     async def wait_in_a_loop() -> None:
-        ready.wait(10)
+        ready.wait(PATIENCE)
         await signal.wait()
         woken.append("loop")
 
     def wait_in_a_thread() -> None:
-        ready.wait(10)
+        ready.wait(PATIENCE)
         signal.wait_blocking()
         woken.append("thread")
 
@@ -29,7 +30,7 @@ async def test_signal_wakes_tasks_of_other_loops_and_plain_threads() -> None:
     ]
     for thread in threads:
         thread.start()
-    await asyncio.to_thread(ready.wait, 10)
+    await asyncio.to_thread(ready.wait, PATIENCE)
     signal.set()
     await signal.wait()
     for thread in threads:
@@ -65,5 +66,5 @@ async def test_signal_that_is_set_stays_set() -> None:
 async def test_hold_that_was_released_holds_nothing_more() -> None:
     hold = Hold()
     hold.release()
-    await asyncio.wait_for(hold.passed(), 10)
+    await asyncio.wait_for(hold.passed(), PATIENCE)
     assert hold.arrived.is_set

@@ -15,7 +15,7 @@ from jwks_guard import SyncTokenVerifier, TokenVerifier
 from jwks_guard.fleet import RedisFleet
 from jwks_guard.testing import LocalTenant
 from tests.process.apps.forking import Child, outcome, outcome_async
-from tests.process.stepping import PATIENCE
+from tests.support import PATIENCE
 
 
 def heard(verifier: SyncTokenVerifier, kid: str) -> bool:
