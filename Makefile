@@ -8,7 +8,7 @@ WHEEL_VENV := .check
 WORKERS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format check system-deps clean \
+.PHONY: help demo test test-outside lint format check system-deps clean \
         bench bench-revocation bench-http bench-footprint bench-fleet bench-forged \
         bench-report instructions
 
@@ -30,11 +30,16 @@ $(STAMP): pyproject.toml
 demo: $(STAMP) ## run the main job on a local tenant: rotate, revoke, outage
 	@$(BIN)/jwks-guard demo
 
-test: $(STAMP) ## run the whole test suite with branch coverage
+test: $(STAMP) ## run the tests that need this machine alone; COVERAGE=1 measures branch coverage
 	@rm -f .coverage .coverage.*
-	@$(BIN)/coverage run -m pytest -n $(WORKERS) --dist worksteal
-	@$(BIN)/coverage combine --quiet
-	@$(BIN)/coverage report
+	@$(BIN)/$(if $(COVERAGE),coverage run,python) -m pytest -m 'not outside' \
+	   -n $(WORKERS) --dist worksteal --durations=10
+	@$(if $(COVERAGE),$(BIN)/coverage combine --quiet && $(BIN)/coverage report)
+
+# Status 5 of pytest: no test has the marker.
+test-outside: $(STAMP) ## run the tests that need more, such as another server or a browser
+	@$(BIN)/python -m pytest -m outside --durations=10 \
+	 || { status=$$?; [ $$status = 5 ] || exit $$status; echo "No test is marked outside."; }
 
 lint: $(STAMP) ## ruff, mypy --strict and the import contracts
 	@$(BIN)/ruff check .
@@ -71,7 +76,7 @@ bench-report: bench bench-revocation bench-http bench-footprint ## all of these,
 instructions: $(STAMP) ## count instructions per verification; fails where they grew by more than 10 %
 	@$(BIN)/python -m benchmarks.instructions --check
 
-check: lint test ## lint, test, and the demo from the built wheel in an empty environment
+check: lint test test-outside ## lint, all tests, and the demo from the wheel in an empty environment
 	@rm -rf dist $(WHEEL_VENV)
 	@$(BIN)/python -m build --wheel --outdir dist . >/dev/null
 	@$(PYTHON) -m venv $(WHEEL_VENV)
@@ -80,8 +85,8 @@ check: lint test ## lint, test, and the demo from the built wheel in an empty en
 	@rm -rf $(WHEEL_VENV)
 
 system-deps: ## install what tests and benchmarks need besides Python (Debian, Ubuntu)
-	@missing=""; for each in redis-server chromium valgrind wrk; do \
-	  command -v $$each >/dev/null || missing="$$missing $$each"; done; \
+	@missing=""; for each in redis-server chromium valgrind wrk nginx node:nodejs npm; do \
+	  command -v $${each%:*} >/dev/null || missing="$$missing $${each#*:}"; done; \
 	[ -z "$$missing" ] || { run=""; [ "$$(id -u)" = 0 ] || run=sudo; \
 	  $$run apt-get update -qq && $$run env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $$missing >/dev/null; }
 

@@ -14,6 +14,8 @@ from tests.process.programs import server, wait_until
 GUNICORN = ("-m", "gunicorn", "--no-control-socket", "--preload", "--workers=2")
 APP = "tests.process.apps.preloaded:app"
 
+pytestmark = pytest.mark.outside
+
 
 class Workers:
     """The two workers of one gunicorn."""
