@@ -215,7 +215,7 @@ def test_verdict_agrees_with_the_parts_and_neither_token_nor_signature_is_shown(
     assert content_only.exit_code == 1
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(parts=st.lists(st.binary(max_size=40), min_size=1, max_size=6), encoded=st.booleans())
 def test_garbage_never_ends_in_anything_but_a_verdict(parts: list[bytes], encoded: bool) -> None:
     token = segments(*parts).encode() if encoded else b".".join(parts)
@@ -231,7 +231,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     header=st.dictionaries(st.text(), VALUES),
     claims=st.dictionaries(

@@ -8,7 +8,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jwks_guard.errors import AlgorithmNotAllowedError, InvalidSignatureError
@@ -283,6 +283,7 @@ def test_only_the_one_encoding_of_the_hash_verifies(
         )
 
 
+@settings(max_examples=50)  # each costs a private operation in Python
 @given(at=st.integers(2, BLOCK - 1), octet=st.integers(0, 255))
 def test_any_other_octet_in_the_encoding_is_refused(
     private_keys: PrivateKeys, public_jwk: MakeJWK, at: int, octet: int
