@@ -6,6 +6,8 @@ STAMP := $(VENV)/.complete
 WHEEL_VENV := .check
 # Most tests wait for other processes: more of them than processors go on at once.
 WORKERS ?= 3
+# Images often switch it off, and then each process that a test starts compiles every module again.
+export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-outside lint format check system-deps clean \

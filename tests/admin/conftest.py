@@ -9,7 +9,7 @@ import pytest
 from jwks_guard.admin import SigningKeysClient
 from jwks_guard.testing import LocalTenant
 from tests.admin.support import Naps, Scripted, client_of, scripted
-from tests.support import HandClock
+from tests.support import PATIENCE, HandClock
 
 
 @pytest.fixture
@@ -31,5 +31,5 @@ async def server() -> AsyncIterator[Scripted]:
 
 @pytest.fixture
 async def keys(server: Scripted, naps: Naps) -> AsyncIterator[SigningKeysClient]:
-    async with client_of(server, naps, timeout=2.0) as client:
+    async with client_of(server, naps, timeout=PATIENCE) as client:
         yield client

@@ -31,6 +31,7 @@ from jwks_guard.admin import (
     SyncSigningKeysClient,
 )
 from jwks_guard.testing import LocalTenant
+from tests.support import PATIENCE
 
 Flavour = Literal["sync", "async"]
 Arguments = TypeVarTuple("Arguments")
@@ -144,7 +145,7 @@ def official(
     tenant: LocalTenant,
     *,
     token: str | None = None,
-    timeout: float = 10.0,
+    timeout: float = PATIENCE,
     gateway: Gateway | None = None,
 ) -> Iterator[Official]:
     """The client with a token of its own, or with `token`; `gateway` stands before the tenant.
@@ -166,7 +167,7 @@ def official_with_credentials(
     flavour: Flavour, tenant: LocalTenant, domain: str
 ) -> Iterator[Official]:
     """The client that fetches its token itself; see `https` for the domain."""
-    with _http(flavour, timeout=10.0) as (http, runner):
+    with _http(flavour, timeout=PATIENCE) as (http, runner):
         kind: Any = ManagementClient if flavour == "sync" else AsyncManagementClient
         client = kind(
             domain=domain,

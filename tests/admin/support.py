@@ -15,7 +15,7 @@ import httpx
 
 from jwks_guard.admin import ClientCredentials, SigningKeysClient, StaticToken
 from jwks_guard.testing import LocalTenant
-from tests.support import HandClock
+from tests.support import PATIENCE, HandClock
 
 TESTS = Path(__file__).parents[1]
 HTML = b"<!doctype html><title>Maintenance</title>"
@@ -40,6 +40,11 @@ class Naps:
         self.seconds.append(seconds)
         self.clock.advance(seconds)
         self.during.get(len(self.seconds), int)()
+
+
+def bound(fault: object) -> float:
+    """Seconds for an exchange: few where `fault` lets no whole answer come, else plenty."""
+    return 1.0 if fault in ("hold", "drip", None) else PATIENCE
 
 
 @asynccontextmanager
@@ -127,7 +132,7 @@ class Scripted:
         for writer in self._open.values():
             writer.transport.abort()
         if self._open:
-            await asyncio.wait(self._open, timeout=10)
+            await asyncio.wait(self._open, timeout=PATIENCE)
 
 
 @asynccontextmanager

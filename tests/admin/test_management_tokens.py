@@ -58,7 +58,7 @@ from tests.admin.support import (
     scripted,
     shown,
 )
-from tests.support import HandClock
+from tests.support import PATIENCE, HandClock
 
 DAY = 86_400.0
 ODD_LIFETIMES: list[object] = [0, -1, -(10**400), True, False, None, "100", [], {}]
@@ -680,9 +680,10 @@ async def test_logs_of_every_level_show_no_secret(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     server.on("POST", ROTATE, answer(201, {"kid": "newest", "cert": "c"}))
-    async with client_of(server, naps, auth=CREDENTIALS, timeout=0.2, retries=0) as keys:
+    async with client_of(server, naps, auth=CREDENTIALS, timeout=PATIENCE, retries=0) as keys:
         await keys.list()
         await keys.rotate()
+    async with client_of(server, naps, auth=CREDENTIALS, timeout=0.2, retries=0) as keys:
         for failure in (echo, echo_as_text, None, b"", answer(401), answer(503)):
             server.on("GET", KEYS, failure)
             await failure_of(keys, "list")

@@ -29,11 +29,12 @@ from tests.admin.support import (
     Reply,
     Scripted,
     answer,
+    bound,
     client_of,
     key_document,
     scripted,
 )
-from tests.support import HandClock
+from tests.support import PATIENCE, HandClock
 
 ONE = f"{KEYS}/previous"
 REVOKE = f"{ONE}/revoke"
@@ -49,7 +50,7 @@ def tenant(clock: HandClock) -> Iterator[LocalTenant]:
 
 @pytest.fixture
 async def keys(tenant: LocalTenant, naps: Naps) -> AsyncIterator[SigningKeysClient]:
-    async with client_of(tenant, naps, timeout=1.0) as client:
+    async with client_of(tenant, naps, timeout=PATIENCE) as client:
         yield client
 
 
@@ -118,11 +119,12 @@ async def test_key_that_the_list_leaves_out_is_read_by_itself(server: Scripted, 
 
 @pytest.mark.parametrize("fault", ["reset", "truncated", "oversized", "hold", "drip"])
 async def test_lost_answer_to_a_revocation_that_took_place_is_success(
-    keys: SigningKeysClient, tenant: LocalTenant, naps: Naps, fault: str
+    tenant: LocalTenant, naps: Naps, fault: str
 ) -> None:
     old = tenant.key("previous").kid
     getattr(tenant.faults, fault)(path=f"{KEYS}/{old}/revoke")
-    key = await keys.revoke(old)
+    async with client_of(tenant, naps, timeout=bound(fault)) as keys:
+        key = await keys.revoke(old)
     assert (key.state, key.inferred) == ("revoked", True)
     assert key.revoked_at is not None
     assert puts(tenant) == 1

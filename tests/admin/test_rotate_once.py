@@ -30,10 +30,12 @@ from tests.admin.support import (
     Naps,
     Scripted,
     answer,
+    bound,
     client_of,
     key_document,
     scripted,
 )
+from tests.support import PATIENCE
 
 ROTATED = [
     key_document("next", current=True),
@@ -50,7 +52,7 @@ ROTATED_TWICE = [
 
 @pytest.fixture
 async def keys(tenant: LocalTenant, naps: Naps) -> AsyncIterator[SigningKeysClient]:
-    async with client_of(tenant, naps, timeout=1.0) as client:
+    async with client_of(tenant, naps, timeout=PATIENCE) as client:
         yield client
 
 
@@ -101,10 +103,11 @@ async def test_two_rotations_are_two(keys: SigningKeysClient, tenant: LocalTenan
 
 @pytest.mark.parametrize("fault", ["reset", "truncated", "oversized", "gzip_bomb", "hold", "drip"])
 async def test_lost_answer_to_a_rotation_that_took_place_is_inferred(
-    keys: SigningKeysClient, tenant: LocalTenant, naps: Naps, fault: str
+    tenant: LocalTenant, naps: Naps, fault: str
 ) -> None:
     getattr(tenant.faults, fault)(path=ROTATE)
-    new = await keys.rotate()
+    async with client_of(tenant, naps, timeout=bound(fault)) as keys:
+        new = await keys.rotate()
     assert new.inferred
     assert (new.kid, new.state) == (tenant.key("next").kid, "next")
     assert new.certificate == tenant.key("next").certificate
@@ -140,7 +143,7 @@ async def test_unusable_answer_to_a_rotation_that_took_place_is_inferred(
         return reply
 
     server.on("POST", ROTATE, rotate)
-    async with client_of(server, naps, timeout=1.0) as keys:
+    async with client_of(server, naps, timeout=bound(reply)) as keys:
         new = await keys.rotate()
     assert (new.kid, new.state, new.inferred) == ("newest", "next", True)
     assert server.count("POST", ROTATE) == 1
@@ -206,7 +209,7 @@ async def test_rotation_that_cannot_be_seen_is_uncertain_after_half_a_minute(
 ) -> None:
     server.on("POST", ROTATE, reply)
     began = naps.clock.monotonic()
-    async with client_of(server, naps, timeout=1.0) as keys:
+    async with client_of(server, naps, timeout=bound(reply)) as keys:
         with pytest.raises(RotationUncertainError) as uncertain:
             await keys.rotate()
     assert naps.clock.monotonic() - began == SETTLE_SECONDS == 30.0
@@ -432,7 +435,7 @@ async def test_full_pool_is_unavailable_nothing_sent_and_not_tried_again(
     async with httpx.AsyncClient(verify=False, trust_env=False, limits=limits) as http:
 
         async def busy(_: Asked) -> bytes:
-            others.append(asyncio.create_task(http.get(f"{server.url}hang", timeout=10)))
+            others.append(asyncio.create_task(http.get(f"{server.url}hang", timeout=PATIENCE)))
             await asyncio.sleep(0)
             return answer(200, KEY_SET)
 
