@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 
 import httpx
 import pytest
@@ -16,17 +16,10 @@ from jwks_guard.errors import ConfigurationError
 from jwks_guard.fleet import HTTPFleet
 from jwks_guard.testing import LocalTenant
 from tests.process.programs import program, wait_until
+from tests.support import PATIENCE
 
 SECRET = "correct-horse-battery"
 APP = "tests.process.apps.operated:app"
-
-
-@pytest.fixture
-def tenant() -> Iterator[LocalTenant]:
-    """It has rotated: the previous key can be distrusted."""
-    with LocalTenant(algorithm="ES256") as tenant:
-        tenant.rotate()
-        yield tenant
 
 
 class Instance:
@@ -63,79 +56,100 @@ class Instance:
         """How it answers a request with `token`; None when it does not."""
         headers = {"Authorization": f"Bearer {token}"}
         try:
-            return httpx.get(self.address, headers=headers, trust_env=False).status_code
+            return httpx.get(
+                self.address, headers=headers, trust_env=False, timeout=PATIENCE
+            ).status_code
         except httpx.TransportError:
             return None
 
     def is_whole(self) -> bool:
         """Whether it is ready, and hears all of its fleet."""
         try:
-            return httpx.get(f"{self.url}/readyz", trust_env=False).text == "ok\n"
+            return httpx.get(f"{self.url}/readyz", trust_env=False, timeout=PATIENCE).text == "ok\n"
         except httpx.TransportError:
             return False
 
 
-@contextmanager
-def instances(tenant: LocalTenant, count: int) -> Iterator[list[Instance]]:
-    """So many processes, all of which hear each other."""
-    fleet = [Instance(tenant) for _ in range(count)]
-    urls = [each.url for each in fleet]
+@pytest.fixture(scope="module")
+def running_tenant() -> Iterator[LocalTenant]:
+    with LocalTenant(algorithm="ES256") as tenant:
+        yield tenant
+
+
+@pytest.fixture
+def tenant(running_tenant: LocalTenant) -> LocalTenant:
+    """It has just rotated: the previous key can be distrusted."""
+    running_tenant.rotate()
+    return running_tenant
+
+
+@pytest.fixture(scope="module")
+def running_fleet(running_tenant: LocalTenant) -> Iterator[list[Instance]]:
+    """Three processes."""
+    fleet = [Instance(running_tenant) for _ in range(3)]
     try:
         for each in fleet:
-            each.start(urls)
-        for each in fleet:
-            wait_until(each.is_whole)
+            each.start([each.url for each in fleet])
         yield fleet
     finally:
         for each in fleet:
             each.kill()
 
 
+@pytest.fixture
+def fleet(running_fleet: list[Instance], tenant: LocalTenant) -> Iterator[list[Instance]]:
+    """Three processes that know the tenant's keys, and hear each other before and afterwards."""
+    for each in running_fleet:
+        wait_until(each.is_whole)
+        assert each.status(tenant.token()) == 200
+    yield running_fleet
+    for each in running_fleet:
+        wait_until(each.is_whole)
+
+
 def fleet_of(fleet: list[Instance], tenant: LocalTenant) -> HTTPFleet:
     return HTTPFleet([each.url for each in fleet], secret=SECRET, issuer=tenant.issuer)
 
 
-def test_when_the_receipt_is_there_no_process_accepts_the_key(tenant: LocalTenant) -> None:
+def test_when_the_receipt_is_there_no_process_accepts_the_key(
+    tenant: LocalTenant, fleet: list[Instance]
+) -> None:
     old, token = tenant.key("previous").kid, tenant.token(key="previous")
-    with instances(tenant, 3) as fleet:
-        assert [each.status(token) for each in fleet] == [200] * 3
-        refusals = asyncio.run(fleet_of(fleet, tenant).distrust(old, reason="leaked"))
-        assert [each.status(token) for each in fleet] == [401] * 3
-        assert [each.status(tenant.token()) for each in fleet] == [200] * 3
-        assert [refusal.error for refusal in refusals] == [None] * 3
-        assert len({refusal.who for refusal in refusals}) == 3
+    assert [each.status(token) for each in fleet] == [200] * 3
+    refusals = asyncio.run(fleet_of(fleet, tenant).distrust(old, reason="leaked"))
+    assert [each.status(token) for each in fleet] == [401] * 3
+    assert [each.status(tenant.token()) for each in fleet] == [200] * 3
+    assert [refusal.error for refusal in refusals] == [None] * 3
+    assert len({refusal.who for refusal in refusals}) == 3
 
 
 def test_a_process_that_was_killed_during_the_revocation_refuses_when_it_is_back(
-    tenant: LocalTenant,
+    tenant: LocalTenant, fleet: list[Instance]
 ) -> None:
     old, token = tenant.key("previous").kid, tenant.token(key="previous")
-    with instances(tenant, 3) as fleet:
-        fleet[2].kill()
-        refusals = asyncio.run(fleet_of(fleet, tenant).distrust(old, reason="leaked"))
-        assert [refusal.error is None for refusal in refusals] == [True, True, False]
-        assert [each.status(token) for each in fleet] == [401, 401, None]
-        fleet[2].start([each.url for each in fleet])
-        wait_until(lambda: fleet[2].status(token) is not None)
-        assert fleet[2].status(token) == 401
-        wait_until(lambda: all(each.is_whole() for each in fleet))
+    fleet[2].kill()
+    refusals = asyncio.run(fleet_of(fleet, tenant).distrust(old, reason="leaked"))
+    assert [refusal.error is None for refusal in refusals] == [True, True, False]
+    assert [each.status(token) for each in fleet] == [401, 401, None]
+    fleet[2].start([each.url for each in fleet])
+    wait_until(lambda: fleet[2].status(token) is not None)
+    assert fleet[2].status(token) == 401
 
 
 def test_a_frozen_process_acknowledges_nothing_and_refuses_soon_after_it_wakes(
-    tenant: LocalTenant,
+    tenant: LocalTenant, fleet: list[Instance]
 ) -> None:
     old, token = tenant.key("previous").kid, tenant.token(key="previous")
-    with instances(tenant, 3) as fleet:
-        assert [each.status(token) for each in fleet] == [200] * 3
-        fleet[2].send(signal.SIGSTOP)
-        try:
-            refusals = asyncio.run(fleet_of(fleet, tenant).distrust(old, reason="leaked"))
-            assert [refusal.error is None for refusal in refusals] == [True, True, False]
-            assert refusals[2].since is None
-            assert [each.status(token) for each in fleet[:2]] == [401, 401]
-        finally:
-            fleet[2].send(signal.SIGCONT)
-        wait_until(lambda: fleet[2].status(token) == 401)
+    assert [each.status(token) for each in fleet] == [200] * 3
+    fleet[2].send(signal.SIGSTOP)
+    try:
+        refusals = asyncio.run(fleet_of(fleet, tenant).distrust(old, reason="leaked"))
+        assert [refusal.error is None for refusal in refusals] == [True, True, False]
+        assert refusals[2].since is None
+        assert [each.status(token) for each in fleet[:2]] == [401, 401]
+    finally:
+        fleet[2].send(signal.SIGCONT)
+    wait_until(lambda: fleet[2].status(token) == 401)
 
 
 def test_two_workers_behind_one_url_are_found_out(tenant: LocalTenant) -> None:
