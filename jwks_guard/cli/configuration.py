@@ -16,7 +16,7 @@ from jwks_guard.admin import ClientCredentials, PrivateKeyJWT, StaticToken
 from jwks_guard.admin.auth import Auth
 from jwks_guard.admin.management import base_url_of
 from jwks_guard.base.arguments import MAX_SECONDS
-from jwks_guard.cli.fleet.configuration import FleetConfiguration, content_of
+from jwks_guard.cli.fleet_configuration import FleetConfiguration, content_of
 from jwks_guard.errors import ConfigurationError
 
 PREFIX = "JWKS_GUARD_"

@@ -1,4 +1,4 @@
-"""Statements about a token: values and dates in words, safe to print whoever wrote them."""
+"""Statements about a token: values and dates in words, safe to print although untrusted."""
 
 from __future__ import annotations
 

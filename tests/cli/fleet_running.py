@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 from redis.exceptions import RedisError
 
-from jwks_guard.fleet.records import encoded_state
+from jwks_guard.fleet.soundness import encoded_state
 from jwks_guard.readiness.state import LIVE_SECONDS, InstanceState
 from jwks_guard.readiness.usage import KeyUsage
 from jwks_guard.testing import LocalTenant

@@ -20,9 +20,9 @@ from typer.testing import CliRunner
 from jwks_guard import TokenVerifier, VerifiedToken
 from jwks_guard.cli.app import app
 from jwks_guard.cli.demo.command import tell
+from jwks_guard.cli.demo.findings import Finding
 from jwks_guard.cli.demo.stage import Stage, direct_client, opened
 from jwks_guard.cli.demo.story import Step
-from jwks_guard.cli.inspect.findings import Finding
 from jwks_guard.testing import LocalTenant
 from jwks_guard.verify.verification import Verification
 from tests.process.programs import run_to_end

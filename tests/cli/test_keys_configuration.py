@@ -22,7 +22,7 @@ from jwks_guard.cli.configuration import (
     configured_fleet,
     default_journal,
 )
-from jwks_guard.cli.fleet.configuration import FleetConfiguration
+from jwks_guard.cli.fleet_configuration import FleetConfiguration
 from jwks_guard.testing import LocalTenant
 from tests.cli.keys_running import environment, of_tenant, run, terminal
 

@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.text import Text
 
 from jwks_guard import JWKSGuardError, TokenVerifier
+from jwks_guard.cli.demo.findings import Finding
 from jwks_guard.cli.demo.stage import LONGEST_SECONDS, Stage, direct_client, opened
 from jwks_guard.cli.demo.story import STORY, Step
-from jwks_guard.cli.inspect.findings import Finding
 from jwks_guard.testing import LocalTenant, ManualClock
 
 _COLUMN = 42  # characters for what is expected

@@ -105,7 +105,7 @@ class Stage:
         return True
 
     async def published(self) -> set[str]:
-        """The kids that the tenant's JWKS lists for whoever asks now."""
+        """The kids that the tenant's JWK Set lists at this moment."""
         response = await self._client.get(self.tenant.jwks_uri)
         return {key["kid"] for key in response.json()["keys"]}
 

@@ -7,8 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from time import perf_counter
 
-from jwks_guard.cli.demo.stage import LONGEST_SECONDS, Stage
-from jwks_guard.cli.inspect.findings import (
+from jwks_guard.cli.demo.findings import (
     Finding,
     all_answered,
     answered,
@@ -16,6 +15,7 @@ from jwks_guard.cli.inspect.findings import (
     fetched,
     refreshed,
 )
+from jwks_guard.cli.demo.stage import LONGEST_SECONDS, Stage
 from jwks_guard.keys.freshness import BURST
 
 _CROWD = 20  # requests

@@ -15,8 +15,8 @@ from rich.live import Live
 from rich.text import Text
 
 from jwks_guard.cli.configuration import configured_fleet
-from jwks_guard.cli.fleet.configuration import Fleet
 from jwks_guard.cli.fleet.tables import kids_table, output
+from jwks_guard.cli.fleet_configuration import Fleet
 from jwks_guard.cli.keys.session import (
     UNREACHABLE,
     ConfigOption,

@@ -30,9 +30,9 @@ keys = typer.Typer(
         "JWKS_GUARD_CLIENT_SECRET (or _CLIENT_SECRET_FILE, _PRIVATE_KEY_FILE, _TOKEN, "
         "_TOKEN_FILE), or by the same names in lower case in the TOML file of --config. "
         "`audience`, `jwks_uri`, `token_lifetime_seconds` and `journal` can be set likewise; and "
-        "for the fleet, `fleet` (the URL of its Redis, or the URLs of its instances with "
-        "`fleet_secret_file`), `fleet_prefix`, `issuer`, `expected_instances` and "
-        "`quiet_period_seconds`. "
+        "for the fleet, `fleet` (the URL of its Redis, or the URLs of its instances), "
+        "`fleet_secret_file` (for instances, and for a Redis with signed decisions), "
+        "`fleet_prefix`, `issuer`, `expected_instances` and `quiet_period_seconds`. "
         "Exit status: 0 done, 1 not done or not known, 2 usage, 3 the tenant could not be reached."
     ),
     no_args_is_help=True,

@@ -8,7 +8,7 @@ import time
 
 from jwks_guard.admin import RevocationReadiness
 from jwks_guard.admin.plans import Instances
-from jwks_guard.cli.fleet.configuration import Fleet
+from jwks_guard.cli.fleet_configuration import Fleet
 from jwks_guard.cli.keys.session import UNREACHABLE, Session
 from jwks_guard.errors import RevocationRefusedError
 from jwks_guard.fleet.commands import live

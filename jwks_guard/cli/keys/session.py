@@ -19,7 +19,7 @@ from rich.text import Text
 
 from jwks_guard.admin import AdminEvent, KeyRotation, SigningKeysClient
 from jwks_guard.cli.configuration import PREFIX, Configuration, configured
-from jwks_guard.cli.fleet.configuration import Fleet
+from jwks_guard.cli.fleet_configuration import Fleet
 from jwks_guard.cli.words import printable
 from jwks_guard.errors import (
     ConfigurationError,

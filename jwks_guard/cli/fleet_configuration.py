@@ -58,7 +58,10 @@ class FleetConfiguration:
             from jwks_guard.fleet import RedisFleet
         except ImportError:
             raise ConfigurationError(_INSTALL) from None
-        return RedisFleet(self.urls[0], issuer=issuer, prefix=self.prefix)
+        secrets = None
+        if self.secret_file is not None:  # one on each line, two while it is being replaced
+            secrets = content_of("fleet_secret_file", self.secret_file).splitlines()
+        return RedisFleet(self.urls[0], secret=secrets, issuer=issuer, prefix=self.prefix)
 
 
 def content_of(name: str, path: Path) -> str:
