@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from hashlib import sha256
@@ -18,8 +18,9 @@ from typing import Any, cast
 import httpx
 from cryptography.exceptions import InvalidSignature
 
-from jwks_guard import InvalidSignatureError, TokenVerifier, Tombstone
+from jwks_guard import InvalidSignatureError, TokenVerifier
 from jwks_guard.base.clock import Instant
+from jwks_guard.distrust.state import Decision, Distrust, Flags
 from jwks_guard.jose.compact import b64url_encode
 from jwks_guard.jose.jwk import PublicKey, load_jwk_set
 
@@ -75,11 +76,14 @@ def http_scope(compact: str) -> dict[str, Any]:
     return {**line, "headers": headers}
 
 
-def tombstones(count: int) -> Iterator[Tombstone]:
+def distrusted_keys(count: int) -> Flags:
     """Decisions about keys that are not published any more."""
+    flags = {}
     for number in range(count):
         thumbprint = b64url_encode(sha256(b"%d" % number).digest())
-        yield Tombstone(ISSUER, f"gone-{number}", "leaked", 0.0, frozenset({thumbprint}))
+        made = {"somebody": Decision(1, "leaked", 0.0, "ops")}
+        flags[ISSUER, f"gone-{number}"] = Distrust(made, {}, frozenset({thumbprint}))
+    return flags
 
 
 @asynccontextmanager

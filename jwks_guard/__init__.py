@@ -1,6 +1,8 @@
 """Verify a tenant's access tokens, and stop trusting a revoked key at once."""
 
 from jwks_guard.base.events import Event
+from jwks_guard.distrust.register import Register
+from jwks_guard.distrust.state import Distrusted
 from jwks_guard.errors import (
     AlgorithmNotAllowedError,
     AmbiguousKeyError,
@@ -32,7 +34,6 @@ from jwks_guard.errors import (
     UnknownKeyError,
     UnsupportedTokenError,
 )
-from jwks_guard.keys.distrust import Tombstone
 from jwks_guard.keys.health import HealthReport
 from jwks_guard.keys.store import KeyStore
 from jwks_guard.readiness.usage import KeyUsage
@@ -48,6 +49,7 @@ __all__ = [
     "AmbiguousKeyError",
     "ConfigurationError",
     "DistrustNotSharedError",
+    "Distrusted",
     "Event",
     "ForbiddenError",
     "HealthReport",
@@ -66,6 +68,7 @@ __all__ = [
     "MultiIssuerVerifier",
     "NotFoundError",
     "RateLimitedError",
+    "Register",
     "RemovedKeyError",
     "RevocationRefusedError",
     "RevokedKeyError",
@@ -76,7 +79,6 @@ __all__ = [
     "TokenNotYetValidError",
     "TokenTypeError",
     "TokenVerifier",
-    "Tombstone",
     "UnauthorizedError",
     "UnavailableError",
     "UnknownKeyError",

@@ -35,13 +35,11 @@ No message holds a token, a claim's value or a secret.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
-
-    from jwks_guard.admin.signing_key import SigningKey
 
 
 class JWKSGuardError(Exception):
@@ -293,8 +291,8 @@ class RotationUncertainError(JWKSGuardError):
         self,
         message: str,
         *,
-        before: Sequence[SigningKey] = (),
-        after: Sequence[SigningKey] = (),
+        before: Sequence[Any] = (),
+        after: Sequence[Any] = (),
     ) -> None:
         super().__init__(message)
         self.before = tuple(before)

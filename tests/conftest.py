@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-from jwks_guard import KeyStore
-from jwks_guard.keys.peers import open_stores
+from jwks_guard import Register
+from jwks_guard.distrust import register as registers
 from jwks_guard.testing import LocalTenant
 from tests.support import HandClock, tenant_of
 
@@ -24,12 +24,11 @@ settings.load_profile("unhurried")
 
 
 @pytest.fixture(autouse=True)
-def no_store_outlives_its_test() -> Iterator[None]:
-    """One that is left open would hand what it distrusts to the stores of later tests."""
-    yield
-    ours = KeyStore("https://nobody.test/")
-    for store in (ours, *open_stores.besides(ours)):
-        open_stores.discard(store)
+def register(monkeypatch: pytest.MonkeyPatch) -> Register:
+    """A register of the test's own, as if it were a process that has just begun."""
+    fresh = Register()
+    monkeypatch.setattr(registers, "process_register", fresh)
+    return fresh
 
 
 @pytest.fixture

@@ -12,13 +12,12 @@ from jwks_guard import (
     DistrustNotSharedError,
     InvalidSignatureError,
     MultiIssuerVerifier,
+    Register,
     RemovedKeyError,
     RevocationRefusedError,
     RevokedKeyError,
     TokenVerifier,
-    Tombstone,
 )
-from jwks_guard.keys.snapshot import Snapshot, distrust_record
 from jwks_guard.testing import LocalTenant
 from tests.support import HandClock, tenant_of, verifier_of
 
@@ -296,16 +295,16 @@ async def test_distrust_outlives_a_restart(
     async with verifier_of(tenant, clock, snapshot_path=snapshot) as verifier:
         kid, token = await used_key(tenant, verifier)
         await verifier.distrust(kid, reason="leaked")
-    async with verifier_of(tenant, clock, snapshot_path=snapshot) as restarted:
+    async with verifier_of(tenant, clock, snapshot_path=snapshot, register=Register()) as restarted:
         with pytest.raises(RevokedKeyError):
             await restarted.verify(token)
         assert restarted.distrusted[kid].reason == "leaked"
         await restarted.reinstate(kid, reason="false alarm")
-    async with verifier_of(tenant, clock, snapshot_path=snapshot) as again:
+    async with verifier_of(tenant, clock, snapshot_path=snapshot, register=Register()) as again:
         assert (await again.verify(token)).kid == kid
 
 
-async def test_what_a_tombstone_learned_outlives_a_restart(
+async def test_key_that_a_decision_covers_later_outlives_a_restart(
     tenant: LocalTenant, clock: HandClock, tmp_path: Path
 ) -> None:
     snapshot = tmp_path / "keys.json"
@@ -314,10 +313,10 @@ async def test_what_a_tombstone_learned_outlives_a_restart(
         await verifier.distrust("upcoming", reason="stolen before it was published")
         tenant.publish(stolen)
         await verifier.keys.refresh()
-    snapshot.unlink()  # the key set's file is only a cache; the tombstones must know by themselves
+    snapshot.unlink()  # the key set's file is only a cache; the journal must know by itself
     tenant.remove("upcoming")
     tenant.publish({**stolen.jwk, "kid": "disguise"})
-    async with verifier_of(tenant, clock, snapshot_path=snapshot) as restarted:
+    async with verifier_of(tenant, clock, snapshot_path=snapshot, register=Register()) as restarted:
         with pytest.raises(RevokedKeyError):
             await restarted.verify(tenant.token(key=stolen, kid="disguise"))
 
@@ -330,18 +329,18 @@ async def test_distrust_that_cannot_be_stored_is_said_and_still_holds(
         kid, token = await used_key(tenant, verifier)
         journal = tmp_path / "keys.json.tombstones"
         journal.mkdir()
-        with pytest.raises(DistrustNotSharedError, match="repeat the call"):
+        with pytest.raises(DistrustNotSharedError, match="passed on with the next exchange"):
             await verifier.distrust(kid, reason="leaked")
         with pytest.raises(RevokedKeyError):
             await verifier.verify(token)
         health = verifier.health()
         assert health.status == "degraded"
-        assert "tombstone" in (health.last_error or "")
+        assert "journal" in (health.last_error or "")
         journal.rmdir()
         await verifier.distrust(kid, reason="leaked")
         assert verifier.health().status == "ok"
         assert journal.stat().st_mode & 0o777 == 0o600
-    async with verifier_of(tenant, clock, snapshot_path=snapshot) as restarted:
+    async with verifier_of(tenant, clock, snapshot_path=snapshot, register=Register()) as restarted:
         with pytest.raises(RevokedKeyError):
             await restarted.verify(token)
 
@@ -397,21 +396,30 @@ async def test_every_journal_is_read_before_any_issuer_serves(
             kid, _ = await used_key(one, first)
             await first.distrust(kid, reason="leaked")
         two.publish({**one.key(kid).jwk, "kid": "twin"})
-        restarted = verifier_of(one, clock, snapshot_path=snapshot)
-        both = MultiIssuerVerifier([restarted, verifier_of(two, clock)])
+        restarted = Register()
+        both = MultiIssuerVerifier(
+            [
+                verifier_of(one, clock, snapshot_path=snapshot, register=restarted),
+                verifier_of(two, clock, register=restarted),
+            ]
+        )
         with pytest.raises(RevokedKeyError):
             await both.verify(two.token(key=one.key(kid), kid="twin"))
         await both.aclose()
 
 
-async def test_reinstatement_by_a_process_that_does_not_know_the_decision_is_stored(
+async def test_reinstatement_lifts_what_another_process_wrote_into_the_same_journal(
     tenant: LocalTenant, clock: HandClock, tmp_path: Path
 ) -> None:
     snapshot = tmp_path / "keys.json"
-    async with verifier_of(tenant, clock, snapshot_path=snapshot) as other_process:
-        assert not other_process.distrusted
-        beside = Snapshot(snapshot, tenant.issuer)
-        beside.append([distrust_record(Tombstone(tenant.issuer, "k", "leaked", clock.time()))])
-        await other_process.reinstate("k", reason="false alarm")
-    async with verifier_of(tenant, clock, snapshot_path=snapshot) as restarted:
+    async with verifier_of(tenant, clock, snapshot_path=snapshot) as verifier:
+        kid, token = await used_key(tenant, verifier)
+        async with verifier_of(
+            tenant, clock, snapshot_path=snapshot, register=Register()
+        ) as other_process:
+            await other_process.distrust(kid, reason="leaked")
+        await verifier.reinstate(kid, reason="false alarm")
+        assert (await verifier.verify(token)).kid == kid
+    async with verifier_of(tenant, clock, snapshot_path=snapshot, register=Register()) as restarted:
         assert not restarted.distrusted
+        assert (await restarted.verify(token)).kid == kid

@@ -10,8 +10,7 @@ from typing import cast
 from jwks_guard.admin.journal import Intent, Journal, Result
 from jwks_guard.admin.revocable import Revocable
 from jwks_guard.errors import DistrustNotSharedError, JWKSGuardError
-from jwks_guard.keys.instance import combined
-from jwks_guard.readiness.state import InstanceState, Observed, Refusal
+from jwks_guard.readiness.state import InstanceState, Observed, Refusal, combined
 from jwks_guard.readiness.usage import Reach
 
 LONGEST_SECONDS = 10.0
@@ -44,21 +43,24 @@ def _identity(state: InstanceState) -> tuple[str, str, str]:
 
 
 async def distrust_everywhere(
-    fleet: Sequence[Revocable], intent: Intent, journal: Journal
+    fleet: Sequence[Revocable], intent: Intent, journal: Journal, *, repeat: bool = True
 ) -> tuple[Refusal, ...]:
     """Call `distrust` for the key of `intent` on all of `fleet` at once, and note each result.
 
-    A member that fails, or takes longer than 10 s, does not delay the others.
+    A member that fails, or takes longer than 10 s, does not delay the others. Without `repeat`, one
+    that distrusts the key already is left alone, and not in the result.
     """
-    calls = (_distrust(each, name, intent, journal) for name, each in _named(fleet))
+    calls = (_distrust(each, name, intent, journal, repeat) for name, each in _named(fleet))
     return tuple(refusal for some in await asyncio.gather(*calls) for refusal in some)
 
 
 async def _distrust(
-    member: Revocable, name: str, intent: Intent, journal: Journal
+    member: Revocable, name: str, intent: Intent, journal: Journal, repeat: bool
 ) -> Sequence[Refusal]:
     try:
         async with asyncio.timeout(LONGEST_SECONDS):
+            if not repeat and await _distrusts(member, intent.kid):
+                return []
             # Forced: the key is not current, so a verifier that holds no other is out of date.
             shown = await member.distrust(intent.kid, reason=intent.reason, force=True)
     except DistrustNotSharedError as error:
@@ -89,6 +91,13 @@ def _line(refusal: Refusal) -> str:
 async def _failed(name: str, why: str, intent: Intent, journal: Journal) -> Sequence[Refusal]:
     await journal.tell(intent, "not_told", "failed", f"{name}: {why}")
     return [Refusal(name, None, why)]
+
+
+async def _distrusts(member: Revocable, kid: str) -> bool:
+    try:
+        return await member.is_distrusted(kid)
+    except JWKSGuardError:  # then it is made again, which says what is wrong
+        return False
 
 
 async def _trusts(member: Revocable, kid: str) -> bool:

@@ -47,6 +47,10 @@ class Revocable(Protocol):
         """Lift the distrust of `kid`."""
         ...
 
+    async def is_distrusted(self, kid: str) -> bool:
+        """Whether a decision to distrust `kid` stands; raises JWKSGuardError unless all know it."""
+        ...
+
     async def observe(self, kid: str) -> Observed:
         """The states of its instances, and the reach of the tokens of `kid`."""
         ...

@@ -14,6 +14,7 @@ from jwks_guard.admin.rotation import require_fleet
 from jwks_guard.admin.signing_keys import SigningKeysClient
 from jwks_guard.base.arguments import require_seconds
 from jwks_guard.errors import ConfigurationError, ManagementAPIError
+from jwks_guard.readiness.state import Refusal
 
 logger = logging.getLogger("jwks_guard")
 
@@ -62,7 +63,7 @@ class RevocationWatcher:
             await asyncio.wait({self._task})
 
     async def tick(self) -> tuple[str, ...]:
-        """Read the list once; returns the revoked kids that all of `fleet` refuses from now on.
+        """Read the list once; returns the revoked kids that `fleet` was made to refuse by that.
 
         A kid that a member does not refuse yet is tried again at the next tick. Raises what
         SigningKeysClient.list raises.
@@ -71,12 +72,15 @@ class RevocationWatcher:
         self._refused.intersection_update(revoked)
         new = []
         for kid in revoked:
-            if kid not in self._refused and await self._distrust(kid):
+            if kid in self._refused:
+                continue
+            refusals = await self._distrust(kid)
+            if all(refusal.since is not None and refusal.error is None for refusal in refusals):
                 self._refused.add(kid)
-                new.append(kid)
+                new += [kid] if refusals else []
         return tuple(new)
 
-    async def _distrust(self, kid: str) -> bool:
+    async def _distrust(self, kid: str) -> tuple[Refusal, ...]:
         intent = Intent(
             action="revoke",
             tenant=self._keys.base_url,
@@ -84,8 +88,8 @@ class RevocationWatcher:
             kid=kid,
             reason="the tenant lists it as revoked",
         )
-        refusals = await distrust_everywhere(self._fleet, intent, self._journal)
-        return all(refusal.since is not None and refusal.error is None for refusal in refusals)
+        # One that stands is not made again: each run of a watcher would add to it.
+        return await distrust_everywhere(self._fleet, intent, self._journal, repeat=False)
 
     async def _watch(self) -> None:
         while True:

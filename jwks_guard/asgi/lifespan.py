@@ -37,7 +37,7 @@ async def run_lifespan(
 
 
 class _Exchange:
-    """The lifespan messages of one run, whoever of the app and the guard answers them."""
+    """The lifespan messages of one run, answered by the app or, where it does not, by the guard."""
 
     def __init__(
         self, startup: Message, receive: Receive, send: Send, running: AsyncExitStack

@@ -6,42 +6,44 @@ from collections.abc import Awaitable, Callable
 from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, TypeAlias
 
+import msgspec
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from jwks_guard.asgi.bodies import BodyRefusedError, read_body
 from jwks_guard.asgi.operations_auth import Admission, OperationsAuth, Permission
-from jwks_guard.asgi.refetch import Refetch
 from jwks_guard.asgi.stores import Verifier, awake, stores_of
+from jwks_guard.base.worker import waited
 from jwks_guard.errors import ConfigurationError, JWKSGuardError, NotFoundError
-from jwks_guard.fleet.http import HTTPFleet
 from jwks_guard.fleet.http_messages import (
     INSTANCE_HEADER,
-    MAX_DECISIONS,
-    MAX_POST_BYTES,
+    MAX_MESSAGE_BYTES,
+    Exchange,
+    ExchangeAnswer,
+    Holdings,
     MessageError,
-    facts_in,
+    StateAnswer,
+    decoded,
     furthest,
-    known_answer,
+    merged_parts,
     reaches_of,
-    state_answer,
+    shown,
 )
 from jwks_guard.fleet.members import Members
-from jwks_guard.fleet.records import Decisions, decisions_in, facts_of
+from jwks_guard.fleet.soundness import TooManyError
 from jwks_guard.jose.header import is_kid
-from jwks_guard.keys.instance import this_instance
 from jwks_guard.net import bearer
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
     from jwks_guard.asgi.protocol import ReadinessJudge
-    from jwks_guard.keys.distrust import Name
     from jwks_guard.keys.store import KeyStore
-    from jwks_guard.readiness.usage import Reach
 
 _Endpoint: TypeAlias = Callable[["Request"], Awaitable[Response]]
+STORED_SECONDS = 0.75
+"""How long the journals are waited for: shorter than instances wait for an answer by default."""
 _NO_PROMETHEUS = "/metrics needs its extra: pip install 'jwks-guard[prometheus]'\n"
 
 
@@ -59,8 +61,8 @@ def operations(
     open and show no kid. Behind a JWKSGuardMiddleware add `/ops/*` to its `exclude_paths`.
 
     With `operations_auth` there are also, as JSON: `/state`, `/revocation-readiness/{kid}`,
-    `/metrics` (Prometheus, extra `prometheus`), and for the fleet over HTTP `/decisions`,
-    `POST /distrust`, `POST /reinstate` and `POST /refresh`.
+    `/metrics` (Prometheus, extra `prometheus`), and for the instances of a fleet over HTTP
+    `POST /fleet/exchange` and `POST /fleet/refresh`.
 
     Arguments:
         verifier: a TokenVerifier, MultiIssuerVerifier or SyncTokenVerifier.
@@ -82,12 +84,12 @@ def operations(
     if readiness is not None and not iscoroutinefunction(judge):
         raise ConfigurationError("readiness must be a KeyRotation.")
     stores = stores_of(verifier)
-    shown = _Open(stores).routes()
+    routes = _Open(stores).routes()
     if operations_auth is not None:
         scopes: dict[Permission, str] = {"read": read_scope, "distrust": distrust_scope}
         admission = Admission(operations_auth, stores, scopes)
-        shown += _Guarded(stores, admission, readiness).routes()
-    application = Starlette(routes=shown)
+        routes += _Guarded(stores, admission, readiness).routes()
+    application = Starlette(routes=routes)
     application.router.redirect_slashes = False  # a change is made where it is asked for
     return application
 
@@ -126,23 +128,19 @@ class _Guarded:
         self._admission = admission
         self._judge = judge
         self._clock = stores[0].clock
-        self._refetches = [Refetch(store) for store in stores]
-        self._members = Members()
+        self._members = Members(None)
         for store in stores:
             self._members.add(store)
+        self._register = self._members.register
+        self._holdings = Holdings()
 
     def routes(self) -> list[Route]:
-        reading: dict[str, _Endpoint] = {
-            "/state": self.state,
-            "/decisions": self.decisions,
-            "/metrics": self.metrics,
-        }
+        reading: dict[str, _Endpoint] = {"/state": self.state, "/metrics": self.metrics}
         if self._judge is not None:
             reading["/revocation-readiness/{kid:path}"] = self.readiness
         changing: dict[str, _Endpoint] = {
-            "/distrust": self.distrust,
-            "/reinstate": self.reinstate,
-            "/refresh": self.refresh,
+            "/fleet/exchange": self.exchange,
+            "/fleet/refresh": self.refresh,
         }
         return [
             *(Route(path, self._behind("read", each)) for path, each in reading.items()),
@@ -168,28 +166,22 @@ class _Guarded:
                 answer = _problem(error.http_status, error.code, str(error))
             except BodyRefusedError as error:
                 answer = _problem(error.status, "body_refused", str(error))
+            except TooManyError as error:
+                answer = _problem(413, "too_many_decisions", f"Nothing was taken: {error}.")
             except MessageError as error:
                 answer = _problem(400, "malformed_message", str(error))
-            answer.headers[INSTANCE_HEADER] = this_instance()
+            answer.headers[INSTANCE_HEADER] = self._register.instance
             answer.headers["Cache-Control"] = "no-store"
             return answer
 
         return guarded
 
-    # --- to look at; nothing waits here: instances that start at once ask each other ---
+    # --- to look at ---
 
     async def state(self, request: Request) -> Response:
-        unsaved = [s.decisions.durable.error for s in self._stores if s.decisions.durable]
-        error = next((each for each in unsaved if each is not None), None)
-        states = self._members.states(self._clock.time())
-        return _json(state_answer(this_instance(), states, error))
-
-    async def decisions(self, request: Request) -> Response:
-        reaches: dict[Name, Reach] = reaches_of(self._members.states(self._clock.time()))
-        for store in self._stores:
-            if isinstance(store.fleet, HTTPFleet):
-                reaches = furthest(reaches, store.fleet.reaches)
-        return _json(known_answer(facts_of(self._members.known()), reaches))
+        states = shown(self._members.states(self._clock.time()))
+        error = self._stores[0].journal_error
+        return _json(StateAnswer(instance=self._register.instance, states=states, error=error))
 
     async def readiness(self, request: Request) -> Response:
         kid = request.path_params["kid"]
@@ -205,42 +197,51 @@ class _Guarded:
             return PlainTextResponse(_NO_PROMETHEUS, 501)
         return Response(rendered(self._stores), media_type=CONTENT_TYPE)
 
-    # --- to change what is refused ---
+    # --- between instances; nothing waits for a start here: instances that start ask each other ---
 
-    async def distrust(self, request: Request) -> Response:
-        told = decisions_in(facts_in(await read_body(request, MAX_POST_BYTES)))
-        if told.lifts:
-            return _problem(400, "malformed_message", "To lift something, POST to /reinstate.")
-        return await self._go_by(told, request)
+    async def exchange(self, request: Request) -> Response:
+        """Refuse what the sender distrusts, and answer with what is held then."""
+        given = decoded(await read_body(request, MAX_MESSAGE_BYTES), Exchange)
+        register, issuers = self._register, self._register.issuers
+        await merged_parts(given.parts, register, issuers)
+        unstored = await self._unstored() if given.parts else self._stores[0].journal_error
+        version, since, parts = await self._holdings.since(given.known, register.state, issuers)
+        states = self._members.states(self._clock.time())
+        heard = (store.fleet.reaches for store in self._stores if store.fleet is not None)
+        reaches = furthest(reaches_of(states), *heard)
+        return _json(
+            ExchangeAnswer(
+                instance=register.instance,
+                states=shown(states),
+                error=unstored,
+                version=version,
+                issuers=sorted(issuers),
+                since=since,
+                parts=parts,
+                reaches=[(*name, *reach) for name, reach in reaches.items()],
+            )
+        )
 
-    async def reinstate(self, request: Request) -> Response:
-        told = decisions_in(facts_in(await read_body(request, MAX_POST_BYTES)))
-        if told.stones:
-            return _problem(400, "malformed_message", "To distrust a key, POST to /distrust.")
-        return await self._go_by(told, request)
+    async def _unstored(self) -> str | None:
+        """Why a journal does not hold what is refused here; None when all do."""
+        writing = {each: each.begin_exchange() for each in self._register.journals}
+        await waited(writing.values(), STORED_SECONDS)
+        for journal, written in writing.items():
+            if not written.done():
+                return f"the journal {journal.path} was not written within {STORED_SECONDS:g} s"
+        return self._stores[0].journal_error
 
     async def refresh(self, request: Request) -> Response:
         await awake(self._stores)
-        for refetch in self._refetches:
-            refetch.soon()
-        for refetch in self._refetches:
-            await refetch.done()
-        return await self.state(request)
-
-    async def _go_by(self, told: Decisions, request: Request) -> Response:
-        """Go by these from now on; what the answer shows is in effect, and stored if it can be."""
-        known = self._members.known().merged(told.stones).without(told.lifts)
-        if len(known.entries) + len(known.lifted) > MAX_DECISIONS:
-            return _problem(413, "too_many_decisions", "No fleet makes as many decisions.")
-        self._members.take_over(told)
         for store in self._stores:
-            if store.decisions.durable is not None:
-                await store.decisions.durable.saved()
+            store.refresh_soon()
+        for store in self._stores:
+            await store.refreshed()
         return await self.state(request)
 
 
-def _json(body: bytes) -> Response:
-    return Response(body, media_type="application/json")
+def _json(answer: StateAnswer) -> Response:
+    return Response(msgspec.json.encode(answer), media_type="application/json")
 
 
 def _problem(status: int, code: str, description: str) -> Response:

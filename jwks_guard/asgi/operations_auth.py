@@ -11,14 +11,14 @@ from inspect import iscoroutinefunction
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, Self, TypeAlias
 
-from jwks_guard.asgi.refetch import PAUSE_SECONDS
+from jwks_guard.base.arguments import require_secret
 from jwks_guard.errors import (
     ConfigurationError,
     InsufficientScopeError,
     InvalidTokenError,
     KeysUnavailableError,
 )
-from jwks_guard.fleet.http_arguments import require_secret
+from jwks_guard.keys.hints import PAUSE_SECONDS
 from jwks_guard.net import bearer
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class Admission:
             )
 
     async def admit(self, headers: Iterable[bearer.Header], permission: Permission) -> None:
-        """Return if whoever sent `headers` may do that; else raise one of bearer.REFUSED."""
+        """Return if the sender of `headers` may do that; else raise one of bearer.REFUSED."""
         credentials = bearer.bearer_token(headers)
         if credentials is None:
             raise bearer.MissingCredentialsError("the request has no Authorization header")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol, TypeAlias
@@ -38,7 +37,7 @@ async def awake(stores: Iterable[KeyStore]) -> None:
     """
     for store in stores:
         with suppress(JWKSGuardError):
-            if store.lazy and (store.loop is None or store.loop is asyncio.get_running_loop()):
+            if store.lazy and (store.home.vacant or store.home.here):
                 await store.refresh_for_request()
             else:
-                await store.adopt()
+                await store.ensure_bound()

@@ -14,7 +14,6 @@ from starlette.routing import Route
 
 from jwks_guard.asgi.bodies import BodyRefusedError, read_body
 from jwks_guard.asgi.operations_auth import Secrets, static_secrets
-from jwks_guard.asgi.refetch import Refetch
 from jwks_guard.asgi.stores import Verifier, awake, stores_of
 from jwks_guard.errors import InvalidTokenError
 
@@ -37,8 +36,8 @@ def log_stream_webhook(verifier: Verifier, *, secret: Secrets, path: str = "/log
     """A route that takes the deliveries of an Auth0 log stream (custom webhook) by POST.
 
     An entry of a call to the Management API (`sapi`) that rotates or revokes a signing key has the
-    keys fetched at once, and at most every 5 s, however many come. It does nothing else: whoever
-    knows the secret can cause a fetch, and no key is trusted or refused by what a delivery says.
+    keys fetched at once, and at most every 5 s, however many come. It does nothing else:
+    the secret is good for a fetch, and no key is trusted or refused by what a delivery says.
 
     Behind a JWKSGuardMiddleware add `path` to its `exclude_paths`.
 
@@ -54,7 +53,6 @@ def log_stream_webhook(verifier: Verifier, *, secret: Secrets, path: str = "/log
     """
     secrets = static_secrets(secret)
     stores = stores_of(verifier)
-    refetches = [Refetch(store) for store in stores]
 
     async def delivery(request: Request) -> Response:
         try:
@@ -67,8 +65,8 @@ def log_stream_webhook(verifier: Verifier, *, secret: Secrets, path: str = "/log
         if not tells_of_change(body):
             return Response(status_code=204)
         await awake(stores)
-        for refetch in refetches:
-            refetch.soon()
+        for store in stores:
+            store.refresh_soon()
         return Response(status_code=202)
 
     return Route(path, delivery, methods=["POST"])

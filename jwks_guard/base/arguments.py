@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from jwks_guard.errors import ConfigurationError
+from jwks_guard.errors import ConfigurationError, InvalidRequestError
 from jwks_guard.net import urls
+from jwks_guard.net.bearer import b64token
 
 MAX_SECONDS = 1e10
 """300 years: beyond it a duration is a mistake, and a large enough one overflows a float."""
+MIN_SECRET_CHARS = 16
 
 
 def require_seconds(name: str, value: object, *, positive: bool = True) -> None:
@@ -52,10 +54,7 @@ def require_text(name: str, value: object) -> None:
 
 def require_issuer(value: object) -> None:
     """Raise ConfigurationError unless `value` can be an issuer (OpenID Connect Discovery 1.0)."""
-    why = _url_refusal(value)
-    if why is None and "?" in str(value):
-        why = "it has a query"
-    if why is not None:
+    if (why := url_refusal(value, query=False)) is not None:
         raise ConfigurationError(
             f"issuer can't be used: {why}. Write it exactly as in the tokens' `iss`, "
             "for example 'https://acme.eu.auth0.com/'."
@@ -66,11 +65,24 @@ def require_jwks_uri(value: object) -> None:
     """Raise ConfigurationError unless keys may be fetched from `value`, or it is None."""
     if value is None:
         return
-    why = _url_refusal(value)
-    if why is not None:
+    if (why := url_refusal(value)) is not None:
         raise ConfigurationError(
             f"jwks_uri can't be used: {why}. Write an https URL, or leave it out for discovery."
         )
+
+
+def require_secret(secret: object) -> None:
+    """Raise ConfigurationError unless `secret` is long enough and can be a bearer token."""
+    try:
+        if not isinstance(secret, str) or len(secret) < MIN_SECRET_CHARS:
+            raise InvalidRequestError("it is no string, or a short one")
+        b64token(secret.encode())
+    except (InvalidRequestError, UnicodeEncodeError):
+        # Without what caused it, which holds the secret.
+        raise ConfigurationError(
+            f"A secret must be a string of {MIN_SECRET_CHARS} characters or more, of letters, "
+            "digits and -._~+/ alone; `openssl rand -hex 32` makes one."
+        ) from None
 
 
 def require_strings(name: str, value: Any, *, allowed: frozenset[str] | None = None) -> None:
@@ -94,5 +106,9 @@ def _is_encodable(text: str) -> bool:
     return True
 
 
-def _url_refusal(value: object) -> str | None:
-    return urls.refusal(value, http_on_loopback=True) if isinstance(value, str) else "it is no URL"
+def url_refusal(value: object, *, query: bool = True) -> str | None:
+    """Why `value` is no URL that is https, or on loopback; None where it is one."""
+    if not isinstance(value, str):
+        return "it is no URL"
+    why = urls.refusal(value, http_on_loopback=True)
+    return "it has a query" if why is None and not query and "?" in value else why

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from asyncio import CancelledError
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -58,12 +59,11 @@ class Events:
         self, kind: str, *, kid: str | None = None, code: str | None = None, detail: str = ""
     ) -> None:
         """Log the event and hand it to `on_event`; what that raises is logged."""
-        self._log(kind, kid, code, detail)
-        if self.on_event is None:
-            return
         try:
-            self.on_event(Event(kind, self.issuer, self.clock.time(), kid, code, detail))
-        except Exception:
+            self._log(kind, kid, code, detail)
+            if self.on_event is not None:
+                self.on_event(Event(kind, self.issuer, self.clock.time(), kid, code, detail))
+        except (Exception, CancelledError):  # of a task that was asked for its result, say
             logger.exception("on_event raised for %s; the event was dropped", kind)
 
     def _log(self, kind: str, kid: str | None, code: str | None, detail: str) -> None:

@@ -84,19 +84,34 @@ def require_ours(descriptor: int) -> None:
 
 
 @contextmanager
-def locked_for_append(path: Path, patience: float | None = None) -> Iterator[int]:
-    """Open (or create) `path` to append, alone among processes; gives the descriptor.
+def locked_for_append(
+    path: Path, patience: float | None = None, *, create: bool = True
+) -> Iterator[int]:
+    """Open `path` to read and append, alone among processes; gives the descriptor.
 
-    Raises OSError when another process has held it for `patience` seconds.
+    Raises OSError when another process has held it for `patience` seconds, and FileNotFoundError
+    when there is no such file and `create` is false.
     """
-    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    descriptor = os.open(path, flags, 0o600)
+    flags = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    until = None if patience is None else time.monotonic() + patience
+    while True:
+        descriptor = os.open(path, flags | (os.O_CREAT if create else 0), 0o600)
+        try:
+            require_ours(descriptor)
+            left = None if until is None else max(0.0, until - time.monotonic())
+            with _flocked(descriptor, fcntl.LOCK_EX, left):
+                if _is_at(path, descriptor):  # not replaced or removed while we waited
+                    yield descriptor
+                    return
+        finally:
+            os.close(descriptor)
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
     try:
-        require_ours(descriptor)
-        with _flocked(descriptor, fcntl.LOCK_EX, patience):
-            yield descriptor
-    finally:
-        os.close(descriptor)
+        return os.path.samestat(path.stat(follow_symlinks=False), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def append_durably(
@@ -108,19 +123,26 @@ def append_durably(
     another process that holds the file it waits for `patience` seconds; None: as long as it takes.
     """
     with locked_for_append(path, patience) as descriptor:
-        size = os.fstat(descriptor).st_size
-        if size and os.pread(descriptor, 1, size - 1) != b"\n":
-            if not after_torn:
-                raise ValueError("its last line is unfinished")
-            lines = b"\n" + lines
-        try:
-            if os.write(descriptor, lines) != len(lines):
-                raise OSError("the disk is full")
-            os.fsync(descriptor)
-            sync_directory(path.parent)
-        except OSError:
-            os.ftruncate(descriptor, size)
-            raise
+        append_to(descriptor, path.parent, lines, after_torn=after_torn)
+
+
+def append_to(descriptor: int, folder: Path, lines: bytes, *, after_torn: bool = False) -> None:
+    """Append to a file in `folder` that is open and locked, as `append_durably` does."""
+    size = os.fstat(descriptor).st_size
+    if size and os.pread(descriptor, 1, size - 1) != b"\n":
+        if not after_torn:
+            raise ValueError("its last line is unfinished")
+        lines = b"\n" + lines
+    if size + len(lines) >= MAX_BYTES:  # nobody could read it any more
+        raise OSError(f"it would be larger than {MAX_BYTES} bytes")
+    try:
+        if os.write(descriptor, lines) != len(lines):
+            raise OSError("the disk is full")
+        os.fsync(descriptor)
+        sync_directory(folder)
+    except OSError:
+        os.ftruncate(descriptor, size)
+        raise
 
 
 @contextmanager

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import os
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from jwks_guard.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal
@@ -28,11 +31,17 @@ class _ProcessPortal:
             os.register_at_fork(after_in_child=self._forget)
 
     def get(self) -> BlockingPortal:
-        """The running portal."""
+        """The running portal; raises ConfigurationError in its own thread, to wait for itself."""
         with self._lock:
             if self._running is None:
                 self._running = _start()
-            return self._running[0]
+            portal, thread = self._running
+        if thread is threading.current_thread():
+            raise ConfigurationError(
+                "A callback on the event loop of SyncTokenVerifier can't wait for that loop. Call "
+                "this from another thread."
+            )
+        return portal
 
     def run(self, step: Callable[..., Awaitable[_T]], *args: object) -> _T:
         """What `step(*args)` gives on the portal's loop; cancelled there if the wait is cut off.
@@ -64,7 +73,7 @@ def _start() -> tuple[BlockingPortal, threading.Thread]:
     """A portal and the thread that it runs in.
 
     Not by anyio's start_blocking_portal: that cleans up when it is let go of, and in a forked child
-    waits for ever for the thread, which was not forked.
+    waits without end for the thread, which was not forked.
     """
     # Here, as an API on an event loop never comes this way and need not pay for the import.
     import anyio
@@ -80,12 +89,29 @@ def _start() -> tuple[BlockingPortal, threading.Thread]:
     def run() -> None:
         try:
             anyio.run(serve)
-        except BaseException as error:  # noqa: BLE001 - raised to whoever waits for the portal
+        except BaseException as error:  # noqa: BLE001 - raised where the portal is waited for
             started.set_exception(error)
 
     thread = threading.Thread(target=run, name="jwks-guard", daemon=True)
     thread.start()
     return started.result(), thread
+
+
+def run_apart(step: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
+    """What `step()` gives on an event loop that nobody else can hold up, in a thread of its own.
+
+    The caller's thread may have a loop of its own, running or not, which is left as it is.
+    """
+    done: Future[_T] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(asyncio.run(step()))
+        except BaseException as error:  # noqa: BLE001 - raised to the caller
+            done.set_exception(error)
+
+    threading.Thread(target=run, name="jwks-guard").start()
+    return done.result()
 
 
 process_portal = _ProcessPortal()

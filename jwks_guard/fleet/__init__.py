@@ -18,4 +18,10 @@ def __getattr__(name: str) -> object:
         home = _HOMES[name]
     except KeyError:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
-    return getattr(import_module(f"{__name__}.{home}"), name)
+    try:
+        return getattr(import_module(f"{__name__}.{home}"), name)
+    except ModuleNotFoundError as error:
+        if error.name != "redis":
+            raise
+        hint = "RedisFleet needs redis-py: pip install 'jwks-guard[redis]'"
+        raise ModuleNotFoundError(hint, name="redis") from None

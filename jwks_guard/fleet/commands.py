@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 
-from jwks_guard.base.arguments import require_text
+from jwks_guard.base.arguments import require_issuer, require_seconds, require_text
 from jwks_guard.base.clock import Clock
+from jwks_guard.distrust.copies import reinstate, spread
+from jwks_guard.distrust.copy import CopyError
+from jwks_guard.distrust.state import NOTHING, Flags, Name
 from jwks_guard.errors import (
     ConfigurationError,
     DistrustNotSharedError,
     KeysUnavailableError,
     RevocationRefusedError,
 )
+from jwks_guard.fleet.members import Members
 from jwks_guard.jose.header import MAX_KID_CHARS, is_kid
-from jwks_guard.keys.distrust import Name, Tombstones
+from jwks_guard.keys.home import Home
 from jwks_guard.readiness.state import LIVE_SECONDS, InstanceState, Observed, Refusal
 from jwks_guard.readiness.usage import Reach
 
 ACKNOWLEDGE_SECONDS = 5.0
 """For so long the instances are waited for, to say that they refuse the key."""
+CUT_OFF_REFRESH_SECONDS = 10.0
+"""While others can't be reached, keys are fetched this often."""
+MAX_POLL_SECONDS = 5.0
 _LOOK_SECONDS = 0.02
 _NOBODY = Refusal("the fleet", None, "no instance shows itself; one that starts will hear of it")
 
@@ -46,64 +54,118 @@ class FleetKeys:
 
 
 class FleetCommands(ABC):
-    """Tells the whole fleet, and says what it shows. A kind of fleet fills in how.
+    """Commands for the whole fleet, and what it shows. A kind of fleet fills in how."""
 
-    `issuer` is whose keys; without it there is nothing to tell.
-    """
+    def __init__(self, issuer: str | None, poll_interval: float, clock: Clock) -> None:
+        if issuer is not None:
+            require_issuer(issuer)
+        require_seconds("poll_interval", poll_interval)
+        if poll_interval > MAX_POLL_SECONDS:
+            raise ConfigurationError(f"poll_interval must be {MAX_POLL_SECONDS:.0f} s at the most.")
+        self.clock = clock
+        self.keys = FleetKeys(self._refreshed_states, clock)
+        self._members = Members(issuer)
+        self._poll_interval = poll_interval
+        self._reaches: Mapping[Name, Reach] = {}
+        self._home = Home("fleet")
+        self._watching: asyncio.Task[None] | None = None
 
-    clock: Clock
-
-    def __init__(self, issuer: str | None) -> None:
-        self._issuer = issuer
-        self.keys = FleetKeys(self._refreshed_states, self.clock)
+    @property
+    def reaches(self) -> Mapping[Name, Reach]:
+        """How far tokens reach that instances ever accepted, where they tell each other."""
+        return self._reaches
 
     @property
     def issuer(self) -> str:
-        """Whose tokens its instances refuse."""
-        if self._issuer is None:
-            raise ConfigurationError(
-                "The fleet does not know whose keys are meant: give it `issuer`, the tokens' `iss`."
-            )
-        return self._issuer
+        """The issuer whose tokens its instances refuse."""
+        return self._members.issuer
 
     async def distrust(self, kid: str, *, reason: str, force: bool = False) -> list[Refusal]:
-        """Have every instance refuse `kid`; gives who does, since when.
+        """Have every instance refuse `kid`; gives which ones do, and since when.
 
-        An instance that does not say so within 5 s, or does not report any more, is in the list
+        An instance that does not confirm it within 5 s, or does not report any more, is in the list
         with an error. Raises RevocationRefusedError where an instance trusts no other key and
         `force` is not given, and DistrustNotSharedError.
         """
         _require_kid(kid)
         require_text("reason", reason)
-        before, known = await asyncio.gather(self._states_before(), self._known())
-        if not force and any(s.kids == (kid,) for s in live(before, self.clock.time())):
-            raise RevocationRefusedError(
-                "This is the only key that an instance trusts: without it every token would be "
-                "refused there. Rotate first, or pass force=True."
-            )
-        name = (self.issuer, kid)
-        stone = known.decided(name, reason, self.clock.time())
-        await self._decide(Tombstones({name: stone}))
+        issuer, at = self.issuer, self.clock.time()
+        if force:  # nothing is waited for before it is refused in this process
+            self._members.register.distrust(issuer, kid, reason=reason, at=at)
+        before: tuple[InstanceState, ...] = ()
+        with suppress(DistrustNotSharedError):  # it keeps nobody from refusing who can be reached
+            before = await self._states()
+        if not force:
+            if any(state.kids == (kid,) for state in live(before, at)):
+                raise RevocationRefusedError(
+                    "This is the only key that an instance trusts: without it every token would "
+                    "be refused there. Rotate first, or pass force=True."
+                )
+            self._members.register.distrust(issuer, kid, reason=reason, at=at)
+        register = self._members.register  # another one, if a verifier joined while it waited
+        await spread(register, issuer, [*register.journals, _Reached(self)])
         return await self._acknowledged(kid, before) or [_NOBODY]
 
     async def reinstate(self, kid: str, *, reason: str) -> None:
-        """Lift the distrust of `kid` everywhere; raises DistrustNotSharedError."""
+        """Lift the distrust of `kid` everywhere.
+
+        Raises ConfigurationError for a kid that was never distrusted, and DistrustNotSharedError,
+        which names the instances that were not reached.
+        """
         _require_kid(kid)
         require_text("reason", reason)
-        name: Name = (self.issuer, kid)
-        version = (await self._known()).next_lift(name)
-        await self._decide(Tombstones(lifted={name: version}))
+        register = self._members.register
+        await reinstate(
+            register,
+            self.issuer,
+            kid,
+            reason=reason,
+            at=self.clock.time(),
+            copies=[*register.journals, self],
+            required=[self],
+        )
+
+    async def is_distrusted(self, kid: str) -> bool:
+        """Whether `kid` is distrusted in the fleet.
+
+        Raises DistrustNotSharedError when it could not be asked, or told what is known here.
+        """
+        register = self._members.register
+        await spread(register, self.issuer, [*register.journals, self])
+        return kid in register.state.of(self.issuer)
 
     async def observe(self, kid: str, issuer: str | None = None) -> Observed:
         """What the instances show of `kid` of that issuer, by default the fleet's own."""
         states, reach = await self._states(issuer), await self._reach(kid, issuer)
         return Observed(states, reach.expiry or None, reach.lifetime or None)
 
-    async def _states_before(self) -> tuple[InstanceState, ...]:
-        try:
-            return await self._states()
-        except DistrustNotSharedError:
-            return ()  # what can't be asked must not keep those from refusing that can be told
+    async def aclose(self) -> None:
+        """Stop exchanging, and close the connections."""
+        if self._home.here:
+            self._home.leave()
+            watching, self._watching = self._watching, None
+            if watching is not None:
+                watching.cancel()
+                await asyncio.wait({watching})
+
+    def _settle(self) -> bool:
+        """Belong to the running event loop; gives False where it did already.
+
+        Raises ConfigurationError while it belongs to another one.
+        """
+        new = self._home.settle()
+        if new:
+            self._watching = None
+        return new
+
+    def _ensure_watching(self) -> None:
+        if self._watching is None or self._watching.done():
+            self._watching = asyncio.create_task(self._watch())
+
+    def _unasked(self, why: str) -> DistrustNotSharedError:
+        failure = DistrustNotSharedError(why)
+        failure.here = bool(self._members)
+        return failure
 
     async def _acknowledged(self, kid: str, before: Sequence[InstanceState]) -> list[Refusal]:
         """Wait until every live instance says that it refuses the key, or for long enough.
@@ -127,12 +189,15 @@ class FleetCommands(ABC):
         return await self._states()
 
     @abstractmethod
-    async def _known(self) -> Tombstones:
-        """What the fleet has decided so far."""
+    async def exchange(self, offer: Flags = NOTHING) -> None:
+        """Merge what the others hold, then have them hold what the register does, and `offer`.
+
+        Raises CopyError.
+        """
 
     @abstractmethod
-    async def _decide(self, decisions: Tombstones) -> None:
-        """Have the instances take these over; raises DistrustNotSharedError."""
+    async def _watch(self) -> None:
+        """Exchange every few seconds, for as long as there are members."""
 
     @abstractmethod
     async def _states(self, issuer: str | None = None) -> tuple[InstanceState, ...]:
@@ -145,6 +210,20 @@ class FleetCommands(ABC):
     @abstractmethod
     async def _ask_to_refresh(self) -> None:
         """Have the instances fetch the keys; returns when they have had the time to."""
+
+
+class _Reached:
+    """A fleet as a copy that is reached if some of its instances are: its receipt names others."""
+
+    def __init__(self, fleet: FleetCommands) -> None:
+        self._fleet = fleet
+
+    async def exchange(self, offer: Flags = NOTHING) -> None:
+        try:
+            await self._fleet.exchange(offer)
+        except CopyError as error:
+            if not error.taken:
+                raise
 
 
 def _require_kid(kid: object) -> None:

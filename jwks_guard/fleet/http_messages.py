@@ -1,164 +1,187 @@
-"""What instances say to each other over HTTP, as JSON: decisions as facts, and states."""
+"""What instances say to each other over HTTP, as JSON: decisions, states, how far tokens reach.
+
+An instance sends an `Exchange` and reads an `ExchangeAnswer`. What it sends, the other one holds
+when it answers. The answer has what the other one holds, less what is known of it already.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+import asyncio
+import secrets
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import TypeVar
 
 import msgspec
 
-from jwks_guard.fleet.records import Decisions, decisions_in, encoded_state
+from jwks_guard.distrust.parts import decoded_part, encoded_part
+from jwks_guard.distrust.register import Register
+from jwks_guard.distrust.state import NOTHING, Distrust, Flags, Name, State, merge_into
+from jwks_guard.fleet.slices import merge, slices
+from jwks_guard.fleet.soundness import (
+    DECODE_ERRORS,
+    MAX_DECISIONS,
+    TooManyError,
+    encoded_state,
+    sound,
+)
 from jwks_guard.jose.header import is_kid
-from jwks_guard.keys.distrust import Name
 from jwks_guard.readiness.state import InstanceState
 from jwks_guard.readiness.usage import NEVER, Reach
 
 INSTANCE_HEADER = "JWKS-Guard-Instance"
 """Every answer of a guarded route carries the random id of the process in it."""
-MAX_POST_BYTES = 1_048_576
-MAX_ANSWER_BYTES = 16_777_216
-MAX_DECISIONS = 10_000
-"""More than any fleet decides in its life."""
-MAX_FACTS = 3 * MAX_DECISIONS
+MAX_MESSAGE_BYTES = 16_777_216
 MAX_REACHES = 1000
+_REMEMBERED_VERSIONS = 16
 _T = TypeVar("_T")
-_BATCH_BYTES = MAX_POST_BYTES // 2
-_DECODE_ERRORS = (msgspec.MsgspecError, ValueError, RecursionError)
 
 
 class MessageError(ValueError):
     """The bytes are none of these messages; the text says so without quoting them."""
 
 
-class Entry(msgspec.Struct, array_like=True):
-    """One fact and why, each as in `records`."""
+class Exchange(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What the other instance lacks, as parts of the state; `known`: its version that was read."""
 
-    fact: msgspec.Raw
-    why: msgspec.Raw
-
-
-class Facts(msgspec.Struct):
-    """What somebody is to go by from now on."""
-
-    facts: list[Entry]
+    known: str | None = None
+    parts: list[msgspec.Raw] = []
 
 
-class KnownAnswer(msgspec.Struct):
-    """What an instance goes by, and how far tokens reach, as it knows, by issuer and kid."""
-
-    facts: list[Entry]
-    reaches: list[tuple[str, str, float, float]] = []
-
-
-class StateAnswer(msgspec.Struct):
-    """What an instance shows for each issuer; `error`: what it could not store of what it knows."""
+class StateAnswer(msgspec.Struct, kw_only=True):
+    """What an instance shows for each issuer; `error`: why it could not store what it holds."""
 
     instance: str
     states: list[msgspec.Raw]
     error: str | None = None
 
 
-_facts = msgspec.json.Decoder(Facts)
-_known = msgspec.json.Decoder(KnownAnswer)
-_state = msgspec.json.Decoder(StateAnswer)
+class ExchangeAnswer(StateAnswer, kw_only=True):
+    """What an instance holds about keys of `issuers`, whose tokens it verifies.
+
+    `parts` are the flags that are not those of the version `since`, or all if that is None.
+    `reaches` tells how far tokens reach, as far as it has heard: issuer, kid, latest expiry and
+    longest lifetime.
+    """
+
+    version: str
+    issuers: list[str]
+    since: str | None = None
+    parts: list[msgspec.Raw] = []
+    reaches: list[tuple[str, str, float, float]] = []
 
 
-def facts_in(body: bytes) -> dict[bytes, bytes]:
-    """The facts of a message; raises MessageError."""
-    return _mapping(_decoded(_facts, body).facts)
+def decoded(body: bytes, message: type[_T]) -> _T:
+    """The message of that kind in `body`; raises MessageError."""
+    try:
+        return msgspec.json.decode(body, type=message)
+    except DECODE_ERRORS:
+        raise MessageError("it is none of the fleet's messages") from None
 
 
-def known_in(body: bytes) -> tuple[dict[bytes, bytes], dict[Name, Reach]]:
-    """The facts of an answer and how far tokens reach; raises MessageError."""
-    answer = _decoded(_known, body)
-    reaches = {
+def shown(states: Iterable[InstanceState]) -> list[msgspec.Raw]:
+    """States as they are sent."""
+    return [msgspec.Raw(encoded_state(state)) for state in states]
+
+
+# --- decisions ---
+
+
+async def parts_of(flags: Flags) -> list[msgspec.Raw]:
+    """Flags as they are sent."""
+    parts: list[msgspec.Raw] = []
+    for part in slices(flags.items()):
+        parts += [msgspec.Raw(encoded_part(name, flag)) for name, flag in part]
+        await asyncio.sleep(0)
+    return parts
+
+
+async def merged_parts(
+    parts: Sequence[msgspec.Raw], register: Register, issuers: Collection[str]
+) -> dict[Name, Distrust]:
+    """Merge those parts into `register` that are sound and about keys of `issuers`; gives them.
+
+    Others are passed over. Raises TooManyError, and then nothing was merged.
+    """
+    if len(parts) > MAX_DECISIONS:
+        raise TooManyError(f"it holds more than {MAX_DECISIONS} decisions")
+    theirs: dict[Name, Distrust] = {}
+    for part in slices(parts):
+        for raw in part:
+            with suppress(ValueError):
+                name, flag = decoded_part(raw)
+                if name[0] in issuers and (kept := sound(name, flag)) is not None:
+                    merge_into(theirs, [(name, kept)])
+        await asyncio.sleep(0)
+    await merge(register, theirs, issuers)
+    return theirs
+
+
+class Holdings:
+    """What a register holds, as it is sent: only what has changed since a version that is known."""
+
+    def __init__(self) -> None:
+        self._issuers: frozenset[str] = frozenset()
+        self._states: dict[str, State] = {}
+        self._version = ""
+        self._parts: dict[str | None, list[msgspec.Raw]] = {}
+
+    async def since(
+        self, known: str | None, state: State, issuers: frozenset[str]
+    ) -> tuple[str, str | None, list[msgspec.Raw]]:
+        """The version of `state`, and the flags about `issuers` that are not those of `known`.
+
+        In between it tells which version that was; None where these are all flags.
+        """
+        if self._issuers != issuers:
+            self._issuers = issuers
+            self._states.clear()
+        if not self._states or self._states[self._version] is not state:
+            self._version, self._parts = secrets.token_hex(16), {}
+            self._states[self._version] = state
+            if len(self._states) > _REMEMBERED_VERSIONS:
+                del self._states[next(iter(self._states))]
+        version, cached = self._version, self._parts
+        if known == version:
+            return version, version, []
+        since = known if known in self._states else None
+        if since not in cached:
+            before = NOTHING if since is None else self._states[since].flags
+            changed = {
+                name: flag
+                for name, flag in state.flags.items()
+                if name[0] in issuers and before.get(name) is not flag
+            }
+            cached[since] = await parts_of(changed)
+        return version, since, cached[since]
+
+
+# --- how far tokens reach ---
+
+
+def reaches_in(answer: ExchangeAnswer, issuers: Collection[str]) -> dict[Name, Reach]:
+    """How far tokens of `issuers` reach, by key."""
+    return {
         (issuer, kid): Reach(expiry, lifetime)
         for issuer, kid, expiry, lifetime in answer.reaches
-        if issuer and is_kid(kid) and 0 <= expiry <= NEVER and 0 <= lifetime <= NEVER
+        if issuer in issuers and is_kid(kid) and 0 <= expiry <= NEVER and 0 <= lifetime <= NEVER
     }
-    return _mapping(answer.facts), reaches
 
 
-def decisions_of(issuers: Collection[str], facts: Mapping[bytes, bytes]) -> Decisions:
-    """What the facts about keys of `issuers` come to."""
-    told = decisions_in(facts)
-    stones = tuple(stone for stone in told.stones if stone.issuer in issuers)
-    lifts = {name: version for name, version in told.lifts.items() if name[0] in issuers}
-    return Decisions(stones, lifts, told.unreadable)
-
-
-def require_few(facts: Mapping[bytes, bytes], issuers: Collection[str]) -> None:
-    """Raise MessageError where these are more than a fleet of `issuers` ever decides.
-
-    With more of them taken over, nobody could be told anything any more.
-    """
-    if len(facts) > MAX_FACTS:
-        raise MessageError(f"it holds more than {MAX_FACTS} facts")
-    if len(facts) > MAX_DECISIONS:
-        told = decisions_of(issuers, facts)
-        if len({(s.issuer, s.kid) for s in told.stones} | told.lifts.keys()) > MAX_DECISIONS:
-            raise MessageError(f"it holds more than {MAX_DECISIONS} decisions")
-
-
-def state_in(body: bytes) -> StateAnswer:
-    """What an instance shows; raises MessageError."""
-    return _decoded(_state, body)
-
-
-def known_answer(facts: Mapping[bytes, bytes], reaches: Mapping[Name, Reach]) -> bytes:
-    """The answer with these facts, and how far tokens reach."""
-    furthest = [(*name, *reach) for name, reach in reaches.items()]
-    return msgspec.json.encode(KnownAnswer(_entries(facts.items()), furthest))
-
-
-def state_answer(instance: str, states: Iterable[InstanceState], error: str | None) -> bytes:
-    """The answer that shows these states."""
-    shown = [msgspec.Raw(encoded_state(state)) for state in states]
-    return msgspec.json.encode(StateAnswer(instance, shown, error))
-
-
-def messages(facts: Mapping[bytes, bytes]) -> Iterator[bytes]:
-    """The facts, in as many messages as it takes."""
-    part: list[tuple[bytes, bytes]] = []
-    size = 0
-    for fact, why in facts.items():
-        length = len(fact) + len(why)
-        if part and size + length > _BATCH_BYTES:
-            yield msgspec.json.encode(Facts(_entries(part)))
-            part, size = [], 0
-        part.append((fact, why))
-        size += length
-    if part:
-        yield msgspec.json.encode(Facts(_entries(part)))
-
-
-def furthest(one: Mapping[Name, Reach], other: Mapping[Name, Reach]) -> dict[Name, Reach]:
-    """Of each kid what reaches further; of too many kids those whose tokens end last."""
-    nothing = Reach()
-    both = {
-        name: one.get(name, nothing).joined(other.get(name, nothing)) for name in {*one, *other}
-    }
-    return dict(sorted(both.items(), key=lambda item: item[1])[-MAX_REACHES:])
+def furthest(*all_reaches: Mapping[Name, Reach]) -> dict[Name, Reach]:
+    """Of each key what reaches further; of too many keys those whose tokens end last."""
+    joined: dict[Name, Reach] = {}
+    for reaches in all_reaches:
+        for name, reach in reaches.items():
+            joined[name] = joined.get(name, reach).joined(reach)
+    if len(joined) <= MAX_REACHES:
+        return joined
+    return dict(sorted(joined.items(), key=lambda item: item[1])[-MAX_REACHES:])
 
 
 def reaches_of(states: Iterable[InstanceState]) -> dict[Name, Reach]:
-    """How far the tokens reach that each state shows, by kid."""
-    shown = {
+    """How far the tokens reach that each state shows, by key."""
+    found = {
         (state.issuer, kid): usage.reach for state in states for kid, usage in state.usage.items()
     }
-    return {name: reach for name, reach in shown.items() if any(reach)}
-
-
-def _entries(facts: Iterable[tuple[bytes, bytes]]) -> list[Entry]:
-    return [Entry(msgspec.Raw(fact), msgspec.Raw(why)) for fact, why in facts]
-
-
-def _mapping(entries: Iterable[Entry]) -> dict[bytes, bytes]:
-    return {bytes(entry.fact): bytes(entry.why) for entry in entries}
-
-
-def _decoded(decoder: msgspec.json.Decoder[_T], body: bytes) -> _T:
-    try:
-        return decoder.decode(body)
-    except _DECODE_ERRORS:
-        raise MessageError("it is none of the fleet's messages") from None
+    return {name: reach for name, reach in found.items() if any(reach)}

@@ -1,226 +1,190 @@
-"""One instance of the fleet behind its URL: what is asked of it, and what it showed last."""
+"""One instance of the fleet behind its URL: what is exchanged with it, and what it showed last."""
 
 from __future__ import annotations
 
 import asyncio
-import re
-from collections import deque
-from collections.abc import Awaitable, Collection, Mapping
-from http import HTTPStatus
-from itertools import groupby
-from typing import TypeVar
-from urllib.parse import urlsplit
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import NamedTuple
 
 import msgspec
 
+from jwks_guard.distrust.register import Register
+from jwks_guard.distrust.state import Distrust, Flags, Name, State
+from jwks_guard.fleet.http_endpoint import Endpoint, EndpointError
 from jwks_guard.fleet.http_messages import (
-    INSTANCE_HEADER,
-    MAX_ANSWER_BYTES,
+    Exchange,
+    ExchangeAnswer,
     MessageError,
     StateAnswer,
-    known_in,
-    messages,
-    require_few,
-    state_in,
+    decoded,
+    merged_parts,
+    parts_of,
+    reaches_in,
 )
-from jwks_guard.fleet.records import decisions_in, states_in
-from jwks_guard.keys.distrust import Name, Tombstones
-from jwks_guard.keys.instance import combined
-from jwks_guard.net.exchange import Client, ExchangeError, Reply, exchange, new_request
-from jwks_guard.readiness.state import InstanceState
+from jwks_guard.fleet.slices import lacking
+from jwks_guard.fleet.soundness import TooManyError, silent_state, states_in
+from jwks_guard.readiness.state import InstanceState, Refusal, combined
 from jwks_guard.readiness.usage import Reach
 
 REFRESH_SECONDS = 6.0
 """Longer than an instance takes to fetch its keys, or to fail at it."""
-_T = TypeVar("_T")
-_REMEMBERED_IDS = 16
-_LOOKS = 8
-_LOOKS_AT_ONCE = 2
-_ID = re.compile(r"[0-9a-f]{32}")
-_SEVERAL = (
-    "several processes answer at this URL, and which one can't be chosen. A fleet over HTTP is of "
-    "single-process instances: with several workers use RedisFleet"
-)
-_WHY = {
-    401: "it does not know the secret",
-    403: "the secret does not allow it",
-    404: "no operations routes with operations_auth are there",
-}
+_FAILURES = (EndpointError, MessageError, TooManyError)
 
 
-class PeerError(Exception):
-    """The instance could not be asked, or gave no answer that can be used; says why."""
+class Outcome(NamedTuple):
+    """How an exchange ended: the instance that holds what we do, if one does, and what is wrong."""
+
+    instance: str | None
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ours:
+    """This side of an exchange with all instances: they are to hold `state` and `offer`.
+
+    Decisions about keys of `issuers` are exchanged. `offer` is not yet in effect in this process,
+    so it is not made to this very process. `turn` has one instance at a time take the event loop
+    for thousands of decisions.
+    """
+
+    register: Register
+    state: State
+    issuers: frozenset[str]
+    offer: Flags
+    turn: asyncio.Lock
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Held:
+    """What an instance held at a `version`, about keys of `asked`; `issuers` are its own.
+
+    It was merged into `register`.
+    """
+
+    register: Register
+    instance: str
+    version: str
+    asked: frozenset[str]
+    issuers: frozenset[str]
+    flags: dict[Name, Distrust]
 
 
 class Peer:
-    """The instance at `url`, asked with `secret`; each call is given the client to use.
+    """The instance behind `endpoint`.
 
-    `error` says what was wrong the last time.
+    `error` says what was wrong the last time. `reaches` tells how far tokens reach, as it said.
     """
 
-    def __init__(self, url: str, secret: str, timeout: float) -> None:
-        self.url = url.removesuffix("/")
-        self.name = urlsplit(url).netloc
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
         self.error: str | None = "it was not asked yet"
-        self._authorization = f"Bearer {secret}"
-        self._timeout = timeout
-        self._known: frozenset[bytes] = frozenset()
-        self._ids: deque[str] = deque(maxlen=_REMEMBERED_IDS)
+        self.reaches: Mapping[Name, Reach] = {}
         self._shown: list[msgspec.Raw] = []
+        self._held: _Held | None = None
+        self._settled: tuple[_Held | None, State] | None = None
 
-    def __repr__(self) -> str:
-        return f"Peer({self.url!r})"
+    # --- what it showed ---
 
-    def state(self, issuer: str) -> InstanceState | None:
-        """What it showed of `issuer` the last time that it could be asked."""
+    def state(self, issuer: str) -> InstanceState:
+        """What it showed of `issuer` last; one that can't be asked now confirms no key."""
+        state = self._known_state(issuer)
+        if state is None:
+            return silent_state("silent", self.endpoint.name, issuer, 0.0, self.error)
+        if self.error is None:
+            return state
+        return replace(state, kids=(), status="unavailable", last_error=self.error)
+
+    def refusal(self, issuer: str, kid: str) -> Refusal:
+        """Whether it refuses `kid`, as it showed last."""
+        state = self._known_state(issuer)
+        since = None if state is None else state.refused.get(kid)
+        error = self.error or (None if since else "it has not acknowledged the decision")
+        at = None if since is None else datetime.fromtimestamp(since, UTC)
+        return Refusal(self.endpoint.name if state is None else state.name, at, error)
+
+    def _known_state(self, issuer: str) -> InstanceState | None:
         states = states_in((bytes(state) for state in self._shown), issuer)
         return combined(states) if states else None
 
-    async def look(self, client: Client) -> None:
-        """Ask it again and again, so that several processes are noticed; raises PeerError.
+    # --- what it is asked ---
 
-        Few at once: of many connections that come together one worker takes all.
-        """
+    async def refresh(self) -> None:
+        """Have it fetch its keys, and note what it shows then."""
         try:
-            async with asyncio.timeout(self._timeout):
-                for _ in range(0, _LOOKS, _LOOKS_AT_ONCE):
-                    pair = (self._asked(client, "GET", "/state") for _ in range(_LOOKS_AT_ONCE))
-                    self._note(*(instance for instance, _ in await _both(*pair)))
-        except TimeoutError:  # what was seen so far counts
-            return
+            content = await self.endpoint.ask("POST", "/fleet/refresh", b"", REFRESH_SECONDS)
+            answer = decoded(content, StateAnswer)
+            self._shown, self.error = answer.states, self._problem(answer)
+        except _FAILURES as error:
+            self.error = self._named(str(error))
 
-    async def read(
-        self, client: Client, issuers: Collection[str]
-    ) -> tuple[dict[bytes, bytes], dict[Name, Reach]]:
-        """What it knows, of `issuers` not too much, and note what it shows; raises PeerError.
-
-        Two connections at once: behind a URL of several workers, two of them answer sooner or
-        later.
-        """
+    async def exchange(self, ours: Ours) -> Outcome:
+        """Merge what it holds, then have it hold what we do, and the offer."""
         try:
-            (one, shown), (other, known) = await _both(
-                self._asked(client, "GET", "/state"), self._asked(client, "GET", "/decisions")
-            )
-            self._note(one, other)
-            state = state_in(shown)
-            facts, reaches = known_in(known)
-            require_few(facts, issuers)
-        except MessageError as error:
-            raise self._failed(str(error)) from None
-        self._known = frozenset(facts)
-        self._show(state)
-        return facts, reaches
+            answer = await self._told(ours, await self._lacking(ours))
+            if parts := await self._lacking(ours):
+                answer = await self._told(ours, parts)
+            missing = parts and await self._lacking(ours)
+        except _FAILURES as error:
+            self.error = self._named(str(error))
+            return Outcome(None, self.error)
+        self.error = self._problem(answer)
+        if missing and self.error is None:
+            self.error = self._named("it was sent the decisions and does not hold them")
+        return Outcome(None if missing else answer.instance, self.error)
 
-    async def confirm(self, client: Client, facts: Mapping[bytes, bytes]) -> None:
-        """Make sure that it refuses what `facts` distrust; raises PeerError.
+    async def _lacking(self, ours: Ours) -> dict[Name, Distrust]:
+        """What it lacks, as far as is known; of one that was never heard of, all but the offer."""
+        held, state = self._held, ours.state
+        if held is not None and held.instance == ours.register.instance:
+            return {}
+        if not ours.offer and self._settled == (held, state):
+            return {}
+        async with ours.turn:
+            if held is None:
+                parts = await lacking(state.flags, {}, ours.issuers)
+            else:
+                wanted = state.merged(ours.offer).flags
+                parts = await lacking(wanted, held.flags, ours.issuers & held.issuers)
+        if not ours.offer and not parts:
+            self._settled = held, state
+        return parts
 
-        One that holds a newer lift takes a decision without an error, and does not go by it.
-        """
-        instance, content = await self._asked(client, "GET", "/decisions")
-        self._note(instance)
-        try:
-            theirs = decisions_in(known_in(content)[0])
-        except MessageError as error:
-            raise self._failed(str(error)) from None
-        standing = Tombstones().merged(theirs.stones).without(theirs.lifts).entries
-        for stone in decisions_in(facts).stones:
-            held = standing.get((stone.issuer, stone.kid))
-            if held is None or held.version < stone.version:
-                raise self._failed("it was told, and does not go by the decision")
-
-    async def tell(self, client: Client, facts: Mapping[bytes, bytes]) -> None:
-        """Have it go by `facts`; raises PeerError."""
-        lifts = {fact: why for fact, why in facts.items() if fact.startswith(b'["lift"')}
-        distrust = {fact: why for fact, why in facts.items() if fact not in lifts}
-        for path, part in (("/distrust", distrust), ("/reinstate", lifts)):
-            for body in messages(part):
-                answer = await self._posted(client, path, body)
-                if answer.error is not None:
-                    raise self._failed(f"it goes by the decision, but {answer.error}")
-        if self.is_several:
-            raise PeerError(self.error)
-
-    async def remind(self, client: Client, facts: Mapping[bytes, bytes]) -> None:
-        """Have it go by those `facts` that it lacked when it was read; raises PeerError."""
-        await self.tell(client, {f: why for f, why in facts.items() if f not in self._known})
-
-    async def refresh(self, client: Client) -> None:
-        """Have it fetch the keys, and note what it shows then; raises PeerError."""
-        await self._posted(client, "/refresh", b"", REFRESH_SECONDS)
-
-    async def _posted(
-        self, client: Client, path: str, body: bytes, seconds: float = 0.0
-    ) -> StateAnswer:
-        instance, content = await self._asked(client, "POST", path, body, seconds)
-        self._note(instance)
-        try:
-            answer = state_in(content)
-        except MessageError as error:
-            raise self._failed(str(error)) from None
-        self._show(answer)
+    async def _told(self, ours: Ours, parts: Flags) -> ExchangeAnswer:
+        """Send `parts`, and merge what it holds."""
+        held = self._held
+        if held and (held.register is not ours.register or held.asked != ours.issuers):
+            held = None
+        message = Exchange(known=held.version if held else None, parts=await parts_of(parts))
+        body = msgspec.json.encode(message)
+        content = await self.endpoint.ask("POST", "/fleet/exchange", body)
+        answer = decoded(content, ExchangeAnswer)
+        self._shown = answer.states
+        self.reaches = reaches_in(answer, ours.issuers)
+        if ours.issuers.isdisjoint(answer.issuers):
+            raise EndpointError(f"it verifies no tokens of {' or '.join(sorted(ours.issuers))}")
+        if held is None or answer.version != held.version:
+            self._held = await self._read(ours, answer, held)
         return answer
 
-    def _note(self, *instances: str) -> None:
-        """Remember who answered; different ones that answered at once did so in turn."""
-        self._ids.extend(instances)
-        if len(set(instances)) > 1:
-            self._ids.append(instances[0])
+    async def _read(self, ours: Ours, answer: ExchangeAnswer, before: _Held | None) -> _Held:
+        """Merge what it holds; `before` is what it held at the version that was told to it."""
+        if answer.since is not None and (before is None or before.version != answer.since):
+            raise MessageError("it left out what it holds")
+        # What this very process holds needs no reading.
+        news = answer.parts if answer.instance != ours.register.instance else []
+        async with ours.turn:
+            flags = await merged_parts(news, ours.register, ours.issuers)
+        if before is not None and answer.since is not None:
+            flags = {**before.flags, **flags}
+        issuers = frozenset(answer.issuers)
+        return _Held(ours.register, answer.instance, answer.version, ours.issuers, issuers, flags)
 
-    def _show(self, answer: StateAnswer) -> None:
-        """Note what it shows, and what is wrong with it."""
-        self._shown = answer.states
-        problem = _SEVERAL if self.is_several else answer.error
-        self.error = None if problem is None else f"{self.url}: {problem}"
+    def _problem(self, answer: StateAnswer) -> str | None:
+        """What is wrong with an instance that gave a good answer."""
+        unstored = answer.error and self._named(f"it holds the decisions, but {answer.error}")
+        return self.endpoint.several or unstored
 
-    @property
-    def is_several(self) -> bool:
-        """Whether several processes answer in turn; after a restart no earlier one returns."""
-        in_turn = [instance for instance, _ in groupby(self._ids)]
-        return len(set(in_turn)) != len(in_turn)
-
-    async def _asked(
-        self,
-        client: Client,
-        method: str,
-        path: str,
-        body: bytes | None = None,
-        seconds: float = 0.0,
-    ) -> tuple[str, bytes]:
-        """Which process answered, and with what; raises PeerError."""
-        seconds = seconds or self._timeout
-        headers = {
-            "Authorization": self._authorization,
-            "Accept": "application/json",
-            "Accept-Encoding": "identity",
-            "Connection": "close",  # for another worker to answer next, if there are several
-        }
-        try:
-            request = new_request(method, self.url + path, headers, body)
-            reply = await exchange(client, request, timeout=seconds, limit=MAX_ANSWER_BYTES)
-            return _instance(reply), reply.body
-        except (PeerError, ExchangeError) as error:
-            raise self._failed(str(error)) from None
-
-    def _failed(self, why: str) -> PeerError:
-        self.error = f"{self.url}: {why}"
-        return PeerError(self.error)
-
-
-async def _both(one: Awaitable[_T], other: Awaitable[_T]) -> tuple[_T, _T]:
-    """The results of two calls that run at once; neither runs on when the other one failed."""
-    first, second = await asyncio.gather(one, other, return_exceptions=True)
-    if isinstance(first, BaseException):
-        raise first
-    if isinstance(second, BaseException):
-        raise second
-    return first, second
-
-
-def _instance(reply: Reply) -> str:
-    """The id of the process that gave a good answer."""
-    if reply.status != HTTPStatus.OK:
-        raise PeerError(_WHY.get(reply.status, f"it answered {reply.status}"))
-    instance = reply.headers.get(INSTANCE_HEADER.lower(), "")
-    if _ID.fullmatch(instance) is None:
-        raise PeerError(_WHY[404])
-    return instance
+    def _named(self, why: str) -> str:
+        return f"{self.endpoint.url}: {why}"

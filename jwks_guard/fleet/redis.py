@@ -1,42 +1,49 @@
-"""RedisFleet: decisions and states of many processes in one Redis.
+"""RedisFleet: copies decisions and states between many processes through one Redis.
 
-Redis is told everything by everybody and trusted by nobody: instances merge what they read into
-what they know, and write back what is missing there. So a lost message, a flush, a restart without
-data or a partition costs time, never a decision.
+Instances merge what they read into what they know, and write back what is missing there. So a lost
+message, a flush, a restart without data or a partition costs time, never a decision.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
+import random
 import secrets
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Sequence
 from contextlib import suppress
-from functools import partial
-from typing import Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from redis.exceptions import RedisError
 
-from jwks_guard.base.arguments import require_issuer, require_seconds, require_text
+from jwks_guard.base.arguments import MIN_SECRET_CHARS, require_text
 from jwks_guard.base.clock import Clock
 from jwks_guard.base.events import logger
-from jwks_guard.errors import ConfigurationError, DistrustNotSharedError, JWKSGuardError
-from jwks_guard.fleet.commands import FleetCommands
-from jwks_guard.fleet.members import Members
-from jwks_guard.fleet.records import MAX_LIFT_VERSION, decisions_in, facts_of
-from jwks_guard.fleet.redis_exchange import Exchanged
+from jwks_guard.distrust.copy import CopyError
+from jwks_guard.distrust.state import NOTHING, Flags
+from jwks_guard.errors import ConfigurationError, JWKSGuardError
+from jwks_guard.fleet.commands import CUT_OFF_REFRESH_SECONDS, FleetCommands
+from jwks_guard.fleet.redis_decisions import REFRESH, RedisDecisions
+from jwks_guard.fleet.redis_entries import Entries
 from jwks_guard.fleet.redis_link import RedisLink, answered, connected
-from jwks_guard.fleet.redis_records import REFRESH, RedisRecords
-from jwks_guard.fleet.redis_watch import Watch
-from jwks_guard.keys.distrust import FleetMember, Name, Tombstones
+from jwks_guard.fleet.redis_states import RedisStates
+from jwks_guard.keys.fleet import Member
 from jwks_guard.readiness.state import InstanceState
 from jwks_guard.readiness.usage import Reach
 
-CUT_OFF_REFRESH_SECONDS = 10.0
-"""While Redis can't be reached, keys are refreshed this often."""
-MAX_POLL_SECONDS = 5.0
+if TYPE_CHECKING:
+    from redis.asyncio.client import PubSub
+
+LONGEST_EXCHANGE_SECONDS = 30.0
+"""For all commands of one exchange, which may read thousands of decisions."""
 _REFRESH_SECONDS = 1.0
+_RETRY_SECONDS = 0.5
+_PAUSE_SECONDS = 0.02
+"""Between two exchanges at least, however many wake-up calls come."""
+_LONGEST_PAUSE_SECONDS = 0.5
+_MAX_CALLS = 500
+_NOT_ASKED = "Redis was not asked yet"
 _WARN_PAUSE_SECONDS = 60.0
 """Between two warnings of the same cause, where Redis is heard in between."""
 _FAILURES = (RedisError, OSError, TimeoutError)
@@ -52,10 +59,14 @@ class RedisFleet(FleetCommands):
 
     Arguments:
         url: redis://, rediss:// (TLS) or unix://, with user name and password where needed.
+        secret: what decisions in Redis are signed with (HMAC-SHA256), of 16 characters or more and
+            the same for all instances. Entries without a valid signature are ignored and reported.
+            To replace it, give both to each instance, then the new one alone. Without a secret,
+            whatever can write to Redis can lift decisions.
         issuer: whose keys its own methods mean; not needed beside verifiers of one issuer.
         prefix: what the names of its keys and of its channel begin with.
         require_fleet: a verifier does not start while Redis can't be reached.
-        poll_interval: everything is read anew at least this often, in seconds; 5 at the most.
+        poll_interval: changes are looked for at least this often, in seconds; 5 at the most.
         clock: anything with time() and monotonic().
 
     """
@@ -64,6 +75,7 @@ class RedisFleet(FleetCommands):
         self,
         url: str,
         *,
+        secret: str | Sequence[str] | None = None,
         issuer: str | None = None,
         prefix: str = "jwks-guard",
         require_fleet: bool = False,
@@ -72,60 +84,61 @@ class RedisFleet(FleetCommands):
     ) -> None:
         require_text("url", url)
         require_text("prefix", prefix)
-        require_seconds("poll_interval", poll_interval)
-        if poll_interval > MAX_POLL_SECONDS:
-            raise ConfigurationError(f"poll_interval must be {MAX_POLL_SECONDS:.0f} s at the most.")
-        if issuer is not None:
-            require_issuer(issuer)
-        self.error: str | None = "Redis was not asked yet"
-        self.clock = clock
-        super().__init__(issuer)
+        super().__init__(issuer, poll_interval, clock)
         self._url = url
         self._prefix = prefix
         self._id = secrets.token_hex(4)  # there may be one for each event loop of a process
         self._require = require_fleet
-        self._members = Members()
-        self._exchanged = Exchanged(self._members, issuer)
+        self._entries = Entries(_secrets(secret))
+        self._decisions = RedisDecisions(prefix, self._entries)
         self._link: RedisLink | None = None
         self._leaving = 0
+        self._cause: str | None = _NOT_ASKED
+        self._ignored = 0
         self._warned = ("", -math.inf)
-        self._watch = Watch(self._members, self._exchange, self._cut_off, poll_interval, clock)
         connected(url)  # that it can't be read shows here
 
     def __repr__(self) -> str:
         return f"RedisFleet(prefix={self._prefix!r})"
 
     @property
-    def issuer(self) -> str:
-        """Whose tokens its instances refuse."""
-        return self._issuer or self._members.issuer()
+    def error(self) -> str | None:
+        """Why decisions can't be exchanged, or are not ours; None while all is well."""
+        if self._cause is not None:
+            return self._cause
+        if self._decisions.refused and self._entries.signed:
+            return (
+                "Entries in the fleet's Redis without a valid signature are ignored "
+                f"({len(self._decisions.refused)}): an instance has another secret, or none, or "
+                "something else writes there. Give every instance the same secret, repeat what was "
+                f"decided there, then delete '{self._prefix}:decisions': it is written anew"
+            )
+        return None
 
-    async def join(self, member: FleetMember) -> None:
-        """Take part from now on; `member` goes by the fleet's decisions when this returns.
+    async def join(self, member: Member) -> None:
+        """Take part from now on; `member` knows the fleet's decisions when this returns.
 
         Raises ConfigurationError with `require_fleet` when Redis can't be reached.
         """
-        link = self._linked()
+        self._linked()
         self._members.add(member)
         try:
-            await answered(self._exchange())
-        except JWKSGuardError:
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever it answers, tokens are verified
-            self._cut_off(error)
+            await self.exchange()
+        except CopyError:
             if self._require:
                 await self.leave(member)
                 raise ConfigurationError(
-                    f"{self.error}. It is required (require_fleet=True): start it, or mend its URL."
+                    f"{self._cause}. It is required (require_fleet=True): start it, or mend its "
+                    "URL."
                 ) from None
-        link.watch(partial(self._watch.run, self._records().channel))
+        self._ensure_watching()
 
-    async def leave(self, member: FleetMember) -> None:
+    async def leave(self, member: Member) -> None:
         """Take part no longer; the last one closes the connections."""
         last = self._members.states(self.clock.time())
         self._members.discard(member)
         link = self._link
-        if link is None or not link.here():
+        if link is None or not self._home.here:
             return
         self._leaving += 1
         try:
@@ -137,10 +150,12 @@ class RedisFleet(FleetCommands):
             await self.aclose()
 
     async def aclose(self) -> None:
-        """Close the connections of a fleet without verifiers."""
-        link, self._link = self._link, None
-        if link is not None and link.here():
-            await link.aclose()
+        """Stop exchanging, and close the connections."""
+        if self._home.here:
+            link, self._link = self._link, None
+            await super().aclose()
+            if link is not None:
+                await link.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -148,121 +163,149 @@ class RedisFleet(FleetCommands):
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
-    async def share(self) -> None:
-        """Have Redis know what the members know; raises DistrustNotSharedError."""
-        if self._members:
-            await self._told(self._exchange())
+    async def exchange(self, offer: Flags = NOTHING) -> None:
+        """Merge what Redis holds, then have it hold what the register does, and `offer`.
+
+        It has the members' states then, too. Raises CopyError.
+        """
+        link, members = self._linked(), self._members
+        try:
+            async with asyncio.timeout(LONGEST_EXCHANGE_SECONDS), link.exchanging():
+                await self._decisions.exchange(link.redis, members.register, members.issuers, offer)
+                now = self.clock.time()
+                await answered(self._states_there().show(members.states(now), now))
+        except JWKSGuardError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a server may answer anything
+            self._cut_off(error)
+            raise CopyError(str(self._cause)) from None
+        if self._cause is not None:
+            if self._cause != _NOT_ASKED:
+                logger.info("the fleet's Redis answers again")
+            self._cause = None
+            members.limit_interval(None)
+        if len(self._decisions.refused) > self._ignored and self.error is not None:
+            logger.warning("%s", self.error)
+        self._ignored = len(self._decisions.refused)
 
     async def dismiss(self, instance: str) -> int:
         """Forget an instance that has ended without leaving; gives how many states it had.
 
         One that still runs shows itself anew. Raises DistrustNotSharedError.
         """
-        return await self._told(self._records().dismiss(instance))
-
-    async def share_lifts(self, lifts: Mapping[Name, int], reason: str) -> None:
-        """Have the others lift these decisions; raises DistrustNotSharedError."""
-        if max(lifts.values()) > MAX_LIFT_VERSION:
-            raise DistrustNotSharedError(
-                "This decision can't be lifted any more: its version is the last one. Remove it "
-                "from the fleet's Redis and from every snapshot."
-            )
-        await self._told(self._records().write(facts_of(Tombstones(lifted=lifts))))
+        return await self._asked(self._states_there().dismiss(instance))
 
     # --- as one thing ---
 
-    async def _known(self) -> Tombstones:
-        known = self._members.known()
-        try:
-            theirs = decisions_in(await self._told(self._records().facts()))
-        except DistrustNotSharedError:
-            if not self._members:
-                raise
-            return known  # they are told in any case; `_decide` then says what it could not do
-        return known.merged(theirs.stones).without(theirs.lifts)
-
-    async def _decide(self, decisions: Tombstones) -> None:
-        if decisions.lifted:
-            await self.share_lifts(decisions.lifted, "")
-        self._members.decide(decisions)  # of what is to be refused the members hear first
-        if decisions.entries:
-            await self._told(self._records().write(facts_of(decisions)))
-            await self.share()
-        await self._members.saved()
-
     async def _states(self, issuer: str | None = None) -> tuple[InstanceState, ...]:
-        return await self._told(self._records().states(issuer or self.issuer))
+        return await self._asked(self._states_there().states(issuer or self.issuer))
 
     async def _reach(self, kid: str, issuer: str | None = None) -> Reach:
-        return await self._told(self._records().reach(issuer or self.issuer, kid))
+        return await self._asked(self._states_there().reach(issuer or self.issuer, kid))
 
     async def _ask_to_refresh(self) -> None:
-        await self._told(self._records().wake(REFRESH))
+        await self._asked(self._linked().redis.publish(self._decisions.channel, REFRESH))
         await asyncio.sleep(_REFRESH_SECONDS)
 
-    async def _told(self, step: Awaitable[_T]) -> _T:
+    async def _asked(self, step: Awaitable[_T]) -> _T:
+        """What Redis answers; raises DistrustNotSharedError."""
         try:
             return await answered(step)
-        except JWKSGuardError:
-            raise
         except Exception as error:  # noqa: BLE001 - a server may answer anything
             self._cut_off(error)
-            here = "is distrusted here stays so and is shared once Redis answers"
-            failure = DistrustNotSharedError(
-                f"{self.error}. What {here}; to lift something, or to see what the others do, "
-                "repeat the call."
-                if self._members
-                else f"{self.error}. Nobody was told or asked anything: repeat the call."
-            )
-            failure.here = bool(self._members)
-            raise failure from None
+            if self._link is not None:
+                await self._link.disconnect()
+            raise self._unasked(
+                f"{self._cause}, so it was not asked what the instances show. Repeat the call."
+            ) from None
 
-    # --- one exchange ---
+    # --- exchanging when called, and every few seconds ---
 
-    async def _exchange(self) -> None:
-        """Read, merge, write back what Redis lacks, and show the members' states."""
-        link, members, records = self._linked(), self._members, self._records()
-        async with link.exchanging:
-            await self._exchanged.again(records)
-            now = self.clock.time()
-            await records.show(members.states(now), now)
-        self._heard()
+    async def _watch(self) -> None:
+        """Exchange when woken, for as long as there are members; what fails is tried again."""
+        link = self._linked()
+        while self._goes_on():
+            try:
+                async with link.redis.pubsub() as pubsub:
+                    await answered(pubsub.subscribe(self._decisions.channel))
+                    await self.exchange()
+                    while self._goes_on():
+                        await self._wake_up(pubsub)
+                        began = time.monotonic()
+                        await self.exchange()
+                        await asyncio.sleep(_pause_after(time.monotonic() - began))
+            except CopyError:
+                pass  # it is in `error`
+            except Exception as error:  # noqa: BLE001 - nothing ends the watch
+                self._cut_off(error)
+            # Not all at once, when Redis is back.
+            await asyncio.sleep(_RETRY_SECONDS * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
+        await link.disconnect()
+
+    def _goes_on(self) -> bool:
+        """Whether to watch on; what is awaited may take a cancellation for a timeout of its own."""
+        task = asyncio.current_task()
+        return bool(self._members) and task is not None and task.cancelling() == 0
+
+    async def _wake_up(self, pubsub: PubSub) -> None:
+        """Wait for a call, or for long enough; all that came by then count as one."""
+        patience = self._poll_interval
+        for _ in range(_MAX_CALLS):
+            message = await pubsub.get_message(ignore_subscribe_messages=True, timeout=patience)
+            if message is None:
+                return
+            if message.get("data") == REFRESH:
+                for member in self._members:
+                    member.refresh_soon()
+            patience = 0.0
 
     async def _say_goodbye(self, link: RedisLink, last: list[InstanceState]) -> None:
-        async with link.exchanging:  # one that is on its way would show it again
+        async with link.exchanging():  # one that is on its way would show it again
             left = {member.issuer for member in self._members}
-            await self._records().leave(last, left)
-
-    # --- whether it is heard ---
-
-    def _heard(self) -> None:
-        if self.error is not None:
-            self.error = None
-            self._members.hurry(None)
+            await self._states_there().leave(last, left)
 
     def _cut_off(self, error: BaseException) -> None:
         why = str(error) or type(error).__name__
         now = self.clock.monotonic()
         again = why == self._warned[0] and now - self._warned[1] < _WARN_PAUSE_SECONDS
-        if self.error is None and not again:
+        if self._cause in (None, _NOT_ASKED) and not again:
             self._warned = (why, now)
             surprise = None if isinstance(error, _FAILURES) else error
             logger.warning("the fleet's Redis can't be reached: %s", why, exc_info=surprise)
-        self.error = f"The fleet's Redis can't be reached ({why})"
-        self._members.hurry(CUT_OFF_REFRESH_SECONDS)
+        self._cause = f"The fleet's Redis can't be reached ({why})"
+        self._members.limit_interval(CUT_OFF_REFRESH_SECONDS)
 
     # --- connections ---
 
     def _linked(self) -> RedisLink:
         """The connections of this process and event loop."""
-        link = self._link
-        if link is None or not link.here():
-            if link is not None and link.in_use():
-                raise ConfigurationError(
-                    "This fleet runs on another event loop. Make one RedisFleet for each loop."
-                )
-            link = self._link = RedisLink(self._url, before=link)
-        return link
+        new = self._settle()
+        if self._link is None or new:
+            self._link = RedisLink(self._url, before=self._link)
+        return self._link
 
-    def _records(self) -> RedisRecords:
-        return RedisRecords(self._linked().redis, self._prefix, self._id)
+    def _states_there(self) -> RedisStates:
+        instance = self._members.register.instance
+        return RedisStates(self._linked().redis, self._prefix, instance, self._id)
+
+
+def _secrets(secret: object) -> Sequence[str]:
+    if secret is None:
+        return []
+    given = [secret] if isinstance(secret, str) else secret
+    if (
+        isinstance(given, list | tuple)
+        and len(given) in (1, 2)
+        and all(isinstance(each, str) and each.isprintable() for each in given)
+        and all(len(each) >= MIN_SECRET_CHARS for each in given)
+    ):
+        return given
+    raise ConfigurationError(
+        f"secret must be a string of {MIN_SECRET_CHARS} printable characters or more, or two of "
+        "them while it is being replaced; `openssl rand -hex 32` makes one."
+    )
+
+
+def _pause_after(exchange_seconds: float) -> float:
+    """So long that exchanges, even of very many decisions, leave most of the loop to others."""
+    return min(max(_PAUSE_SECONDS, 4 * exchange_seconds), _LONGEST_PAUSE_SECONDS)

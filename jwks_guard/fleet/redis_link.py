@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Self, TypeVar
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager, suppress
+from typing import TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
 from redis.asyncio import Redis
@@ -34,7 +35,10 @@ def connected(url: str) -> Redis:
     try:
         options = {name for name, _ in parse_qsl(urlsplit(url).query, keep_blank_values=True)}
         if not options <= _OPTIONS:
-            raise ConfigurationError(f"url may have these options: {', '.join(sorted(_OPTIONS))}.")
+            raise ConfigurationError(
+                "url has an option that is not allowed. It may have these: "
+                f"{', '.join(sorted(_OPTIONS))}."
+            )
         redis = Redis.from_url(
             url,
             socket_timeout=ANSWER_SECONDS,
@@ -43,6 +47,8 @@ def connected(url: str) -> Redis:
             decode_responses=False,
         )
         redis.connection_pool.make_connection()  # type: ignore[no-untyped-call]
+    except ConfigurationError:
+        raise
     except (ValueError, TypeError, AttributeError, RedisError):
         raise ConfigurationError(
             "url must be a Redis URL like 'rediss://user:password@host:6379/0', with every special "
@@ -58,33 +64,37 @@ async def answered(step: Awaitable[_T]) -> _T:
 
 
 class RedisLink:
-    """A client of the Redis at `url`; `before` is the link that it takes the place of."""
+    """A client of the Redis at `url` for one event loop; `before` is the link that it replaces."""
 
     def __init__(self, url: str, *, before: RedisLink | None = None) -> None:
         self.redis = connected(url)
-        self.exchanging = asyncio.Lock()
+        self._lock = asyncio.Lock()
         self._pid = os.getpid()
-        self._loop = asyncio.get_running_loop()
-        self._task: asyncio.Task[None] | None = None
         if before is not None and before._pid != self._pid:
             _left_behind.append(before)
 
-    def here(self) -> bool:
-        """Whether they may be used by the caller."""
-        return self._pid == os.getpid() and self._loop is asyncio.get_running_loop()
+    @asynccontextmanager
+    async def exchanging(self) -> AsyncIterator[None]:
+        """Have one exchange at a time; one that fails leaves the idle connections behind."""
+        async with self._lock:
+            try:
+                yield
+            except BaseException:
+                await self._disconnect()  # before the next exchange takes one of them
+                raise
 
-    def in_use(self) -> bool:
-        """Whether another event loop of this process uses them."""
-        return self._pid == os.getpid() and not self._loop.is_closed()
+    async def disconnect(self) -> None:
+        """Leave the idle connections behind, unless there is an exchange, which sees to that."""
+        if not self._lock.locked():
+            async with self._lock:
+                await self._disconnect()
 
-    def watch(self, watching: Callable[[Self], Coroutine[Any, Any, None]]) -> None:
-        """Have `watching` run from now on, unless it does."""
-        if self._task is None or self._task.done():
-            self._task = asyncio.create_task(watching(self))
+    async def _disconnect(self) -> None:
+        """After a failover they may lead to a node that takes no writes."""
+        with suppress(Exception):  # they are broken, then
+            await self.redis.connection_pool.disconnect(inuse_connections=False)
 
     async def aclose(self) -> None:
-        """Stop watching and close the connections."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait({self._task})
-        await self.redis.aclose()
+        """Close the connections."""
+        with suppress(Exception):
+            await self.redis.aclose()

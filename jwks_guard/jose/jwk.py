@@ -84,7 +84,7 @@ class VerificationKey:
 
 @dataclass(frozen=True, slots=True)
 class SkippedKey:
-    """A JWK that was left out of its set, and why. kid: None when it has none to go by."""
+    """A JWK that was left out of its set, and why. kid: None when it has none."""
 
     kid: str | None
     reason: str

@@ -72,7 +72,7 @@ class Freshness:
     last_success: Instant | None = field(init=False, default=None)
     failures: int = field(init=False, default=0)
     _due: Instant = field(init=False, default=EPOCH)
-    _hurried: float | None = field(init=False, default=None)
+    _limit: float | None = field(init=False, default=None)
     _blocked_until: Instant = field(init=False, default=EPOCH)
 
     def decide(self, trusted_until: Instant, now: Instant) -> Decision:
@@ -118,16 +118,16 @@ class Freshness:
         self.last_success = started
         self.failures = 0
         self._blocked_until = EPOCH
-        interval = min(self.refresh_interval, self._hurried or math.inf)
+        interval = min(self.refresh_interval, self._limit or math.inf)
         self._due = started.shifted(interval * (1.0 - 0.2 * self.random()))
 
-    def hurry(self, interval: float | None, now: Instant) -> None:
-        """Refresh at least every `interval` seconds from now on; None: as configured."""
-        if interval == self._hurried:
+    def limit_interval(self, seconds: float | None, now: Instant) -> None:
+        """Refresh at least every so many seconds from now on; None: as configured."""
+        if seconds == self._limit:
             return
-        self._hurried = interval
-        if interval is not None and self.failures == 0 and self._due.remaining(now) > interval:
-            self._due = now.shifted(interval * (1.0 - 0.2 * self.random()))
+        self._limit = seconds
+        if seconds is not None and self.failures == 0 and self._due.remaining(now) > seconds:
+            self._due = now.shifted(seconds * (1.0 - 0.2 * self.random()))
 
     def forget(self) -> None:
         """Hold nothing as confirmed any more, so that a refresh is due at once."""

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from jwks_guard.distrust.state import Distrusted
 from jwks_guard.jose.jwk import SkippedKey
-from jwks_guard.keys.distrust import Tombstone
 from jwks_guard.keys.trust import Trust
 
 
@@ -28,7 +28,7 @@ class HealthReport:
         last_error: why it is degraded: the last fetch's failure, or that of storing a decision.
         kids: the trusted kids.
         skipped: published keys that can't be used, with the reason.
-        distrusted: tombstones of this issuer by kid.
+        distrusted: the distrusted keys of this issuer by kid.
 
     """
 
@@ -41,7 +41,7 @@ class HealthReport:
     last_error: str | None
     kids: tuple[str, ...]
     skipped: tuple[SkippedKey, ...]
-    distrusted: Mapping[str, Tombstone]
+    distrusted: Mapping[str, Distrusted]
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON-compatible data."""
@@ -49,8 +49,8 @@ class HealthReport:
         report["kids"] = list(self.kids)
         report["skipped"] = [asdict(key) for key in self.skipped]
         report["distrusted"] = {
-            kid: asdict(stone) | {"thumbprints": sorted(stone.thumbprints)}
-            for kid, stone in self.distrusted.items()
+            kid: asdict(key) | {"thumbprints": sorted(key.thumbprints)}
+            for kid, key in self.distrusted.items()
         }
         return report
 
@@ -76,5 +76,5 @@ def health_report(
         last_error=last_error,
         kids=kids,
         skipped=published.skipped,
-        distrusted=trust.tombstones.of(trust.issuer),
+        distrusted=trust.distrusted,
     )

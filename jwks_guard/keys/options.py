@@ -8,7 +8,8 @@ from typing import TypedDict
 
 from jwks_guard.base.clock import Clock
 from jwks_guard.base.events import Event
-from jwks_guard.keys.distrust import DistrustFeed
+from jwks_guard.distrust.register import Register
+from jwks_guard.keys.fleet import Fleet
 from jwks_guard.net.clients import HTTPClient
 
 
@@ -24,4 +25,5 @@ class StoreOptions(TypedDict, total=False):
     snapshot_path: str | os.PathLike[str] | None
     on_event: Callable[[Event], object] | None
     background: bool
-    fleet: DistrustFeed | None
+    register: Register | None
+    fleet: Fleet | None

@@ -17,7 +17,6 @@ from jwks_guard.errors import (
     RemovedKeyError,
     UnknownKeyError,
 )
-from jwks_guard.keys.distrust import Tombstone
 from jwks_guard.keys.fetch import Answer, FetchError, Held, HTTPKeyFetcher
 from jwks_guard.keys.flight import SingleFlight
 from jwks_guard.keys.freshness import Decision, Freshness
@@ -27,9 +26,9 @@ from jwks_guard.net.caching import Dating
 
 LOOKUP_PAUSE_SECONDS = 5.0
 """A kid that was just looked up in vain is not looked up again for this long."""
-LONGEST_NAP_SECONDS = 5.0
+LONGEST_PAUSE_SECONDS = 5.0
 """The clocks are looked at this often, to notice that the machine was asleep."""
-SHORTEST_NAP_SECONDS = 0.05
+SHORTEST_PAUSE_SECONDS = 0.05
 
 
 class _Outcome(enum.Enum):
@@ -42,8 +41,7 @@ class _Outcome(enum.Enum):
 class Refresher:
     """Fetches for one `trust`, within the budgets of `freshness`; used on one event loop.
 
-    `confirmed(tombstones, jwks_uri)` is called after each confirmed set with the tombstones that
-    it completed, so that they are stored.
+    `confirmed(jwks_uri)` is called after each confirmed set, so that it is stored.
     """
 
     def __init__(
@@ -53,7 +51,7 @@ class Refresher:
         freshness: Freshness,
         clock: Clock,
         events: Events,
-        confirmed: Callable[[list[Tombstone], str], None],
+        confirmed: Callable[[str], None],
     ) -> None:
         self.error: str | None = "no key set was fetched yet"
         self.dating: Dating | None = None
@@ -94,20 +92,16 @@ class Refresher:
             await self._flight.join(self._fly).landed()
         self._trust.tell_expiry(self._now())
 
-    def refresh_soon(self) -> None:
-        """Begin a fetch, unless one is on its way."""
-        self._flight.join(self._fly)
+    def limit_interval(self, seconds: float | None) -> None:
+        """Refresh at least every so many seconds; None: as configured."""
+        self._freshness.limit_interval(seconds, self._now())
 
-    def hurry(self, interval: float | None) -> None:
-        """Refresh at least every `interval` seconds; None: as configured."""
-        self._freshness.hurry(interval, self._now())
-
-    def nap(self) -> float:
+    def seconds_until_tick(self) -> float:
         """Seconds after which `refresh_if_due` should be called again."""
         now = self._now()
         due = self._freshness.next_due(now)
         expiry = self._trust.view.trusted_until.remaining(now) or due
-        return max(SHORTEST_NAP_SECONDS, min(due, expiry, LONGEST_NAP_SECONDS))
+        return max(SHORTEST_PAUSE_SECONDS, min(due, expiry, LONGEST_PAUSE_SECONDS))
 
     def overdue(self, tolerance: float) -> bool:
         """Whether no refresh has succeeded for an interval and `tolerance` seconds."""
@@ -126,8 +120,8 @@ class Refresher:
         elif decision is Decision.REFRESH_FIRST:
             await self._flight.join(self._fly).landed()
 
-    async def learn(self, kid: str) -> None:
-        """Return once the view answers for `kid`, fetching as far as the budgets allow.
+    async def resolve(self, kid: str) -> None:
+        """Look up `kid` at the issuer unless the view already knows it, within the budgets.
 
         Raises UnknownKeyError or RemovedKeyError when the issuer, asked recently, does not publish
         it, KeysUnavailableError when that can't be said.
@@ -245,8 +239,8 @@ class Refresher:
         if self.error is not None and held.keys:
             self._events.tell("refresh_recovered")
         self.error = None
-        learned = self._trust.publish(keys, skipped, started.shifted(-answer.dating.age))
-        self._confirmed(learned, answer.held.jwks_uri)
+        self._trust.publish(keys, skipped, started.shifted(-answer.dating.age))
+        self._confirmed(answer.held.jwks_uri)
 
     def _failed(self, reason: str, retry_after: float | None, *, lookup: bool) -> None:
         self.error = reason

@@ -1,7 +1,7 @@
 """KeyStore: one issuer's keys for one verifier or several; what is asked of keys is asked here.
 
 What is trusted lies in `trust` and may be read, and distrusted, from any thread. What fetches is
-bound to one event loop of one process.
+bound to one event loop of one process, the store's `home`.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import os
-import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Self, TypeVar
+from concurrent.futures import wait
+from typing import Self
 
 from jwks_guard.base.arguments import (
     require_bounds,
@@ -21,40 +21,39 @@ from jwks_guard.base.arguments import (
     require_issuer,
     require_jwks_uri,
     require_listener,
+    require_text,
 )
 from jwks_guard.base.clock import Clock, Instant
 from jwks_guard.base.events import Event, Events, logger
-from jwks_guard.errors import (
-    ConfigurationError,
-    JWKSGuardError,
-    KeysUnavailableError,
-)
-from jwks_guard.keys.decisions import Decisions
-from jwks_guard.keys.distrust import DistrustFeed, Tombstone
-from jwks_guard.keys.durable import Durable
+from jwks_guard.base.worker import Worker, waited
+from jwks_guard.distrust import register as registers
+from jwks_guard.distrust.copies import reinstate, spread
+from jwks_guard.distrust.copy import Copy
+from jwks_guard.distrust.journal import LONGEST_SECONDS, Journal
+from jwks_guard.distrust.register import Register
+from jwks_guard.distrust.state import Distrusted
+from jwks_guard.errors import ConfigurationError, JWKSGuardError, KeysUnavailableError
 from jwks_guard.keys.fetch import DEADLINE_SECONDS, HTTPKeyFetcher
+from jwks_guard.keys.fleet import Fleet, FleetCopy
 from jwks_guard.keys.freshness import Freshness
 from jwks_guard.keys.health import HealthReport, health_report
-from jwks_guard.keys.membership import Membership
-from jwks_guard.keys.peers import open_stores
+from jwks_guard.keys.hints import Hints
+from jwks_guard.keys.home import Home
 from jwks_guard.keys.refresh import Refresher
-from jwks_guard.keys.snapshot import Snapshot
+from jwks_guard.keys.snapshot import Snapshot, SnapshotError
 from jwks_guard.keys.trust import Trust
 from jwks_guard.net.clients import HTTPClient, require_http_client
+from jwks_guard.readiness.state import Observed
 from jwks_guard.readiness.usage import KeyUsage, Usage, total
 
-if TYPE_CHECKING:
-    from jwks_guard.readiness.state import Observed
-
-NAP_AFTER_FAILURE_SECONDS = 1.0
-_T = TypeVar("_T")
+PAUSE_AFTER_FAILURE_SECONDS = 1.0
 
 
 class KeyStore:
     """The keys of one issuer. Arguments are those of TokenVerifier.
 
-    Durations are in seconds, sizes in bytes. Whoever makes a store starts and closes it; verifiers
-    that are handed one only use it.
+    Durations are in seconds, sizes in bytes. The code that makes a store starts and closes it;
+    verifiers that are handed one only use it.
     """
 
     def __init__(
@@ -67,10 +66,11 @@ class KeyStore:
         max_jwks_bytes: int = 524_288,
         http_client: HTTPClient | None = None,
         clock: Clock = time,
+        register: Register | None = None,
         snapshot_path: str | os.PathLike[str] | None = None,
         on_event: Callable[[Event], object] | None = None,
         background: bool = True,
-        fleet: DistrustFeed | None = None,
+        fleet: Fleet | None = None,
     ) -> None:
         require_issuer(issuer)
         require_jwks_uri(jwks_uri)
@@ -79,13 +79,15 @@ class KeyStore:
         require_http_client(http_client)
         require_listener(on_event)
         self.issuer = issuer
+        self.clock = clock
         self.events = Events(issuer, clock, on_event)
-        self._usages: dict[float, Usage] = {}
-        self.trust = Trust(issuer, max_stale, clock, self.events)
+        self.register = registers.process_register if register is None else register
+        self.trust = Trust(issuer, max_stale, clock, self.events, self.register)
+        self.home = Home("verifier")
+        self.fleet = fleet
         self.lazy = not background
         self.since = clock.time()
-        self.loop: asyncio.AbstractEventLoop | None = None
-        self.clock = clock
+        self._usages: dict[float, Usage] = {}
         self._jwks_uri = jwks_uri
         self._refresh_interval = refresh_interval
         self._max_stale = max_stale
@@ -97,35 +99,30 @@ class KeyStore:
             self.events,
             self._confirmed,
         )
-        durable: Durable | None = None
+        self._hints = Hints(self.refresh, clock)
+        self._snapshot: Snapshot | None = None
+        self._journal: Journal | None = None
         if snapshot_path is not None:
-            durable = Durable(Snapshot(snapshot_path, issuer), self.trust, clock, self.events)
-        self.decisions = Decisions(self, self.trust, durable, self.events)
-        self.fleet = fleet
-        self._membership = Membership(self, fleet) if fleet is not None else None
-        self._lock = threading.Lock()
+            self._snapshot = Snapshot(snapshot_path, issuer, self._not_saved)
+            self._journal = self.register.journal(self._snapshot.journal_path)
+        self._restorer = Worker(self._restore)
+        self._restored = self._snapshot is None
+        self._joining: asyncio.Task[None] | None = None
         self._background: asyncio.Task[None] | None = None
-        open_stores.add(self)
+        self.register.follow(self)
 
-    @property
-    def kids(self) -> tuple[str, ...]:
-        """The kids that are trusted now."""
-        view = self.trust.view
-        expired = view.trusted_until.reached(Instant.now(self.clock))
-        return () if expired else tuple(view.by_kid)
+    # --- the life of a store ---
 
     async def start(self, *, require_keys: bool = False) -> None:
-        """Load the snapshot, fetch once within the deadline, then go on in the background.
+        """Load the files, fetch once within the deadline, then go on in the background.
 
-        Raises ConfigurationError when the tombstone file can't be read, and with `require_keys`
+        Raises ConfigurationError when the journal can't be read, and with `require_keys`
         KeysUnavailableError when no key is trusted after the first fetch.
         """
         if self.trust.closed:
             self._refresher.forget()
             self.trust.reopen()
-            # Closed stores are not told of a fork: this may be a child, and `since` its parent's.
             self.since = self.clock.time()
-        open_stores.add(self)
         await self._ready()
         await self._refresher.refresh_if_due()
         if require_keys and not self.kids:
@@ -133,19 +130,21 @@ class KeyStore:
             raise self._refresher.unavailable()
 
     async def aclose(self) -> None:
-        """Stop refreshing. Nothing is trusted afterwards, for nobody would notice a revocation."""
+        """Stop refreshing. Nothing is trusted afterwards: a revocation would not be noticed."""
         self.trust.close()
-        open_stores.discard(self)
-        if self.loop is asyncio.get_running_loop():
+        if self.home.here:
+            self._hints.cancel()
             if self._background is not None:
                 self._background.cancel()
                 await asyncio.wait({self._background})
             await self._refresher.cancel()
-        if self._membership is not None:
-            await self._membership.leave()
-        if self.decisions.durable is not None:
-            await self.decisions.durable.saved()
-        self.loop = self._background = None
+        await self._leave()
+        if self._journal is not None:
+            await waited([self._journal.begin_exchange()], LONGEST_SECONDS)
+        if self._snapshot is not None:
+            await self._snapshot.saved()
+        self._background = None
+        self.home.leave()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -154,80 +153,171 @@ class KeyStore:
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
+    async def ensure_bound(self) -> None:
+        """Bind to the running event loop unless the store has an open one."""
+        if self.home.vacant:
+            await self._ready()
+
     def bind(self) -> None:
         """Make the running event loop the one that fetches; the first caller's stays it.
 
-        Raises ConfigurationError while another open loop has that part.
+        Raises ConfigurationError while another open loop is.
         """
-        loop = asyncio.get_running_loop()
         if self.trust.closed:
             raise KeysUnavailableError("This verifier is closed; start it to use it again.")
-        if loop is self.loop:
-            self._watch(loop)
-            return
-        with self._lock:
-            bound = self.loop
-            if bound is not None and not bound.is_closed():
-                raise ConfigurationError(
-                    "This verifier runs on another event loop. Use one verifier per loop, or a "
-                    "SyncTokenVerifier, which may be called from any thread."
-                )
-            self.loop = loop
-        self._refresher.rebind()
-        self._background = None
-        self._watch(loop)
-
-    def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Have the keys refreshed in the background; again, if somebody cancelled that."""
+        if self.home.settle():
+            self._refresher.rebind()
+            self._hints = Hints(self.refresh, self.clock)
+            self._background = None
         if not self.lazy and (self._background is None or self._background.done()):
             # In an empty context: it outlives the request that happens to begin it.
             refreshing = keep_fresh(weakref.ref(self))
-            self._background = contextvars.Context().run(loop.create_task, refreshing)
-
-    async def adopt(self) -> None:
-        """Bind to the running loop unless another open loop has that part."""
-        loop = self.loop
-        if loop is None or loop.is_closed():
-            await self._ready()
+            self._background = contextvars.Context().run(asyncio.create_task, refreshing)
 
     async def _ready(self) -> None:
-        """Bind, once every decision in a file is known; files are not read on the loop."""
-        stores = (self, *open_stores.besides(self))
-        durables = [store.decisions.durable for store in stores]
-        if any(durable is not None and not durable.loaded for durable in durables):
-            await asyncio.to_thread(self._load)
-        if self._membership is not None and not self.trust.closed:
-            await self._membership.take_part()
+        """Bind, once the decisions in the journals and of the fleet are known."""
+        await self._read_journals(anew=self.home.vacant)
+        if not self._restored:
+            await waited([self._restorer.soon()], LONGEST_SECONDS)
+            self._restored = True  # or the disk hangs: then the keys are fetched without it
+        if self.fleet is not None and not self.trust.closed:
+            await self._join(self.fleet)
         self.bind()
+
+    async def _read_journals(self, *, anew: bool = False) -> None:
+        if unread := self._unread(anew=anew):
+            await waited([journal.begin_exchange() for journal in unread], LONGEST_SECONDS)
+            self._require_journal()
+
+    def _unread(self, *, anew: bool = False) -> list[Journal]:
+        """The journals to read first: our own, and those of others that nobody tried to read.
+
+        With `anew` those too that were read before: meanwhile other processes may have decided.
+        """
+        return [
+            journal
+            for journal in self.register.journals
+            if (anew or not journal.was_read) and (journal is self._journal or not journal.error)
+        ]
+
+    def _require_journal(self) -> None:
+        journal = self._journal
+        if journal is not None and not journal.was_read:
+            raise ConfigurationError(
+                f"The distrust journal can't be read ({journal.error or 'the disk hangs'}). It "
+                "holds decisions to distrust keys, so this verifier does not start without it: "
+                "mend its directory, owner, mode or the line that is named, or remove the file and "
+                "distrust its keys again."
+            )
+
+    def _restore(self) -> None:
+        if self._snapshot is None or self._restored or self.trust.published.keys:
+            return
+        try:
+            found = self._snapshot.load(self._jwks_uri, Instant.now(self.clock), self._max_stale)
+            if found is not None:
+                self.trust.publish(found.keys, (), found.confirmed, restored=True)
+        except SnapshotError as error:
+            self.events.tell("snapshot_ignored", detail=str(error))
+        finally:
+            self._restored = True
+
+    def _not_saved(self, why: str) -> None:
+        self.events.tell("snapshot_failed", detail=why)
+
+    def _confirmed(self, jwks_uri: str) -> None:
+        if self._snapshot is not None:
+            self._snapshot.save_soon(self.trust.published, jwks_uri)
+        self._exchange_journals()
+
+    def _exchange_journals(self) -> None:
+        """Have what other processes wrote read, and what could not be written before, written."""
+        for journal in self.register.journals:
+            journal.begin_exchange()
 
     def after_fork(self) -> None:
         """In a forked child: keep what is known, let go of the parent's loop, locks and tasks."""
-        self._lock = threading.Lock()
         self.trust.after_fork()
-        if self.decisions.durable is not None:
-            self.decisions.durable.after_fork()
-        self.loop = self._background = None
-        if self._membership is not None:
-            self._membership.after_fork()
+        self._restorer.after_fork()
+        if self._snapshot is not None:
+            self._snapshot.after_fork()
+        self.home.leave()
+        self._background = self._joining = None
         for usage in self.usages:
             usage.begin_anew()
         self.since = self.clock.time()
 
+    # --- the fleet ---
+
+    async def _join(self, fleet: Fleet) -> None:
+        """Return once the fleet's decisions are known here; all who wait share one attempt.
+
+        Until then the store is not bound, so that no request is served without them.
+        """
+        if not self.home.vacant and not self.home.here:
+            return  # it is not ours to use: `bind` says so
+        joining = self._joining
+        if (
+            joining is None
+            or joining.get_loop() is not asyncio.get_running_loop()
+            or _failed(joining)
+        ):
+            # In an empty context, as what it begins outlives the request that happens to begin it.
+            joining = contextvars.Context().run(asyncio.create_task, _joined(fleet, self))
+            self._joining = joining
+        await asyncio.wait({joining})
+        if joining.cancelled():  # the caller was not
+            raise KeysUnavailableError(
+                "This verifier was closed before it had joined its fleet; start it to use it again."
+            )
+        joining.result()
+
+    async def _leave(self) -> None:
+        joining, self._joining = self._joining, None
+        here = joining is not None and joining.get_loop() is asyncio.get_running_loop()
+        if self.fleet is not None and joining is not None and here:
+            joining.cancel()
+            await asyncio.wait({joining})
+            await self.fleet.leave(self)
+
+    async def observe_fleet(self, kid: str) -> Observed | None:
+        """What the fleet shows of `kid`, or its error; None without a fleet."""
+        copy = self._fleet_copy()
+        return None if copy is None else await copy.observe(kid, self.issuer)
+
+    def _fleet_copy(self) -> FleetCopy | None:
+        return None if self.fleet is None else FleetCopy(self.fleet, self.home, self.ensure_bound)
+
+    # --- fetching ---
+
+    @property
+    def kids(self) -> tuple[str, ...]:
+        """The kids that are trusted now."""
+        view = self.trust.view
+        expired = view.trusted_until.reached(Instant.now(self.clock))
+        return () if expired else tuple(view.by_kid)
+
+    @property
+    def seen(self) -> Mapping[str, frozenset[str]]:
+        """The RFC 7638 thumbprints of the keys that the issuer published, by kid."""
+        return self.trust.published.seen
+
     async def tick(self) -> None:
         """Do what is due at the clock's present time; the background task calls it in turn."""
         await self._ready()
+        self._exchange_journals()
         for usage in self.usages:
             usage.sample(self.clock.time())
         await self._refresher.refresh_if_due()
+
+    def seconds_until_tick(self) -> float:
+        """Seconds after which `tick` should be called again."""
+        return self._refresher.seconds_until_tick()
 
     async def refresh(self) -> None:
         """Fetch the key set now; raises KeysUnavailableError when that brings no confirmation."""
         await self._ready()
         await self._refresher.refresh()
-
-    def nap(self) -> float:
-        """Seconds after which `tick` wants to be called again."""
-        return self._refresher.nap()
 
     def waits_for_request(self) -> bool:
         """Whether `refresh_for_request` has anything to do; may be asked from any thread."""
@@ -238,10 +328,73 @@ class KeyStore:
         await self._ready()
         await self._refresher.refresh_for_request()
 
-    async def learn(self, kid: str) -> None:
-        """Return once the view answers for `kid`; raises what its token must be refused with."""
+    async def resolve(self, kid: str) -> None:
+        """Look up `kid` at the issuer unless the view already knows it.
+
+        Raises UnknownKeyError, RemovedKeyError or KeysUnavailableError.
+        """
         await self._ready()
-        await self._refresher.learn(kid)
+        await self._refresher.resolve(kid)
+
+    def refresh_soon(self) -> None:
+        """Have the keys fetched soon, for a hint that they changed; from any thread.
+
+        However many hints there are, a fetch begins at most every 5 s. A store that is closed
+        fetches nothing.
+        """
+        self.home.call_soon(lambda: self._hints.take())
+
+    async def refreshed(self) -> None:
+        """Wait for the fetch that `refresh_soon` began, where that is on the running loop."""
+        if self.home.here:
+            await self._hints.served()
+
+    def limit_interval(self, seconds: float | None) -> None:
+        """Fetch at least every so many seconds; None: every `refresh_interval`."""
+        self._refresher.limit_interval(seconds)
+
+    # --- distrust ---
+
+    @property
+    def distrusted(self) -> Mapping[str, Distrusted]:
+        """The distrusted keys of this issuer by kid; raises ConfigurationError."""
+        if unread := self._unread():
+            wait([journal.begin_exchange() for journal in unread], LONGEST_SECONDS)
+            self._require_journal()
+        return self.trust.distrusted
+
+    @property
+    def refused_since(self) -> Mapping[str, float]:
+        """When this process began to refuse each distrusted kid, in seconds since the epoch."""
+        return self.trust.refused_since
+
+    def decide(self, kid: str, *, reason: str, force: bool = False) -> None:
+        """Refuse `kid`, and the keys seen under it; in effect here when this returns.
+
+        Raises RevocationRefusedError when this is the only trusted key and `force` is not given.
+        `share` tells when the decision is stored and known to the fleet.
+        """
+        require_text("kid", kid)
+        require_text("reason", reason)
+        check = None if force else self.trust.require_another
+        at = self.clock.time()
+        self.register.distrust(self.issuer, kid, reason=reason, at=at, check=check)
+        self._exchange_journals()  # at once: no event loop that is busy may hold that up
+
+    async def share(self) -> None:
+        """Have the journals and the fleet know what is distrusted here.
+
+        Raises DistrustNotSharedError, which names those that could not be reached.
+        """
+        await spread(self.register, self.issuer, self._copies())
+
+    async def is_distrusted(self, kid: str) -> bool:
+        """Whether `kid` is distrusted here, and wherever that is stored and shared.
+
+        Raises DistrustNotSharedError when the journal or the fleet could not be asked or told.
+        """
+        await self.share()
+        return kid in self.trust.distrusted
 
     async def distrust(self, kid: str, *, reason: str, force: bool = False) -> None:
         """Refuse `kid`, and the keys seen under it, from now on and through restarts.
@@ -250,58 +403,39 @@ class KeyStore:
         is the only trusted key and `force` is not given, DistrustNotSharedError when it could not
         be stored or shared.
         """
-        stone = self.decisions.distrust(kid, reason, force=force)
-        # At once, as neither a slow disk nor a lost network may keep the other from hearing of it.
-        stored = asyncio.to_thread(self.decisions.stored, stone)
-        for failure in await asyncio.gather(stored, self.share(), return_exceptions=True):
-            if failure is not None:
-                raise failure
-
-    async def share(self) -> None:
-        """Have the fleet know what is distrusted here; raises DistrustNotSharedError."""
-        if self._membership is not None:
-            await self._membership.share()
-
-    async def observe_fleet(self, kid: str) -> Observed | None:
-        """What the fleet shows of `kid`, or its error; None without a fleet."""
-        return None if self._membership is None else await self._membership.observe(kid)
-
-    def distrust_blocking(self, kid: str, *, reason: str, force: bool = False) -> None:
-        """As `distrust`, wholly in the calling thread and without telling the fleet."""
-        self.decisions.stored(self.decisions.distrust(kid, reason, force=force))
+        self.decide(kid, reason=reason, force=force)
+        await self.share()
 
     async def reinstate(self, kid: str, *, reason: str) -> None:
-        """Lift the distrust of `kid` once that is stored and shared; or raise."""
-        if self._membership is None:
-            await asyncio.to_thread(self.reinstate_blocking, kid, reason=reason)
-            return
-        await self._membership.exchange()  # as the latest version is to be exceeded
-        lifts = self.decisions.lifts(kid, reason)
-        # Shared before it is stored: what could not be shared must not be lifted by a restart.
-        await self._membership.share_lifts(lifts, reason)
-        await asyncio.to_thread(self.decisions.lifts_stored, lifts, reason)
-        self.decisions.lift(lifts)
+        """Lift the distrust of `kid`, as far as it is known here, to the journals and to the fleet.
 
-    def reinstate_blocking(self, kid: str, *, reason: str) -> None:
-        """As `reinstate`, wholly in the calling thread, for a store without a fleet."""
-        self._load()
-        lifts = self.decisions.lifts(kid, reason)
-        self.decisions.lifts_stored(lifts, reason)
-        self.decisions.lift(lifts)
+        Raises ConfigurationError and DistrustNotSharedError as jwks_guard.distrust.copies.reinstate
+        does.
+        """
+        require_text("kid", kid)
+        require_text("reason", reason)
+        copies = self._copies()
+        others = [
+            copy for copy in copies if isinstance(copy, Journal) and copy is not self._journal
+        ]
+        await reinstate(
+            self.register,
+            self.issuer,
+            kid,
+            reason=reason,
+            at=self.clock.time(),
+            copies=copies,
+            required=[copy for copy in copies if copy not in others],
+        )
 
-    def refresh_soon(self) -> None:
-        """Have the keys refreshed without waiting for it; on the store's own loop."""
-        self._refresher.refresh_soon()
+    def _copies(self) -> list[Copy]:
+        """The journals of this process and its fleets, those of other stores included."""
+        stores = [each for each in self.register.followers if isinstance(each, KeyStore)]
+        sharing = [self, *(each for each in stores if not each.home.vacant)]
+        fleets = {id(each.fleet): copy for each in sharing if (copy := each._fleet_copy())}
+        return [*self.register.journals, *fleets.values()]
 
-    def hurry(self, interval: float | None) -> None:
-        """Refresh at least every `interval` seconds while the fleet can't be heard."""
-        self._refresher.hurry(interval)
-
-    @property
-    def distrusted(self) -> Mapping[str, Tombstone]:
-        """This issuer's tombstones by kid."""
-        self._load()
-        return self.trust.tombstones.of(self.issuer)
+    # --- what it shows ---
 
     def unavailable(self) -> KeysUnavailableError:
         """The error for a request that no trusted key can answer at the moment."""
@@ -312,16 +446,19 @@ class KeyStore:
         dating = self._refresher.dating
         behind = max(dating.cacheable, dating.age) if dating else 0.0
         window = self._refresh_interval + DEADLINE_SECONDS + behind
-        durable = self.decisions.durable
-        unsaved = durable.error if durable is not None else None
         unshared = self.fleet.error if self.fleet is not None else None
         return health_report(
             self.trust,
             self.kids,
             detection_bound=min(window, self._max_stale),
             upstream_age=dating.age if dating else None,
-            last_error=self._refresher.error or unsaved or unshared or self._silence(),
+            last_error=self.journal_error or self._refresher.error or unshared or self._silence(),
         )
+
+    @property
+    def journal_error(self) -> str | None:
+        """Why a journal file of this process can't be used at the moment."""
+        return next((each.error for each in self.register.journals if each.error), None)
 
     def usage(self) -> Mapping[str, KeyUsage]:
         """What became of each kid's tokens, at all verifiers that use or used this store."""
@@ -337,33 +474,35 @@ class KeyStore:
         """What its verifiers of that leeway count with; kept, as their tokens outlive them."""
         return self._usages.setdefault(leeway, Usage(leeway))
 
+    def apply(self, *, tell: bool = True) -> None:
+        """Refuse what the register distrusts."""
+        self.trust.apply(tell=tell)
+
     def _silence(self) -> str | None:
         """Why the detection bound does not hold although nothing failed, if that is so."""
         if self.lazy or not self._refresher.overdue(DEADLINE_SECONDS):
             return None
         return "no refresh has been made for longer than refresh_interval"
 
-    def _load(self) -> None:
-        """Restore this store's files, and those of the others, whose decisions count here too."""
-        for store in (self, *open_stores.besides(self)):
-            store.decisions.load(store._jwks_uri, store._max_stale)
-
-    def _confirmed(self, learned: list[Tombstone], jwks_uri: str) -> None:
-        open_stores.teach(self, learned)
-        if self.decisions.durable is not None:
-            self.decisions.durable.save_later(learned, jwks_uri)
-
 
 async def keep_fresh(reference: weakref.ref[KeyStore]) -> None:
     """Refresh until cancelled, or until nobody holds the store any more."""
     while (store := reference()) is not None:
-        nap = NAP_AFTER_FAILURE_SECONDS
+        pause = PAUSE_AFTER_FAILURE_SECONDS
         try:
             await store.tick()
-            nap = store.nap()
+            pause = store.seconds_until_tick()
         except JWKSGuardError:
             return  # closed, or bound elsewhere: another task has taken over
         except Exception:  # noqa: BLE001 - a caller's clock, say: nothing ends the watch silently
             logger.exception("refreshing the keys of %s failed unexpectedly", store.issuer)
         del store
-        await asyncio.sleep(nap)
+        await asyncio.sleep(pause)
+
+
+async def _joined(fleet: Fleet, store: KeyStore) -> None:
+    await fleet.join(store)
+
+
+def _failed(task: asyncio.Task[None]) -> bool:
+    return task.done() and (task.cancelled() or task.exception() is not None)

@@ -1,40 +1,45 @@
-"""The one place where the published set and the tombstones become the view. Thread-safe."""
+"""What one issuer publishes, less what is distrusted: the view. Thread-safe."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
-from types import MappingProxyType
+from asyncio import CancelledError
+from collections.abc import Callable, Collection, Mapping
 
-from jwks_guard.base.arguments import require_text
 from jwks_guard.base.clock import Clock, Instant
 from jwks_guard.base.events import Events, logger
+from jwks_guard.distrust.register import Register
+from jwks_guard.distrust.state import Distrust, Distrusted, Name, State
 from jwks_guard.errors import RevocationRefusedError
 from jwks_guard.jose.jwk import SkippedKey, VerificationKey
-from jwks_guard.keys.distrust import Name, Tombstone, Tombstones
 from jwks_guard.keys.view import PublishedSet, TrustedKeys, subtract
 
 Listener = Callable[[], None]
-NO_LIFTS: Mapping[Name, int] = MappingProxyType({})
 
 
 class Trust:
-    """What one issuer publishes, what is distrusted, and `view`, the difference.
+    """The published keys of `issuer`, and `view`: those of them that `register` does not distrust.
 
     Readers take `view` without a lock. Every change is made under the lock and swaps the view in
     one assignment; events and listeners are called after the lock is released.
+
+    `refused_since` has when this process began to refuse each distrusted kid, in seconds since the
+    epoch.
     """
 
-    def __init__(self, issuer: str, max_stale: float, clock: Clock, events: Events) -> None:
+    def __init__(
+        self, issuer: str, max_stale: float, clock: Clock, events: Events, register: Register
+    ) -> None:
         self.issuer = issuer
         self.view = TrustedKeys()
         self.published = PublishedSet()
-        self.tombstones = Tombstones()
         self.closed = False
+        self.refused_since: Mapping[str, float] = {}
         self._max_stale = max_stale
         self._clock = clock
         self._events = events
+        self._register = register
+        self._applied = State()
         self._lock = threading.Lock()
         self._listeners: dict[object, Listener] = {}
         self._expiry_told = True
@@ -43,95 +48,112 @@ class Trust:
         """In a forked child: keep the view; the lock's owner and the listeners are not here."""
         self._lock = threading.Lock()
         self._listeners = {}
+        self.view = self._subtracted(self._register.state)  # of a set taken in this very moment
+
+    @property
+    def distrusted(self) -> Mapping[str, Distrusted]:
+        """The distrusted keys of the issuer by kid."""
+        return self._register.state.of(self.issuer)
 
     def publish(
         self,
         keys: tuple[VerificationKey, ...],
         skipped: tuple[SkippedKey, ...],
         confirmed: Instant,
-    ) -> list[Tombstone]:
-        """Take a set that the issuer confirmed; returns the tombstones that it completed.
+        *,
+        restored: bool = False,
+    ) -> None:
+        """Take a set that the issuer confirmed.
 
-        A set that comes after the end, by a request that was still waiting, is not taken.
+        A set that comes after the end, by a request that was still waiting, is not taken; and one
+        that was `restored` from a file only as long as there is no other.
         """
         with self._lock:
-            if self.closed:
-                return []
             before = self.published
-            self.published = before.succeeded_by(keys, skipped, confirmed)
-            after = self.published
-            fresh = after.seen.keys() - before.seen.keys()
-            learned = self.tombstones.learned(self.issuer, after.seen, fresh)
-            self._swap(self.tombstones.completed(learned))
+            if self.closed or (restored and before.keys):
+                return
+            after = self.published = before.succeeded_by(keys, skipped, confirmed)
+            self.view = self._subtracted(self._register.state)
         self._expiry_told = False
+        self._complete((), after.seen)
         for kid in sorted({key.kid for key in after.keys} - {key.kid for key in before.keys}):
             self._events.tell("key_added", kid=kid)
         for kid in sorted(after.removed - before.removed):
             self._events.tell("key_removed", kid=kid)
         self.notify()
-        return learned
 
-    def distrust(self, kid: str, reason: str, *, force: bool, version: int = 1) -> Tombstone:
-        """Stop trusting `kid` and the keys seen under it; in effect when this returns.
-
-        `version` is the least that the decision has to have.
-        """
-        require_text("kid", kid)
-        require_text("reason", reason)
+    def apply(self, *, tell: bool = True) -> None:
+        """Refuse what the register distrusts at this moment; events are told with `tell` only."""
         with self._lock:
-            prints = self.published.seen.get(kid, frozenset())
-            name, at = (self.issuer, kid), self._clock.time()
-            stone = self.tombstones.decided(name, reason, at, prints)
-            stone = replace(stone, version=max(version, stone.version))
-            changed = self.tombstones.merged([stone])
-            if not force and self.view.live and not self._subtracted(changed).live:
-                raise RevocationRefusedError(
-                    "This is the only trusted key: without it every token of the issuer would be "
-                    "refused. Rotate first and wait for the next key, or pass force=True."
-                )
-            self._swap(changed)
-        self._events.tell("key_distrusted", kid=kid, detail=reason)
-        self.notify()
-        return changed.entries[self.issuer, kid]
-
-    def absorb(
-        self, stones: Iterable[Tombstone], lifts: Mapping[Name, int] = NO_LIFTS
-    ) -> list[Tombstone]:
-        """Take over decisions made elsewhere; returns those that our published keys complete."""
-        with self._lock:
-            merged = self.tombstones.merged(stones).without(lifts)
-            fresh = {kid for _, kid in merged.entries.keys() - self.tombstones.entries.keys()}
-            learned = merged.learned(self.issuer, self.published.seen, fresh)
-            self._swap(merged.completed(learned))
-        self.notify()
-        return learned
-
-    def complete(self, learned: Iterable[Tombstone]) -> None:
-        """Add what was learned of the keys that decisions mean; a lifted one is not made again."""
-        with self._lock:
-            self._swap(self.tombstones.completed(learned))
-        self.notify()
-
-    def reinstate(self, lifts: Mapping[Name, int]) -> None:
-        """Lift tombstones; a key that is still published is trusted again at once."""
-        with self._lock:
-            before, after = self.tombstones, self.tombstones.without(lifts)
-            gone = before.entries.keys() - after.entries.keys()
-            if not gone:
-                self.tombstones = after  # the view stays, and with it what was resolved by it
+            before, state = self._applied, self._register.state
+            same = state.distrusted.get(self.issuer) is before.distrusted.get(self.issuer)
+            if same and state.thumbprints == before.thumbprints:
+                self._applied = state  # the view stays, and with it what was resolved by it
                 return
-            self._swap(after)
-        for issuer, kid in sorted(gone):
-            if issuer == self.issuer:
-                self._events.tell("key_reinstated", kid=kid)
+            was, now = before.of(self.issuer).keys(), state.of(self.issuer).keys()
+            began, ended = now - was, was - now
+            self.view = self._subtracted(state)
+            self._note_since(began, ended)
+            self._applied = state  # last: a child that is forked before it does all of this again
+            seen = self.published.seen
+        self._complete(began, seen, tell=tell)
+        if tell:
+            self._tell_changes(state, began, ended)
         self.notify()
+
+    def _note_since(self, began: Collection[str], ended: Collection[str]) -> None:
+        since = {**self.refused_since, **dict.fromkeys(began, self._clock.time())}
+        for kid in ended:
+            since.pop(kid, None)
+        self.refused_since = since
+
+    def _subtracted(self, state: State) -> TrustedKeys:
+        distrusted, seen = state.of(self.issuer), self.published.seen
+        # Those that `_complete` is about to add: no view shows these keys under another kid.
+        uncovered = (seen.get(kid, ()) for kid, key in distrusted.items() if not key.thumbprints)
+        thumbprints = state.thumbprints.union(*uncovered)
+        return subtract(self.published, distrusted.keys(), thumbprints, self._max_stale)
+
+    def _complete(
+        self, new: Collection[str], seen: Mapping[str, frozenset[str]], *, tell: bool = True
+    ) -> None:
+        """Have decisions cover the keys `seen` under their kid until now.
+
+        Those are `new` here, made by a process that may have seen others, or were made before any
+        key was seen: then they cover the first ones. Keys that are seen later are not covered.
+        """
+        distrusted = self.distrusted
+        missing: dict[Name, Distrust] = {
+            (self.issuer, kid): Distrust(thumbprints=thumbprints)
+            for kid, thumbprints in seen.items()
+            if (key := distrusted.get(kid)) is not None
+            and (kid in new or not key.thumbprints)
+            and thumbprints - key.thumbprints
+        }
+        if missing:
+            self._register.merge(missing, tell=tell)
+
+    def _tell_changes(self, state: State, began: Collection[str], ended: Collection[str]) -> None:
+        for kid in began:
+            self._events.tell("key_distrusted", kid=kid, detail=state.of(self.issuer)[kid].reason)
+        for kid in ended:
+            reason = state.flags[self.issuer, kid].latest_lift.reason
+            self._events.tell("key_reinstated", kid=kid, detail=reason)
+
+    def require_another(self, state: State) -> None:
+        """Raise RevocationRefusedError if `state` leaves no key of those that are trusted now."""
+        if self.view.live and not self._subtracted(state).live:
+            raise RevocationRefusedError(
+                "This is the only trusted key: without it every token of the issuer would be "
+                "refused. Rotate first and wait for the next key, or pass force=True."
+            )
 
     def close(self) -> None:
         """Trust nothing any more: nobody watches the issuer from here on."""
         with self._lock:
             self.closed = True
             self.published = PublishedSet(seen=self.published.seen)
-            self._swap(self.tombstones)
+            self.view = self._subtracted(self._register.state)
         self._expiry_told = True
         self.notify()
 
@@ -164,12 +186,5 @@ class Trust:
         for listener in listeners:
             try:
                 listener()
-            except Exception:  # noqa: BLE001 - the boundary to the caller's code: the others must hear of it
+            except (Exception, CancelledError):  # noqa: BLE001 - the others must hear of it
                 logger.exception("a listener for changes of trust raised")
-
-    def _swap(self, tombstones: Tombstones) -> None:
-        self.view = self._subtracted(tombstones)
-        self.tombstones = tombstones
-
-    def _subtracted(self, tombstones: Tombstones) -> TrustedKeys:
-        return subtract(self.published, tombstones, self.issuer, self._max_stale)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from jwks_guard.base.clock import EPOCH, Instant
@@ -12,7 +12,6 @@ from jwks_guard.errors import (
     RevokedKeyError,
 )
 from jwks_guard.jose.jwk import SkippedKey, VerificationKey
-from jwks_guard.keys.distrust import Tombstones
 
 REMEMBERED_KIDS = 1024
 """Removed kids are told from unknown ones as long as there are no more than these."""
@@ -110,21 +109,26 @@ class TrustedKeys:
 
 
 def subtract(
-    published: PublishedSet, tombstones: Tombstones, issuer: str, max_stale: float
+    published: PublishedSet,
+    distrusted: Collection[str],
+    thumbprints: frozenset[str],
+    max_stale: float,
 ) -> TrustedKeys:
-    """The view: what is published less what is distrusted, trusted for `max_stale` seconds."""
-    distrusted = set(tombstones.of(issuer))
+    """The view: what is published less what is distrusted, trusted for `max_stale` seconds.
+
+    Distrusted are those kids, and under any kid the keys with those `thumbprints`.
+    """
+    refused = set(distrusted)
     by_kid: dict[str, tuple[VerificationKey, ...]] = {}
-    refused: set[str] = set()
     for key in published.keys:
-        if key.kid in distrusted or key.thumbprint in tombstones.thumbprints:
+        if key.kid in distrusted or key.thumbprint in thumbprints:
             refused.add(key.kid)
         else:
             by_kid[key.kid] = (*by_kid.get(key.kid, ()), key)
     return TrustedKeys(
         by_kid=by_kid,
         live=frozenset(key for keys in by_kid.values() for key in keys),
-        distrusted=frozenset(distrusted | refused),
+        distrusted=frozenset(refused),
         removed=published.removed,
         trusted_until=published.confirmed.shifted(max_stale),
     )

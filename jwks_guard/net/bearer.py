@@ -154,7 +154,7 @@ def refusal(error: Refused, *, realm: str | None = None, debug: bool = False) ->
     """The answer to a request that failed with `error` (RFC 6750 section 3).
 
     Status, challenge and a JSON body say no more than the kind of refusal: what exactly is wrong
-    with a token helps whoever forges one. With `debug` the body has the error's code and message.
+    with a token helps an attacker. With `debug` the body has the error's code and message.
     503 is this service's fault, so it carries Retry-After (whole seconds) and no challenge.
     """
     missing = isinstance(error, MissingCredentialsError)
@@ -166,7 +166,7 @@ def refusal(error: Refused, *, realm: str | None = None, debug: bool = False) ->
     if isinstance(error, KeysUnavailableError):
         reason = (b"retry-after", b"%d" % _retry_after(error.retry_after))
     else:
-        # RFC 6750 section 3.1: who sent no credentials is told no error
+        # RFC 6750 section 3.1: a request without credentials gets no error code
         params = {} if missing else {"error": kind, "error_description": description}
         if isinstance(error, InsufficientScopeError):
             params["scope"] = " ".join(error.required)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal
 
-from jwks_guard.readiness.usage import KeyUsage
+from jwks_guard.readiness.usage import KeyUsage, most
 
 LIVE_SECONDS = 10.0
 """An instance that was silent for longer was killed, is cut off, or stands still."""
+_BEST_FIRST = ("ok", "degraded", "unavailable")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,3 +79,27 @@ class Refusal:
     who: str
     since: datetime | None
     error: str | None = None
+
+
+def combined(states: Sequence[InstanceState]) -> InstanceState:
+    """One state for several stores that a process has for one issuer: the worst of each.
+
+    What all of them trust is trusted and what all of them refuse is refused. Each shows what the
+    whole process has counted.
+    """
+    refused = frozenset.intersection(*(frozenset(state.refused) for state in states))
+    confirmed = [state.confirmed_at for state in states]
+    until = [state.trusted_until for state in states]
+    kids = frozenset.intersection(*(frozenset(state.kids) for state in states))
+    return replace(
+        states[0],
+        started_at=max(state.started_at for state in states),
+        reported_at=min(state.reported_at for state in states),
+        status=max((state.status for state in states), key=_BEST_FIRST.index),
+        confirmed_at=None if None in confirmed else min(at for at in confirmed if at is not None),
+        trusted_until=None if None in until else min(at for at in until if at is not None),
+        kids=tuple(kid for kid in states[0].kids if kid in kids),
+        refused={kid: max(state.refused[kid] for state in states) for kid in refused},
+        usage=dict(most(state.usage for state in states)),
+        last_error=next((state.last_error for state in states if state.last_error), None),
+    )

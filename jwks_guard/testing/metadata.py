@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from jwks_guard.testing.keyring import Keyring, PublishedSet
     from jwks_guard.testing.settings import Settings
 
-# As captured from a tenant in 2022; whoever obeys the last one keeps a revoked key for a day.
+# As captured from a tenant in 2022; a client that obeys the last one keeps a revoked key for a day.
 CACHE_CONTROL = "public, max-age=15, stale-while-revalidate=15, stale-if-error=86400"
 _JSON = "application/json; charset=utf-8"
 

@@ -24,7 +24,7 @@ class RequestLog:
             self._entries.append((method, path))
 
     def count(self, path: str = JWKS_PATH) -> int:
-        """How many requests of `path` came in since the start or the last `clear`."""
+        """How many requests of `path` were received since the start or the last `clear`."""
         return sum(path == requested for _, requested in self)
 
     def clear(self) -> None:

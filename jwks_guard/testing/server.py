@@ -26,6 +26,8 @@ breaks the request that is just being sent."""
 _GRACE_SECONDS = 1.0
 """What is being answered when the tenant stops may take this long to end."""
 _TICK_SECONDS = 0.001
+_TURNS_OF_ACCEPTING = 10
+"""More turns than an event loop takes from accepting a socket to a connection that it knows."""
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: on, for 0 seconds
 
 
@@ -80,6 +82,8 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for listener in (*self.servers, *(sockets or ())):
             listener.close()
+        for _ in range(_TURNS_OF_ACCEPTING):
+            await asyncio.sleep(0)
         state = self.server_state
         for connection in list(state.connections):
             connection.shutdown()
@@ -87,6 +91,12 @@ class _Server(uvicorn.Server):
             async with asyncio.timeout(_GRACE_SECONDS):
                 while state.connections or state.tasks:  # noqa: ASYNC110 - no event tells of it
                     await asyncio.sleep(_TICK_SECONDS)
+        for task in list(state.tasks):
+            task.cancel()
+        for connection in list(state.connections):
+            connection.transport.abort()
+        while state.connections or state.tasks:  # noqa: ASYNC110 - the loop ends them in a few turns
+            await asyncio.sleep(_TICK_SECONDS)
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 from collections.abc import Callable, Collection, Coroutine, Mapping
 from typing import Any, Self, Unpack
 
-from jwks_guard.base.portal import process_portal
+from jwks_guard.base.portal import process_portal, run_apart
+from jwks_guard.distrust.state import Distrusted
 from jwks_guard.errors import (
-    ConfigurationError,
     DistrustNotSharedError,
     JWKSGuardError,
-    KeysUnavailableError,
 )
 from jwks_guard.jose.compact import to_bytes
-from jwks_guard.keys.distrust import Tombstone
 from jwks_guard.keys.fetch import DEADLINE_SECONDS
+from jwks_guard.keys.fleet import LONGEST_STEP_SECONDS
 from jwks_guard.keys.health import HealthReport
 from jwks_guard.readiness.usage import KeyUsage
 from jwks_guard.verify.token import VerifiedToken
@@ -69,18 +67,18 @@ class SyncTokenVerifier:
         keys, verification = self.keys, self._verifier.verification
         try:
             token = to_bytes(compact, verification.max_token_bytes)
-            loop = keys.loop
+            loop = keys.home.loop
             if loop is None or loop.is_closed():
-                process_portal.get().call(keys.adopt)
+                process_portal.get().call(keys.ensure_bound)
             if keys.lazy and keys.waits_for_request():
-                self._where_keys_are_fetched(keys.refresh_for_request)
+                self._fetch(keys.refresh_for_request)
             name, result = verification.look_up(token)
             if result is not None:
                 return result
             try:
                 return verification.fresh(token, name)
             except KeyNotHeldError as missing:
-                self._where_keys_are_fetched(keys.learn, missing.kid)
+                self._fetch(functools.partial(keys.resolve, missing.kid))
                 return verification.fresh(token, name)
         except KeyNotHeldError:
             verification.refused(keys.unavailable())
@@ -89,35 +87,29 @@ class SyncTokenVerifier:
 
     def distrust(self, kid: str, *, reason: str, force: bool = False) -> None:
         """Refuse `kid` and its key from now on, as TokenVerifier.distrust does."""
-        # In this thread first: the event loop that the fleet is told on may be busy.
-        try:
-            self.keys.distrust_blocking(kid, reason=reason, force=force)
-        except DistrustNotSharedError:  # not stored, which does not concern the others
-            self._share()
-            raise
-        self._share()
+        # In this thread first: the event loop that the fleet is asked on may be busy.
+        self.keys.decide(kid, reason=reason, force=force)
+        self._share(self.keys.share)
 
     def reinstate(self, kid: str, *, reason: str) -> None:
-        """Lift the distrust of `kid`."""
-        if self.keys.fleet is None:
-            self.keys.reinstate_blocking(kid, reason=reason)
-        else:
-            self._where_keys_are_fetched(functools.partial(self.keys.reinstate, kid, reason=reason))
+        """Lift the distrust of `kid`, as TokenVerifier.reinstate does."""
+        self._share(functools.partial(self.keys.reinstate, kid, reason=reason))
 
-    def _share(self) -> None:
+    def _share(self, step: Callable[[], Coroutine[Any, Any, None]]) -> None:
         if self.keys.fleet is None:
+            run_apart(step)  # the portal may be busy with what a callback does there
             return
         try:
-            self._where_keys_are_fetched(self.keys.share)
-        except KeysUnavailableError:
+            self.keys.home.run_blocking(step, 2 * LONGEST_STEP_SECONDS)
+        except TimeoutError:
             raise DistrustNotSharedError(
-                "The key is refused here, but the event loop that shares decisions with the fleet "
-                "does not run."
+                "The event loop that exchanges with the fleet does not run. What is distrusted "
+                "here stays so."
             ) from None
 
     @property
-    def distrusted(self) -> Mapping[str, Tombstone]:
-        """What is distrusted of this issuer, by kid."""
+    def distrusted(self) -> Mapping[str, Distrusted]:
+        """The distrusted keys of this issuer by kid."""
         return self.keys.distrusted
 
     def health(self) -> HealthReport:
@@ -128,30 +120,9 @@ class SyncTokenVerifier:
         """What became of each trusted kid's tokens here, as TokenVerifier.usage counts it."""
         return self._verifier.usage()
 
-    def _where_keys_are_fetched(
-        self, step: Callable[..., Coroutine[Any, Any, None]], *args: str
-    ) -> None:
-        """Run `step` on the event loop of the store, which may be an app's that shares it.
-
-        Raises ConfigurationError in that loop's own thread, which would wait for itself.
-        """
-        loop = self.keys.loop
-        if loop is None or loop.is_closed():
-            process_portal.get().call(step, *args)
-            return
-        if loop is _running_loop():
-            raise ConfigurationError(
-                "SyncTokenVerifier.verify would block the event loop that fetches its keys; "
-                "await TokenVerifier.verify there."
-            )
+    def _fetch(self, step: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run `step` on the event loop of the store, which may be an app's that shares it."""
         try:
-            asyncio.run_coroutine_threadsafe(step(*args), loop).result(2 * DEADLINE_SECONDS)
+            self.keys.home.run_blocking(step, 2 * DEADLINE_SECONDS)
         except TimeoutError:  # the loop is stopped or blocked
             raise self.keys.unavailable() from None
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None

@@ -12,15 +12,17 @@ from typing import Self, Unpack
 from jwks_guard.base.arguments import require_count, require_seconds, require_strings
 from jwks_guard.base.clock import Clock
 from jwks_guard.base.events import Event
+from jwks_guard.distrust.register import Register
+from jwks_guard.distrust.state import Distrusted
 from jwks_guard.errors import ConfigurationError, JWKSGuardError
 from jwks_guard.jose.claims import ClaimsPolicy
 from jwks_guard.jose.compact import to_bytes
 from jwks_guard.jose.header import normalize_typ
 from jwks_guard.jose.jws import SUPPORTED_ALGORITHMS
-from jwks_guard.keys.distrust import DistrustFeed, Tombstone
+from jwks_guard.keys.fleet import Fleet
 from jwks_guard.keys.health import HealthReport
-from jwks_guard.keys.instance import state_of
 from jwks_guard.keys.options import StoreOptions
+from jwks_guard.keys.state import state_of
 from jwks_guard.keys.store import KeyStore
 from jwks_guard.net.clients import HTTPClient
 from jwks_guard.readiness.state import Observed
@@ -64,8 +66,11 @@ class TokenVerifier:
             transport, TLS and proxies. It is not closed here.
         clock: anything with time() and monotonic().
         keys: a KeyStore shared by verifiers of this issuer. What concerns fetching is then set
-            there and not here, and whoever made it starts and closes it.
-        snapshot_path: a file that carries keys, and beside it distrust, through a restart.
+            there and not here, and the code that made it starts and closes it.
+        register: what this process distrusts; by default the one that all verifiers of the process
+            share. Verifiers with another one are another instance.
+        snapshot_path: a file that carries keys through a restart; a journal beside it carries what
+            is distrusted.
         on_event: called with each Event; must return quickly.
         background: False leaves refreshing to the requests: one that comes after two intervals
             without waits for it.
@@ -94,10 +99,11 @@ class TokenVerifier:
         http_client: HTTPClient | None = None,
         clock: Clock = time,
         keys: KeyStore | None = None,
+        register: Register | None = None,
         snapshot_path: str | os.PathLike[str] | None = None,
         on_event: Callable[[Event], object] | None = None,
         background: bool = True,
-        fleet: DistrustFeed | None = None,
+        fleet: Fleet | None = None,
     ) -> None:
         audiences = [audience] if isinstance(audience, str) else audience
         require_strings("audience", audiences)
@@ -116,6 +122,7 @@ class TokenVerifier:
             "max_jwks_bytes": max_jwks_bytes,
             "http_client": http_client,
             "clock": clock,
+            "register": register,
             "snapshot_path": snapshot_path,
             "on_event": on_event,
             "background": background,
@@ -154,7 +161,7 @@ class TokenVerifier:
         """Fetch the keys once within 5 s, then keep them fresh in the background.
 
         With `require_keys` KeysUnavailableError is raised when no key is trusted after that first
-        try. Raises ConfigurationError when the tombstone file can't be read.
+        try. Raises ConfigurationError when the distrust journal can't be read.
         """
         if self._owns_keys:
             await self.keys.start(require_keys=require_keys)
@@ -175,15 +182,15 @@ class TokenVerifier:
         """The verified token, or an error: InvalidTokenError (401) or KeysUnavailableError (503).
 
         Whatever bytes it is given, it raises nothing else; but ConfigurationError when it is called
-        on an event loop other than the one it runs on, or its tombstone file can't be read.
+        on an event loop other than the one it runs on, or its distrust journal can't be read.
         """
         keys, verification = self.keys, self.verification
         try:
             token = to_bytes(compact, verification.max_token_bytes)
-            loop = keys.loop
+            loop = keys.home.loop
             if loop is None or loop.is_closed():
-                await keys.adopt()
-                loop = keys.loop
+                await keys.ensure_bound()
+                loop = keys.home.loop
             if keys.lazy and loop is get_running_loop():
                 await keys.refresh_for_request()
             name, result = verification.look_up(token)
@@ -194,7 +201,7 @@ class TokenVerifier:
             try:
                 return verification.fresh(token, name)
             except KeyNotHeldError as missing:
-                await keys.learn(missing.kid)
+                await keys.resolve(missing.kid)
                 return verification.fresh(token, name)
         except KeyNotHeldError:
             verification.refused(keys.unavailable())
@@ -221,18 +228,31 @@ class TokenVerifier:
         """Refuse every token that was signed by `kid`, or by the same key, from now on.
 
         In effect on this process before the first await; then it is stored, if there is a
-        `snapshot_path`. Raises DistrustNotSharedError when that fails (the key stays refused here),
+        `snapshot_path`, and shared with the fleet, if there is one. Raises DistrustNotSharedError
+        when that fails (the key stays refused here, and is passed on later),
         RevocationRefusedError when it is the only trusted key and `force` is not given.
         """
         await self.keys.distrust(kid, reason=reason, force=force)
 
     async def reinstate(self, kid: str, *, reason: str) -> None:
-        """Lift the distrust of `kid`; nothing else ever does."""
+        """Lift the distrust of `kid`; nothing else ever does. Its reason is stored and shown.
+
+        What the journal and the fleet know is read first. It is in effect once one of them holds
+        it. Raises ConfigurationError for a kid that was never distrusted, DistrustNotSharedError
+        when nothing was lifted, or not everywhere: its message says which.
+        """
         await self.keys.reinstate(kid, reason=reason)
 
+    async def is_distrusted(self, kid: str) -> bool:
+        """Whether `kid` is distrusted, here and wherever that is stored and shared.
+
+        Raises DistrustNotSharedError when the journal or the fleet could not be asked or told.
+        """
+        return await self.keys.is_distrusted(kid)
+
     @property
-    def distrusted(self) -> Mapping[str, Tombstone]:
-        """What is distrusted of this issuer, by kid."""
+    def distrusted(self) -> Mapping[str, Distrusted]:
+        """The distrusted keys of this issuer by kid."""
         return self.keys.distrusted
 
     def health(self) -> HealthReport:
@@ -245,9 +265,7 @@ class TokenVerifier:
         Raises what the fleet raises when that can't be asked: one instance can't speak for all.
         """
         shown = await self.keys.observe_fleet(kid)
-        known = self.keys.decisions.known.of(self.issuer)
-        refused = {each.kid: each.at for each in known.values()}
-        own = state_of((self.keys,), self.keys.clock.time(), refused)
+        own = state_of((self.keys,), self.keys.clock.time())
         if shown is None:
             return Observed((own,))
         others = (state for state in shown.states if state.instance != own.instance)

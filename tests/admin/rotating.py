@@ -66,6 +66,9 @@ class FakeRevocable:
             raise self.failure
         self.distrusted[kid] = reason
 
+    async def is_distrusted(self, kid: str) -> bool:
+        return kid in self.distrusted
+
     async def reinstate(self, kid: str, *, reason: str) -> None:
         if self.failure is not None:
             raise self.failure

@@ -398,7 +398,7 @@ async def test_decision_that_a_verifier_could_not_store_is_in_force_and_told_aga
     assert other.distrusted == {old: "leaked"}
     assert who_refuses(receipt) == [True, True]
     unstored, told = receipt.refusals
-    assert "not stored" in (unstored.error or "")
+    assert "can't be used" in (unstored.error or "")
     assert told.error is None
     assert not receipt.refused_everywhere
     assert not receipt.complete

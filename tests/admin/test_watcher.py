@@ -2,10 +2,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
+import httpx
 import pytest
+from starlette.applications import Starlette
+from starlette.routing import Mount
 
-from jwks_guard import ConfigurationError, RevokedKeyError, SyncTokenVerifier, TokenVerifier
+from jwks_guard import (
+    ConfigurationError,
+    Register,
+    RevokedKeyError,
+    SyncTokenVerifier,
+    TokenVerifier,
+)
 from jwks_guard.admin import (
     AdminEvent,
     ClientCredentials,
@@ -13,7 +23,9 @@ from jwks_guard.admin import (
     SigningKeysClient,
     StaticToken,
 )
+from jwks_guard.asgi import operations
 from jwks_guard.errors import ForbiddenError, UnavailableError
+from jwks_guard.fleet import HTTPFleet
 from jwks_guard.testing import LocalTenant
 from tests.admin.support import Naps
 from tests.support import HandClock, verifier_of
@@ -65,6 +77,22 @@ async def test_keys_that_are_not_revoked_are_left_alone(
     assert verifier.distrusted == {}
 
 
+async def test_key_that_is_distrusted_already_is_left_alone_by_a_watcher_that_starts(
+    tenant: LocalTenant, keys: SigningKeysClient, verifier: TokenVerifier
+) -> None:
+    kid = tenant.key().kid
+    tenant.rotate()
+    tenant.revoke(kid)
+    events: list[AdminEvent] = []
+    await verifier.distrust(kid, reason="leaked")
+    before = verifier.keys.register.state
+    for _ in range(3):
+        watcher = RevocationWatcher(keys, verifier, on_event=events.append)
+        assert await watcher.tick() == ()
+    assert verifier.keys.register.state is before
+    assert events == []
+
+
 async def test_who_could_not_be_told_is_told_again(
     tenant: LocalTenant, keys: SigningKeysClient, verifier: TokenVerifier
 ) -> None:
@@ -76,6 +104,9 @@ async def test_who_could_not_be_told_is_told_again(
         observe = verifier.observe
         reinstate = verifier.reinstate
         told = 0
+
+        async def is_distrusted(self, kid: str) -> bool:
+            return False
 
         async def distrust(self, kid: str, *, reason: str, force: bool = False) -> None:
             self.told += 1
@@ -91,6 +122,24 @@ async def test_who_could_not_be_told_is_told_again(
     assert kid in verifier.distrusted
     assert await watcher.tick() == (kid,)
     assert failing.told == 2
+
+
+async def test_a_year_of_daily_restarts_makes_no_second_decision(
+    tenant: LocalTenant, keys: SigningKeysClient, clock: HandClock, tmp_path: Path
+) -> None:
+    kid = tenant.key().kid
+    tenant.rotate()
+    tenant.revoke(kid)
+    journal = tmp_path / "keys.json.tombstones"
+    sizes = set()
+    for _ in range(365):
+        fresh = Register()
+        verifier = verifier_of(tenant, clock, snapshot_path=tmp_path / "keys.json", register=fresh)
+        await RevocationWatcher(keys, verifier).tick()
+        assert len(fresh.state.flags[tenant.issuer, kid].made) == 1
+        sizes.add(journal.stat().st_size)
+        clock.advance(86_400)
+    assert len(sizes) == 1
 
 
 async def test_look_that_fails_changes_nothing_and_the_watch_goes_on(
@@ -133,3 +182,39 @@ def test_arguments_that_cannot_be_used_are_named(tenant: LocalTenant) -> None:
         RevocationWatcher(client, sync)  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="interval must"):
         RevocationWatcher(client, verifier, interval=0.0)
+
+
+async def test_key_that_a_fleet_out_of_reach_was_not_told_of_is_tried_until_it_is(
+    tenant: LocalTenant, keys: SigningKeysClient
+) -> None:
+    """At the second look the decision of the first one stands, in this process alone."""
+    kid = tenant.key().kid
+    tenant.rotate()
+    tenant.revoke(kid)
+    holding = TokenVerifier(
+        tenant.issuer, tenant.audience, algorithms=["ES256"], register=Register()
+    )
+    secret = "correct-horse-battery"
+    app = Starlette(routes=[Mount("/ops", operations(holding, operations_auth=secret))])
+    reached = False
+
+    class Wire(httpx.AsyncBaseTransport):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            if not reached:
+                raise httpx.ConnectError("connection refused", request=request)
+            return await httpx.ASGITransport(app).handle_async_request(request)
+
+    fleet = HTTPFleet(
+        ["https://one.test/ops"],
+        secret=secret,
+        issuer=tenant.issuer,
+        timeout=30.0,
+        http_client=lambda: httpx.AsyncClient(transport=Wire()),
+    )
+    watcher = RevocationWatcher(keys, fleet)
+    for _ in range(2):
+        await watcher.tick()
+        assert kid not in holding.distrusted
+    reached = True
+    await watcher.tick()
+    assert kid in holding.distrusted

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import hmac
 import importlib
 import json
@@ -21,10 +22,10 @@ from starlette.types import ASGIApp, Message
 from jwks_guard import MultiIssuerVerifier, SyncTokenVerifier, TokenVerifier
 from jwks_guard.asgi import JWKSGuardMiddleware, StaticSecrets, operations
 from jwks_guard.asgi.bodies import BodyRefusedError, read_body
-from jwks_guard.asgi.refetch import PAUSE_SECONDS
 from jwks_guard.errors import ConfigurationError, InvalidTokenError, NotFoundError
-from jwks_guard.fleet.http_messages import MAX_DECISIONS, MAX_POST_BYTES
-from jwks_guard.keys.instance import this_instance
+from jwks_guard.fleet.http_messages import MAX_MESSAGE_BYTES
+from jwks_guard.fleet.soundness import MAX_DECISIONS
+from jwks_guard.keys.hints import PAUSE_SECONDS
 from jwks_guard.readiness.verdict import RevocationReadiness
 from jwks_guard.testing import LocalTenant
 from jwks_guard.testing.server import ServerThread, listen
@@ -35,12 +36,10 @@ SECRET = "correct-horse-battery"
 OLD_SECRET = "staple-correct-horse"
 GUARDED = [
     ("GET", "/state"),
-    ("GET", "/decisions"),
     ("GET", "/metrics"),
     ("GET", "/revocation-readiness/k1"),
-    ("POST", "/distrust"),
-    ("POST", "/reinstate"),
-    ("POST", "/refresh"),
+    ("POST", "/fleet/exchange"),
+    ("POST", "/fleet/refresh"),
 ]
 
 
@@ -82,16 +81,21 @@ def on_a_socket(app: ASGIApp) -> Iterator[httpx.Client]:
         server.stop()
 
 
-def facts(*entries: tuple[Any, Any]) -> bytes:
-    return json.dumps({"facts": entries}).encode()
+REPLICA = "f" * 32
 
 
-def distrusting(issuer: str, kid: str, version: int = 1) -> bytes:
-    return facts((["distrust", issuer, kid, version], {"reason": "leaked", "at": 1.0}))
+def message(*parts: Any, known: str | None = None) -> bytes:
+    return json.dumps({"known": known, "parts": parts}).encode()
 
 
-def lifting(issuer: str, kid: str, version: int = 2) -> bytes:
-    return facts((["lift", issuer, kid, version], {}))
+def distrusting(issuer: str, kid: str, number: int = 1) -> bytes:
+    made = {REPLICA: {"number": number, "reason": "leaked", "at": 1.0}}
+    return message({"issuer": issuer, "kid": kid, "made": made})
+
+
+def lifting(issuer: str, kid: str, number: int = 1, replica: str = REPLICA) -> bytes:
+    lifted = {replica: {"number": number, "reason": "a mistake", "at": 2.0}}
+    return message({"issuer": issuer, "kid": kid, "lifted": lifted})
 
 
 class Judge:
@@ -168,7 +172,7 @@ async def test_a_closed_verifier_is_not_ready_and_stays_closed(
     async with served(operated(verifier)) as client:
         assert (await client.get("/readyz")).status_code == 503
         assert (await client.get("/state")).json()["states"][0]["status"] == "unavailable"
-    assert verifier.keys.loop is None
+    assert verifier.keys.home.loop is None
 
 
 async def test_with_several_issuers_one_that_is_down_degrades(
@@ -197,7 +201,7 @@ async def test_open_routes_show_neither_kids_nor_the_instance(
         for path in ("/livez", "/readyz"):
             answer = await client.get(path)
             shown = f"{answer.text}{answer.headers}"
-            for secret in (*verifier.keys.kids, "leaked-kid", this_instance()):
+            for secret in (*verifier.keys.kids, "leaked-kid", verifier.keys.register.instance):
                 assert secret not in shown
 
 
@@ -341,7 +345,7 @@ async def test_tokens_of_another_issuer_need_the_scope_for_what_they_do(
                 kid = f"k{number}"
                 assert (await client.get("/state")).status_code == reading
                 body = distrusting(tenant.issuer, kid)
-                answer = await client.post("/distrust", content=body)
+                answer = await client.post("/fleet/exchange", content=body)
                 assert answer.status_code == distrusted
                 assert (kid in verifier.distrusted) is (distrusted == 200)
 
@@ -375,12 +379,12 @@ async def test_the_guarded_tenants_tokens_look_and_never_distrust(
     lift = lifting(tenant.issuer, old)
     async with served(app, tenant.token(scope=ALL)) as client:
         assert (await client.get("/state")).status_code == 200
-        for path, body in (("/distrust", distrusting(tenant.issuer, "k")), ("/reinstate", lift)):
-            assert (await client.post(path, content=body)).status_code == 403
-        assert (await client.post("/refresh")).status_code == 403
+        for body in (distrusting(tenant.issuer, "k"), lift):
+            assert (await client.post("/fleet/exchange", content=body)).status_code == 403
+        assert (await client.post("/fleet/refresh")).status_code == 403
     async with served(app, leaked) as client:
         assert (await client.get("/state")).status_code == 401
-        assert (await client.post("/reinstate", content=lift)).status_code == 401
+        assert (await client.post("/fleet/exchange", content=lift)).status_code == 401
     assert sorted(verifier.distrusted) == sorted([old, "another"])
 
 
@@ -395,12 +399,12 @@ async def test_a_guarded_key_distrusts_under_no_other_name_of_its_issuer(
         async with served(operated(verifier, operations_auth=staff), token) as client:
             assert (await client.get("/state")).status_code == 200
             body = distrusting(tenant.issuer, "k1")
-            assert (await client.post("/distrust", content=body)).status_code == 403
+            assert (await client.post("/fleet/exchange", content=body)).status_code == 403
         tenant.rotate()
         tenant.revoke(shared.kid)
         await verifier.keys.refresh()
         async with served(operated(verifier, operations_auth=staff), token) as client:
-            assert (await client.post("/distrust", content=body)).status_code == 403
+            assert (await client.post("/fleet/exchange", content=body)).status_code == 403
     assert dict(verifier.distrusted) == {}
 
 
@@ -415,7 +419,7 @@ async def test_a_guarded_key_distrusts_nothing_although_only_its_other_name_has_
         app = operated(verifier, operations_auth=staff)
         async with served(app, other.token(scope=ALL, key=fresh)) as client:
             body = distrusting(tenant.issuer, "k1")
-            assert (await client.post("/distrust", content=body)).status_code == 403
+            assert (await client.post("/fleet/exchange", content=body)).status_code == 403
     assert dict(verifier.distrusted) == {}
 
 
@@ -429,7 +433,7 @@ async def test_refused_tokens_of_the_guarded_tenant_fetch_nothing(
             operated(verifier, operations_auth=both), tenant.token(scope=ALL)
         ) as client:
             for _ in range(20):
-                assert (await client.post("/distrust", content=b"{}")).status_code == 403
+                assert (await client.post("/fleet/exchange", content=b"{}")).status_code == 403
         assert tenant.requests.count(JWKS) == before
 
 
@@ -441,13 +445,13 @@ async def test_however_often_foreign_tokens_come_the_guarded_keys_are_fetched_on
     async with verifier_of(other, clock) as staff:
         app = operated(verifier, operations_auth=staff)
         async with served(app, other.token(scope=ALL)) as client:
-            posts = (client.post("/distrust", content=body) for _ in range(20))
+            posts = (client.post("/fleet/exchange", content=body) for _ in range(20))
             assert {answer.status_code for answer in await asyncio.gather(*posts)} == {200}
             assert tenant.requests.count(JWKS) == before + 1
             clock.advance(PAUSE_SECONDS)
             tenant.faults.status(500, path="*")
             for _ in range(20):  # who was not looked for is not let in, nor is a new attempt made
-                assert (await client.post("/distrust", content=body)).status_code == 503
+                assert (await client.post("/fleet/exchange", content=body)).status_code == 503
             assert tenant.requests.count(JWKS) == before + 2
 
 
@@ -459,7 +463,7 @@ async def test_as_long_as_the_guarded_keys_are_not_known_no_token_distrusts(
         app = operated(verifier, operations_auth=staff)
         async with served(app, other.token(scope=ALL)) as client:
             body = distrusting(tenant.issuer, "k1")
-            assert (await client.post("/distrust", content=body)).status_code == 503
+            assert (await client.post("/fleet/exchange", content=body)).status_code == 503
         both = MultiIssuerVerifier([verifier, staff])
         app = operated(verifier, operations_auth=both)
         async with served(app, other.token(scope="operations:read")) as client:
@@ -480,7 +484,7 @@ async def test_state_shows_keys_usage_and_refusals_and_which_process_answers(
     document = answer.json()
     (state,) = document["states"]
     assert answer.headers["JWKS-Guard-Instance"] == document["instance"] == state["instance"]
-    assert document["instance"] == this_instance() == again.json()["instance"]
+    assert document["instance"] == verifier.keys.register.instance == again.json()["instance"]
     assert answer.headers["cache-control"] == "no-store"
     assert state["issuer"] == tenant.issuer
     assert set(state["kids"]) == set(verifier.keys.kids)
@@ -488,22 +492,56 @@ async def test_state_shows_keys_usage_and_refusals_and_which_process_answers(
     assert state["usage"][tenant.key().kid]["accepted"] == 1
 
 
-async def test_decisions_are_facts_with_how_far_tokens_reach(
-    tenant: LocalTenant, verifier: TokenVerifier, clock: HandClock
+async def test_an_exchange_tells_what_is_held_and_how_far_tokens_reach(
+    tenant: LocalTenant, verifier: TokenVerifier
 ) -> None:
     token = await verifier.verify(tenant.token())
     await verifier.distrust("leaked", reason="why")
     await verifier.distrust("mistake", reason="why")
     await verifier.reinstate("mistake", reason="a mistake")
     async with served(operated(verifier)) as client:
-        document = (await client.get("/decisions")).json()
-    told = {tuple(fact): why for fact, why in document["facts"]}
-    version = int(clock.time() * 1000)
-    assert told["distrust", tenant.issuer, "leaked", version]["reason"] == "why"
-    assert ("lift", tenant.issuer, "mistake", version + 1) in told
+        document = (await client.post("/fleet/exchange", content=message())).json()
+    instance = verifier.keys.register.instance
+    held = {part["kid"]: part for part in document["parts"]}
+    assert set(held) == {"leaked", "mistake"}
+    assert held["leaked"]["issuer"] == tenant.issuer
+    assert held["leaked"]["made"][instance]["reason"] == "why"
+    assert "lifted" not in held["leaked"]
+    assert held["mistake"]["lifted"][instance]["reason"] == "a mistake"
+    assert document["instance"] == instance
+    assert document["issuers"] == [tenant.issuer]
+    assert document["error"] is None
     lifetime = token.claims["exp"] - token.claims["iat"]
     reach = [token.expires_at, lifetime]
     assert document["reaches"] == [[tenant.issuer, tenant.key().kid, *reach]]
+
+
+async def test_what_is_held_is_sent_only_as_far_as_it_is_not_known(
+    tenant: LocalTenant, verifier: TokenVerifier
+) -> None:
+    await verifier.distrust("leaked", reason="why")
+    async with served(operated(verifier)) as client:
+
+        async def asked(known: str | None) -> tuple[str, str | None, list[str]]:
+            answer = (await client.post("/fleet/exchange", content=message(known=known))).json()
+            kids = [part["kid"] for part in answer["parts"]]
+            return answer["version"], answer["since"], kids
+
+        version, since, kids = await asked(None)
+        assert (since, kids) == (None, ["leaked"])
+        assert await asked(version) == (version, version, [])
+        assert await asked("another") == (version, None, ["leaked"])
+        await verifier.distrust("second", reason="why")
+        changed, since, kids = await asked(version)
+        assert changed != version
+        assert (since, kids) == (version, ["second"])
+        assert await asked(changed) == (changed, changed, [])
+        assert await asked(None) == (changed, None, ["leaked", "second"])
+        for number in range(20):
+            await verifier.distrust(f"more {number}", reason="why")
+            await asked(None)
+        _, since, kids = await asked(version)  # too old to be remembered
+        assert (since, len(kids)) == (None, 22)
 
 
 async def test_readiness_is_what_a_rotation_says(verifier: TokenVerifier) -> None:
@@ -580,18 +618,18 @@ async def test_metrics_without_the_extra_say_how_to_install_it(
 # --- what is to be refused ---
 
 
-async def test_distrust_and_reinstate_are_in_effect_when_they_are_answered(
+async def test_decisions_and_lifts_are_in_effect_when_they_are_answered(
     tenant: LocalTenant, verifier: TokenVerifier, clock: HandClock
 ) -> None:
     old, token = tenant.key().kid, tenant.token()
     tenant.rotate()
     await verifier.verify(token)
     async with served(operated(verifier)) as client:
-        answer = await client.post("/distrust", content=distrusting(tenant.issuer, old))
+        answer = await client.post("/fleet/exchange", content=distrusting(tenant.issuer, old))
         assert answer.json()["states"][0]["refused"] == {old: clock.time()}
         with pytest.raises(InvalidTokenError, match="distrusted"):
             await verifier.verify(token)
-        answer = await client.post("/reinstate", content=lifting(tenant.issuer, old))
+        answer = await client.post("/fleet/exchange", content=lifting(tenant.issuer, old))
         assert answer.json()["states"][0]["refused"] == {}
         await verifier.verify(token)
 
@@ -604,75 +642,107 @@ async def test_a_decision_is_stored_when_it_is_answered_or_the_answer_says_why_n
         verifier_of(tenant, clock, snapshot_path=snapshot) as verifier,
         served(operated(verifier)) as client,
     ):
-        answer = await client.post("/distrust", content=distrusting(tenant.issuer, "k1"))
+        answer = await client.post("/fleet/exchange", content=distrusting(tenant.issuer, "k1"))
         assert answer.json()["error"] is None
         journal = tmp_path / "keys.json.tombstones"
         assert "k1" in journal.read_text()
         journal.chmod(0o644)
-        answer = await client.post("/distrust", content=distrusting(tenant.issuer, "k2"))
+        answer = await client.post("/fleet/exchange", content=distrusting(tenant.issuer, "k2"))
         assert "0600" in answer.json()["error"]
         assert "k2" in verifier.distrusted
         journal.chmod(0o600)
+
+
+async def test_a_journal_that_hangs_holds_up_no_decision_and_no_answer(
+    tenant: LocalTenant, clock: HandClock, tmp_path: Path
+) -> None:
+    async with (
+        verifier_of(tenant, clock, snapshot_path=tmp_path / "keys.json") as verifier,
+        served(operated(verifier)) as client,
+    ):
+        await verifier.distrust("first", reason="leaked")
+        with (tmp_path / "keys.json.tombstones").open("ab") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            answer = await client.post("/fleet/exchange", content=distrusting(tenant.issuer, "k"))
+        assert "was not written within 0.75 s" in answer.json()["error"]
+        assert "k" in verifier.distrusted
+
+
+def forged(**fields: Any) -> dict[str, Any]:
+    return {"issuer": "ISSUER", "kid": "KID", **fields}
 
 
 FORGED = [
     (b"", 400),
     (b"null", 400),
     (b"[]", 400),
-    (b"{}", 400),
     (b"\xff" * 100, 400),
     (b"[" * 100_000, 400),
-    (b'{"facts": [[1]]}', 400),
-    (b'{"facts": {"lift": 9}}', 400),
-    (facts((["reinstate", "ISSUER", "KID", 9], {})), 200),
-    (facts((["lift", "ISSUER", "KID", "9"], {})), 200),
-    (facts((["lift", "ISSUER", "KID"], {}), ("lift", "lift")), 200),
-    (facts((["distrust", "ISSUER", "", 1], {}), (["distrust", "", "KID", 1], {})), 200),
-    (facts((["distrust", "ISSUER", "k" * 513, 1], {})), 200),
-    (facts((["distrust", "ISSUER", "x", 2**54], {})), 200),
-    (facts((["distrust", "ISSUER", "x", True], {}), (["distrust", "ISSUER", "x", -1], {})), 200),
+    (b'{"parts": 1}', 400),
+    (b'{"parts": {"lift": 9}}', 400),
+    (b'{"known": 7}', 400),
+    (b"{}", 200),
+    (message(None, 7, [], {}, "x"), 200),
+    (message(forged()), 200),
+    (message(forged(reinstate={"REPLICA": {"number": 9}})), 200),
+    (message(forged(lifted={"REPLICA": {"number": "9"}})), 200),
+    (message(forged(lifted={"REPLICA": {"number": True}})), 200),
+    (message(forged(lifted={"REPLICA": {"number": 0}})), 200),
+    (message(forged(lifted={"REPLICA": {"number": 2**53}})), 200),
+    (message(forged(lifted={"REPLICA": {}})), 200),
+    (message(forged(lifted={"no replica": {"number": 9}})), 200),
+    (message(forged(kid="", made={"REPLICA": {"number": 1}})), 200),
+    (message(forged(issuer="", made={"REPLICA": {"number": 1}})), 200),
+    (message(forged(issuer="https://other.test/", made={"REPLICA": {"number": 1}})), 200),
+    (message(forged(kid="k" * 513, made={"REPLICA": {"number": 1}})), 200),
+    (message(forged(kid="k", made={"REPLICA": {"number": -1}})), 200),
+    (message(forged(kid="k", made={"no replica": {"number": 1}})), 200),
+    (message(forged(kid="k", thumbprints=["no thumbprint"])), 200),
 ]
 
 
-@pytest.mark.parametrize("path", ["/distrust", "/reinstate"])
 @pytest.mark.parametrize(("body", "status"), FORGED)
 async def test_what_is_malformed_lifts_nothing_and_adds_nothing(
-    tenant: LocalTenant, verifier: TokenVerifier, path: str, body: bytes, status: int
+    tenant: LocalTenant, verifier: TokenVerifier, body: bytes, status: int
 ) -> None:
     await verifier.distrust("leaked", reason="leaked")
-    kids = verifier.keys.kids
-    body = body.replace(b"ISSUER", tenant.issuer.encode()).replace(b"KID", b"leaked")
+    kids, register = verifier.keys.kids, verifier.keys.register
+    for name, value in (("ISSUER", tenant.issuer), ("KID", "leaked")):
+        body = body.replace(name.encode(), value.encode())
+    body = body.replace(b"REPLICA", register.instance.encode())
     async with served(operated(verifier)) as client:
-        assert (await client.post(path, content=body)).status_code == status
+        assert (await client.post("/fleet/exchange", content=body)).status_code == status
     assert set(verifier.distrusted) == {"leaked"}
     assert verifier.keys.kids == kids
+    assert set(register.state.flags) == {(tenant.issuer, "leaked")}
 
 
-async def test_distrusting_is_not_lifting_and_lifting_not_distrusting(
+async def test_lift_undoes_only_decisions_that_its_maker_knew(
     tenant: LocalTenant, verifier: TokenVerifier
 ) -> None:
-    """So that a proxy in front can let one of them through and not the other."""
     await verifier.distrust("leaked", reason="leaked")
+    await verifier.distrust("leaked", reason="leaked indeed")
+    own = verifier.keys.register.instance
     async with served(operated(verifier)) as client:
-        lift = lifting(tenant.issuer, "leaked")
-        assert (await client.post("/distrust", content=lift)).status_code == 400
-        body = distrusting(tenant.issuer, "k2")
-        assert (await client.post("/reinstate", content=body)).status_code == 400
-    assert set(verifier.distrusted) == {"leaked"}
+        for number, refused in ((1, ["leaked"]), (2, [])):
+            body = lifting(tenant.issuer, "leaked", number, own)
+            answer = await client.post("/fleet/exchange", content=body)
+            assert list(answer.json()["states"][0]["refused"]) == refused
 
 
 async def test_decisions_do_not_pile_up_without_end(
     tenant: LocalTenant, verifier: TokenVerifier
 ) -> None:
+    made = {REPLICA: {"number": 1}}
+    statuses = []
     async with served(operated(verifier)) as client:
-        for start in range(0, MAX_DECISIONS + 4000, 4000):
-            many = [
-                (["distrust", "https://nobody.test/", f"{number:05}", 1], {"reason": "r", "at": 1})
-                for number in range(start, start + 4000)
-            ]
-            answer = await client.post("/distrust", content=facts(*many))
-        assert answer.status_code == 413
-    assert len(verifier.keys.decisions.known.entries) <= MAX_DECISIONS
+        for start, end in ((0, 6000), (6000, 12_000), (0, MAX_DECISIONS + 1), (6000, 6001)):
+            kids = (f"{number:05}" for number in range(start, end))
+            parts = ({"issuer": tenant.issuer, "kid": kid, "made": made} for kid in kids)
+            answer = await client.post("/fleet/exchange", content=message(*parts))
+            statuses.append(answer.status_code)
+    assert statuses == [200, 413, 413, 200]
+    assert len(verifier.keys.register.state.flags) == 6001
 
 
 async def test_a_huge_body_is_refused_before_it_is_read(verifier: TokenVerifier) -> None:
@@ -699,12 +769,12 @@ async def test_a_huge_body_is_refused_before_it_is_read(verifier: TokenVerifier)
         ([(b"authorization", f"Bearer {SECRET}".encode())], 413),
         ([(b"authorization", b"Bearer wrong-horse-battery")], 401),
     ):
-        scope: dict[str, Any] = {"type": "http", "method": "POST", "path": "/distrust"}
+        scope: dict[str, Any] = {"type": "http", "method": "POST", "path": "/fleet/exchange"}
         scope |= {"headers": headers, "query_string": b"", "root_path": ""}
         before = sent
         await app(scope, receive, send)
         assert scope_messages[0]["status"] == status
-        assert sent - before <= (MAX_POST_BYTES + 131_072 if status == 413 else 0)
+        assert sent - before <= (MAX_MESSAGE_BYTES + 131_072 if status == 413 else 0)
         scope_messages.clear()
 
 
@@ -732,17 +802,17 @@ async def test_refresh_fetches_once_for_many_who_ask(
     fetched = tenant.requests.count(JWKS)
     tenant.rotate()
     async with served(operated(verifier)) as client:
-        answers = await asyncio.gather(*(client.post("/refresh") for _ in range(20)))
+        answers = await asyncio.gather(*(client.post("/fleet/refresh") for _ in range(20)))
         assert {answer.status_code for answer in answers} == {200}
-        kids = (await client.post("/refresh")).json()["states"][0]["kids"]
+        kids = (await client.post("/fleet/refresh")).json()["states"][0]["kids"]
         assert tenant.key("next").kid in kids
         assert tenant.requests.count(JWKS) == fetched + 1
         clock.advance(5.0)
-        await client.post("/refresh")
+        await client.post("/fleet/refresh")
         assert tenant.requests.count(JWKS) == fetched + 2
         tenant.faults.status(500, path="*")
         clock.advance(5.0)
-        assert (await client.post("/refresh")).status_code == 200
+        assert (await client.post("/fleet/refresh")).status_code == 200
 
 
 # --- where they are ---
@@ -793,14 +863,14 @@ def test_over_real_http_a_sync_verifier_is_operated_too(
         assert client.head("/ops/state").content == b""
         old, token = tenant.key().kid, tenant.token()
         tenant.rotate()
-        assert client.post("/ops/refresh").status_code == 200
+        assert client.post("/ops/fleet/refresh").status_code == 200
         verifier.verify(token)
-        answer = client.post("/ops/distrust", content=distrusting(tenant.issuer, old))
+        answer = client.post("/ops/fleet/exchange", content=distrusting(tenant.issuer, old))
         assert old in answer.json()["states"][0]["refused"]
         with pytest.raises(InvalidTokenError):
             verifier.verify(token)
-        body = b" " * (MAX_POST_BYTES + 1)
-        assert client.post("/ops/distrust", content=body).status_code == 413
-        assert client.get("/ops/distrust").status_code == 405
+        body = b" " * (MAX_MESSAGE_BYTES + 1)
+        assert client.post("/ops/fleet/exchange", content=body).status_code == 413
+        assert client.get("/ops/fleet/exchange").status_code == 405
         client.headers.clear()
         assert client.get("/ops/state").status_code == 401

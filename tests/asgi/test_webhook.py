@@ -16,9 +16,9 @@ from starlette.routing import Mount, Route
 
 from jwks_guard import MultiIssuerVerifier, TokenVerifier
 from jwks_guard.asgi import JWKSGuardMiddleware, log_stream_webhook
-from jwks_guard.asgi.refetch import PAUSE_SECONDS, Refetch
 from jwks_guard.asgi.webhook import MAX_DELIVERY_BYTES, MAX_ENTRIES, MAX_OBJECTS, tells_of_change
 from jwks_guard.errors import ConfigurationError
+from jwks_guard.keys.hints import PAUSE_SECONDS
 from jwks_guard.testing import LocalTenant
 from jwks_guard.testing.server import ServerThread, listen
 from tests.fleet.instances import eventually
@@ -264,13 +264,12 @@ async def test_the_last_hint_within_the_pause_is_not_lost(
     tenant: LocalTenant, verifier: TokenVerifier, clock: HandClock
 ) -> None:
     before = tenant.requests.count(JWKS)
-    refetch = Refetch(verifier.keys)
-    refetch.soon()
+    verifier.keys.refresh_soon()
     await fetches(tenant, before + 1)
     clock.advance(PAUSE_SECONDS - 0.01)
     tenant.rotate()
     for _ in range(10):
-        refetch.soon()
+        verifier.keys.refresh_soon()
     await eventually(lambda: tenant.key("next").kid in verifier.keys.kids)
     assert tenant.requests.count(JWKS) == before + 2
 

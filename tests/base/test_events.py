@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from asyncio import CancelledError
 from collections.abc import Callable
 
 import pytest
@@ -144,9 +145,11 @@ def test_refusals_are_not_remembered(clock: HandClock, caplog: pytest.LogCapture
     assert ours._logged_at == {}
 
 
-@pytest.mark.parametrize("error", [RuntimeError("a defect"), KeyError("kid"), TimeoutError()])
+@pytest.mark.parametrize(
+    "error", [RuntimeError("a defect"), KeyError("kid"), TimeoutError(), CancelledError()]
+)
 def test_what_on_event_raises_is_logged_and_goes_no_further(
-    clock: HandClock, caplog: pytest.LogCaptureFixture, error: Exception
+    clock: HandClock, caplog: pytest.LogCaptureFixture, error: BaseException
 ) -> None:
     def on_event(_: Event) -> None:
         raise error

@@ -243,3 +243,16 @@ def test_child_forked_while_a_file_was_open_does_not_keep_it_locked(tmp_path: Pa
             fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
     finally:
         os.close(copies[0])
+
+
+def test_a_file_does_not_grow_beyond_what_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    files.append_durably(path, b"first\n")
+    os.truncate(path, files.MAX_BYTES - 10)
+    with path.open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(b"\n")
+    with pytest.raises(OSError, match="larger than"):
+        files.append_durably(path, b"one too many\n")
+    assert path.stat().st_size == files.MAX_BYTES - 10
+    files.append_durably(path, b"short\n")

@@ -4,8 +4,10 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 from anyio.from_thread import BlockingPortal
 
+from jwks_guard import ConfigurationError
 from jwks_guard.base.portal import process_portal
 from tests.process.programs import run_to_end
 from tests.support import PATIENCE
@@ -68,3 +70,11 @@ def test_a_process_whose_portal_runs_ends_by_itself() -> None:
         "print(process_portal.get().call(lambda: 'called'))\n"
     )
     assert printed.strip() == "called"
+
+
+def test_a_callback_on_its_loop_gets_an_error_instead_of_waiting_for_itself() -> None:
+    def callback() -> None:
+        with pytest.raises(ConfigurationError, match="from another thread"):
+            process_portal.get()
+
+    process_portal.get().call(callback)

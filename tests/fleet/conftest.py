@@ -1,4 +1,4 @@
-"""A real Redis for the tests of a module."""
+"""A tenant, and a real Redis for the tests of a module."""
 
 from __future__ import annotations
 
@@ -6,7 +6,16 @@ from collections.abc import Iterator
 
 import pytest
 
+from jwks_guard.testing import LocalTenant
 from tests.redis_server import RedisServer, redis_server
+
+
+@pytest.fixture
+def tenant() -> Iterator[LocalTenant]:
+    """It has rotated: the previous key can be distrusted."""
+    with LocalTenant(in_process=True, algorithm="ES256") as tenant:
+        tenant.rotate()
+        yield tenant
 
 
 @pytest.fixture(scope="module")

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import httpx
 
-from jwks_guard import JWKSGuardError, TokenVerifier
+from jwks_guard import JWKSGuardError, Register, TokenVerifier
 from jwks_guard.fleet import RedisFleet
-from jwks_guard.keys.peers import open_stores
+from jwks_guard.keys.fleet import Fleet
 from jwks_guard.testing import LocalTenant
 from tests.redis_server import RedisServer
 
-PATIENCE = 10.0
-POLL = 0.2
+PATIENCE = 60.0
+POLL = 0.05
+DECISIONS = "jwks-guard:decisions"
 
 
 def fleet_of(redis: RedisServer, **options: Any) -> RedisFleet:
@@ -25,7 +28,7 @@ def fleet_of(redis: RedisServer, **options: Any) -> RedisFleet:
     return RedisFleet(options.pop("url", redis.url), **options)
 
 
-def verifier_of(tenant: LocalTenant, fleet: RedisFleet, **options: Any) -> TokenVerifier:
+def verifier_of(tenant: LocalTenant, fleet: Fleet | None = None, **options: Any) -> TokenVerifier:
     options.setdefault("http_client", lambda: httpx.AsyncClient(transport=tenant.transport))
     options.setdefault("algorithms", ["ES256"])
     return TokenVerifier(tenant.issuer, tenant.audience, fleet=fleet, **options)
@@ -35,9 +38,9 @@ def verifier_of(tenant: LocalTenant, fleet: RedisFleet, **options: Any) -> Token
 async def instance(
     tenant: LocalTenant, fleet: RedisFleet, **options: Any
 ) -> AsyncIterator[TokenVerifier]:
-    """One that is started, and that the other stores of this process do not know."""
+    """One that is started, with a register of its own unless it is given one."""
+    options.setdefault("register", Register())
     async with verifier_of(tenant, fleet, **options) as verifier:
-        open_stores.discard(verifier.keys)
         yield verifier
 
 
@@ -50,9 +53,22 @@ async def outcome(verifier: TokenVerifier, token: str) -> str:
 
 
 async def eventually(condition: Callable[[], bool]) -> float:
-    """Seconds until it holds; fails after a while."""
+    """Seconds until it holds; fails when that takes too long."""
     began = time.monotonic()
     while not condition():
         assert time.monotonic() - began < PATIENCE
         await asyncio.sleep(0.005)
     return time.monotonic() - began
+
+
+async def exchanged(redis: RedisServer, prefix: str = "jwks-guard") -> None:
+    """Return when each instance that Redis shows has made a whole exchange since this call."""
+    with redis.client() as client:
+        for _ in range(2):  # the first one may have begun before
+            await eventually(partial(_all_shown_after, client, prefix, time.time()))
+
+
+def _all_shown_after(client: Any, prefix: str, began: float) -> bool:
+    names = client.keys(f"{prefix}:state:*")
+    states = [json.loads(each) for each in client.mget(names) if each] if names else []
+    return all(state["reported_at"] > began for state in states)

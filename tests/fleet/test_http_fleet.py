@@ -7,7 +7,7 @@ import json
 import logging
 import secrets
 import traceback
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,10 @@ from starlette.responses import Response
 from starlette.routing import Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from jwks_guard import TokenVerifier
+from jwks_guard import Register, TokenVerifier
 from jwks_guard.asgi import operations
+from jwks_guard.distrust.copy import CopyError
+from jwks_guard.distrust.state import Decision, Distrust
 from jwks_guard.errors import (
     ConfigurationError,
     DistrustNotSharedError,
@@ -28,23 +30,13 @@ from jwks_guard.errors import (
     RevocationRefusedError,
 )
 from jwks_guard.fleet import HTTPFleet
-from jwks_guard.fleet.http_messages import (
-    MAX_ANSWER_BYTES,
-    MAX_DECISIONS,
-    MAX_FACTS,
-    MAX_POST_BYTES,
-    facts_in,
-    furthest,
-    messages,
-)
-from jwks_guard.keys.instance import this_instance
-from jwks_guard.keys.peers import open_stores
+from jwks_guard.fleet.http_messages import MAX_MESSAGE_BYTES, furthest
+from jwks_guard.fleet.soundness import MAX_DECISIONS
 from jwks_guard.readiness.usage import Reach
 from jwks_guard.testing import LocalTenant
-from tests.fleet.instances import eventually, outcome
-
-SECRET = "correct-horse-battery"
-POLL = 0.05
+from tests.fleet.clusters import SECRET
+from tests.fleet.instances import POLL, eventually, outcome, verifier_of
+from tests.support import JWKS, HandClock, tenant_of
 
 
 class Network(httpx.AsyncBaseTransport):
@@ -101,19 +93,6 @@ def app_of(verifier: TokenVerifier) -> Starlette:
     return Starlette(routes=[Mount("/ops", operations(verifier, operations_auth=SECRET))])
 
 
-def verifier_of(tenant: LocalTenant, **options: Any) -> TokenVerifier:
-    options.setdefault("http_client", lambda: httpx.AsyncClient(transport=tenant.transport))
-    return TokenVerifier(tenant.issuer, tenant.audience, algorithms=["ES256"], **options)
-
-
-@pytest.fixture
-def tenant() -> Iterator[LocalTenant]:
-    """It has rotated: the previous key can be distrusted."""
-    with LocalTenant(in_process=True, algorithm="ES256") as tenant:
-        tenant.rotate()
-        yield tenant
-
-
 @pytest.fixture
 def network() -> Network:
     return Network()
@@ -123,12 +102,11 @@ def network() -> Network:
 async def instance(
     network: Network, tenant: LocalTenant, host: str, fleet: HTTPFleet | None, **options: Any
 ) -> AsyncIterator[TokenVerifier]:
-    """One that is served at `host`, and that the other stores of this process do not know."""
+    """One that is served at `host`, with a register of its own."""
+    options.setdefault("register", Register())
     verifier = verifier_of(tenant, fleet=fleet, **options)
-    open_stores.discard(verifier.keys)
     network.apps[host] = app_of(verifier)
     async with verifier:
-        open_stores.discard(verifier.keys)
         yield verifier
     del network.apps[host]
 
@@ -160,7 +138,6 @@ async def test_what_one_distrusts_the_others_refuse_when_the_call_returns(
         for verifier in verifiers:
             assert await outcome(verifier, token) == old
         await verifiers[0].distrust(old, reason="leaked")
-        assert verifiers[0].keys.decisions.unshared == {}
         for verifier in verifiers:
             assert await outcome(verifier, token) == "revoked_key"
             assert verifier.distrusted[old].reason == "leaked"
@@ -193,24 +170,6 @@ async def test_who_was_away_when_it_was_asked_last_is_told_all_the_same(
             assert old in two.distrusted
 
 
-async def test_who_was_cut_off_learns_of_it_when_it_is_back_and_the_others_at_once(
-    tenant: LocalTenant, network: Network
-) -> None:
-    old, token = tenant.key("previous").kid, tenant.token(key="previous")
-    async with three(network, tenant) as (one, two, three_):
-        network.down.add("three.test")
-        with pytest.raises(DistrustNotSharedError, match=r"three\.test.*refused") as failure:
-            await one.distrust(old, reason="leaked")
-        assert "two.test" not in str(failure.value)
-        assert await outcome(one, token) == await outcome(two, token) == "revoked_key"
-        await eventually(lambda: one.health().status == two.health().status == "degraded")
-        assert "three.test" in str(two.health().last_error)
-        network.down.clear()
-        await eventually(lambda: old in three_.distrusted)
-        assert await outcome(three_, token) == "revoked_key"
-        await eventually(lambda: one.health().status == two.health().status == "ok")
-
-
 async def test_a_frozen_instance_does_not_keep_the_others_from_being_told(
     tenant: LocalTenant, network: Network
 ) -> None:
@@ -223,6 +182,26 @@ async def test_a_frozen_instance_does_not_keep_the_others_from_being_told(
         assert await outcome(two, token) == "revoked_key"
         with pytest.raises(DistrustNotSharedError, match=r"no complete answer within 0\.3 s"):
             await telling
+
+
+async def test_an_instance_that_can_not_store_a_decision_refuses_the_key_and_is_named(
+    tenant: LocalTenant, network: Network, tmp_path: Path
+) -> None:
+    old, token = tenant.key("previous").kid, tenant.token(key="previous")
+    hosts, snapshot = ("one.test", "two.test"), tmp_path / "keys.json"
+    async with (
+        instance(network, tenant, "two.test", None, snapshot_path=snapshot) as two,
+        instance(network, tenant, "one.test", network.fleet(*hosts)) as one,
+    ):
+        await two.distrust("earlier", reason="leaked")
+        journal = snapshot.with_name("keys.json.tombstones")
+        journal.chmod(0o644)
+        with pytest.raises(DistrustNotSharedError, match=r"two\.test.*holds the decisions, but"):
+            await one.distrust(old, reason="leaked")
+        assert await outcome(two, token) == "revoked_key"
+        journal.chmod(0o600)
+        await one.reinstate(old, reason="a mistake")
+        assert old not in two.distrusted
 
 
 async def test_an_instance_without_the_fleet_is_told_by_those_that_have_it(
@@ -255,122 +234,43 @@ async def test_a_restarted_instance_that_forgot_everything_is_told_again(
             await eventually(lambda: one.health().status == "ok")
 
 
-async def test_reinstating_lifts_it_everywhere_and_distrusting_again_counts_again(
-    tenant: LocalTenant, network: Network
-) -> None:
-    old = tenant.key("previous").kid
-    async with three(network, tenant) as verifiers:
-        one, two, _ = verifiers
-        for _turn in range(3):
-            await one.distrust(old, reason="leaked")
-            assert all(old in verifier.distrusted for verifier in verifiers)
-            await two.reinstate(old, reason="a mistake")
-            assert not any(old in verifier.distrusted for verifier in verifiers)
-        await asyncio.sleep(3 * POLL)
-        assert not any(old in verifier.distrusted for verifier in verifiers)
-
-
-async def test_a_lift_does_not_undo_what_its_maker_had_not_heard_of(
+async def test_instance_that_answers_well_and_does_not_hold_the_decision_is_an_error(
     tenant: LocalTenant, network: Network
 ) -> None:
     old, token = tenant.key("previous").kid, tenant.token(key="previous")
     hosts = ("one.test", "two.test")
-    async with (
-        instance(network, tenant, "one.test", network.fleet(*hosts)) as one,
-        instance(network, tenant, "two.test", None) as two,
-    ):
-        await one.distrust(old, reason="leaked")
-        network.down.add("two.test")
-        with pytest.raises(DistrustNotSharedError):
-            await one.distrust(old, reason="leaked indeed")
-        await two.reinstate(old, reason="a mistake")
-        assert old not in two.distrusted
-        network.down.clear()
-        await eventually(lambda: old in two.distrusted)
-        assert await outcome(one, token) == await outcome(two, token) == "revoked_key"
-
-
-async def test_a_lift_that_was_not_heard_of_does_not_undo_a_decision_made_after_it(
-    tenant: LocalTenant, network: Network
-) -> None:
-    old, token = tenant.key("previous").kid, tenant.token(key="previous")
-    hosts = ("one.test", "two.test")
-    async with (
-        instance(network, tenant, "one.test", network.fleet(*hosts, poll_interval=5.0)) as one,
-        instance(network, tenant, "two.test", None) as two,
-    ):
-        await one.distrust(old, reason="an old case")
-        network.down.add("one.test")
-        with pytest.raises(DistrustNotSharedError):
-            await network.fleet(*hosts, issuer=tenant.issuer).reinstate(old, reason="closed")
-        assert await outcome(two, token) == old
-        network.down.clear()
-        await one.distrust(old, reason="leaked")
-        assert await outcome(one, token) == await outcome(two, token) == "revoked_key"
-        assert one.keys.decisions.unshared == {}
-        await one.keys.fleet._exchange()  # type: ignore[union-attr]
-        assert await outcome(one, token) == await outcome(two, token) == "revoked_key"
-
-
-async def test_what_was_decided_in_a_partition_outlives_a_lift_when_another_kid_is_shared_first(
-    tenant: LocalTenant, network: Network
-) -> None:
-    old, token = tenant.key("previous").kid, tenant.token(key="previous")
-    hosts = ("one.test", "two.test")
-    async with (
-        instance(network, tenant, "one.test", network.fleet(*hosts, poll_interval=5.0)) as one,
-        instance(network, tenant, "two.test", None) as two,
-    ):
-        await one.distrust(old, reason="an old case")
-        await two.reinstate(old, reason="closed")
-        network.down.add("two.test")
-        with pytest.raises(DistrustNotSharedError):
-            await one.distrust(old, reason="leaked")
-        network.down.clear()
-        await one.distrust("another", reason="leaked")
-        assert one.keys.decisions.unshared == {}
-        assert await outcome(one, token) == await outcome(two, token) == "revoked_key"
-
-
-async def test_who_answers_well_and_does_not_go_by_the_decision_was_not_told(
-    tenant: LocalTenant, network: Network
-) -> None:
-    old, token = tenant.key("previous").kid, tenant.token(key="previous")
-    hosts = ("one.test", "two.test")
-    network.apps["two.test"] = Scripted(STATE, {"facts": []})
+    network.apps["two.test"] = two = Scripted(tenant.issuer)
     async with instance(network, tenant, "one.test", network.fleet(*hosts)) as one:
-        with pytest.raises(DistrustNotSharedError, match="does not go by"):
+        with pytest.raises(DistrustNotSharedError, match="does not hold"):
             await one.distrust(old, reason="leaked")
-        await asyncio.sleep(3 * POLL)
-        assert set(one.keys.decisions.unshared) == {(tenant.issuer, old)}
-        lift = one.distrusted[old].version + 1
-        lifted = [[["lift", tenant.issuer, old, lift], {}]]
-        network.apps["two.test"] = Scripted(STATE, {"facts": lifted})
-        reads = network.count("GET", "/ops/decisions")
-        await eventually(lambda: network.count("GET", "/ops/decisions") > reads + 8)
+        calls = network.count("POST", "/ops/fleet/exchange")
+        await eventually(lambda: network.count("POST", "/ops/fleet/exchange") > calls + 8)
+        assert "does not hold" in str(one.health().last_error)
+        two.parts = [part(tenant.issuer, old, lifted=9)]  # of a decision that nobody made
+        two.version = "2"
+        calls = network.count("POST", "/ops/fleet/exchange")
+        await eventually(lambda: network.count("POST", "/ops/fleet/exchange") > calls + 8)
         assert await outcome(one, token) == "revoked_key"
-        assert one.distrusted[old].version == lift + 1
-        assert set(one.keys.decisions.unshared) == {(tenant.issuer, old)}
+        assert one.health().status == "degraded"
 
 
-async def test_a_decision_about_several_issuers_of_a_process_reaches_the_others(
+async def test_fleet_whose_issuer_no_instance_verifies_is_told_so(
     tenant: LocalTenant, network: Network
 ) -> None:
-    with LocalTenant(in_process=True, algorithm="ES256", issuer="https://b.test/") as second:
-        hosts = ("one.test", "two.test")
-        fleet = network.fleet(*hosts)
-        async with (
-            instance(network, tenant, "one.test", fleet) as one,
-            verifier_of(second, fleet=fleet) as beside,
-            instance(network, tenant, "two.test", None) as two,
-        ):
-            await eventually(lambda: fleet.error is None)
-            await beside.distrust("k", reason="leaked")
-            assert (second.issuer, "k") in two.keys.decisions.known.entries
-            assert "k" not in two.distrusted
-            with pytest.raises(ConfigurationError, match="issuers"):
-                await fleet.distrust("k", reason="whose?")
-            del one
+    async with instance(network, tenant, "one.test", None) as one:
+        fleet = network.fleet("one.test", issuer=tenant.issuer.removesuffix("/"))
+        with pytest.raises(DistrustNotSharedError, match=r"no tokens of https://"):
+            await fleet.distrust("k", reason="leaked")
+        assert dict(one.distrusted) == {}
+
+
+async def test_verifiers_of_two_registers_share_no_fleet(
+    tenant: LocalTenant, network: Network
+) -> None:
+    fleet = network.fleet("one.test")
+    async with instance(network, tenant, "one.test", fleet):
+        with pytest.raises(ConfigurationError, match="one register"):
+            await verifier_of(tenant, fleet=fleet, register=Register()).start()
 
 
 async def test_the_exchange_ends_with_the_last_verifier(
@@ -382,14 +282,32 @@ async def test_the_exchange_ends_with_the_last_verifier(
 
 
 async def test_while_one_is_away_keys_are_refreshed_more_often(
-    tenant: LocalTenant, network: Network
+    clock: HandClock, network: Network
 ) -> None:
-    async with three(network, tenant) as (one, *_):
-        await eventually(lambda: one.keys._refresher._freshness._hurried is None)
-        network.down.add("two.test")
-        await eventually(lambda: one.keys._refresher._freshness._hurried == 10.0)
-        network.down.clear()
-        await eventually(lambda: one.keys._refresher._freshness._hurried is None)
+    fleet = network.fleet("one.test", "two.test")
+    with tenant_of(clock) as tenant:
+
+        async def fetched_after_ten_seconds() -> bool:
+            before = tenant.requests.count(JWKS)
+            clock.advance(10.1)
+            await one.keys.tick()
+            return tenant.requests.count(JWKS) > before
+
+        async with (
+            instance(network, tenant, "two.test", None),
+            instance(network, tenant, "one.test", fleet, clock=clock) as one,
+        ):
+            await fleet.exchange()
+            await one.keys.refresh()
+            assert not await fetched_after_ten_seconds()
+            network.down.add("two.test")
+            with pytest.raises(CopyError, match=r"two\.test"):
+                await fleet.exchange()
+            assert await fetched_after_ten_seconds()
+            network.down.clear()
+            await fleet.exchange()
+            await one.keys.refresh()
+            assert not await fetched_after_ten_seconds()
 
 
 async def test_a_fleet_on_two_event_loops_is_refused(tenant: LocalTenant, network: Network) -> None:
@@ -586,13 +504,16 @@ STATE = {"instance": "0" * 32, "states": []}
         (Response(status_code=403), "does not allow"),
         (Response(status_code=404), "operations_auth"),
         (Response(status_code=500), "answered 500"),
-        (Response(status_code=302, headers={"Location": "https://evil.test/ops/state"}), "302"),
+        (
+            Response(status_code=302, headers={"Location": "https://evil.test/ops/fleet"}),
+            "302",
+        ),
         (Response(b"<html>", headers={"JWKS-Guard-Instance": "me"}), "no operations routes"),
         (Response(b"<html>"), "no operations routes"),
         (Response(b"<html>", headers=ID), "none of the fleet's messages"),
-        (Response(b'{"facts": 7, "states": 7}', headers=ID), "none of the fleet's messages"),
+        (Response(b'{"parts": 7, "states": 7}', headers=ID), "none of the fleet's messages"),
         (Response(b"[" * 1_000_000, headers=ID), "none of the fleet's messages"),
-        (Response(b" " * (MAX_ANSWER_BYTES + 1), headers=ID), "larger than"),
+        (Response(b" " * (MAX_MESSAGE_BYTES + 1), headers=ID), "larger than"),
         (Response(b"x", headers={**ID, "Content-Encoding": "br"}), "content encoding"),
     ],
 )
@@ -612,104 +533,131 @@ async def test_an_answer_that_is_none_degrades_and_changes_nothing(
 
 
 class Scripted:
-    """An instance that answers with what it is given, whatever it is told."""
+    """An instance that answers with what it is given, whatever it is sent."""
 
-    def __init__(self, state: Any, decisions: Any) -> None:
-        self.answers = {"/ops/state": state, "/ops/decisions": decisions}
+    def __init__(self, *issuers: str) -> None:
+        self.version = "1"
+        self.issuers = issuers
+        self.parts: list[Any] = []
+        self.states: list[Any] = []
+        self.reaches: list[Any] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        answer = self.answers.get(scope["path"], self.answers["/ops/state"])
+        answer = {
+            "instance": "0" * 32,
+            "version": self.version,
+            "issuers": self.issuers,
+            "parts": self.parts,
+            "states": self.states,
+            "reaches": self.reaches,
+        }
         await Response(json.dumps(answer), headers=ID)(scope, receive, send)
 
 
-async def test_forged_facts_expiries_and_states_add_and_lift_nothing(
+def part(issuer: str, kid: str, **numbers: Any) -> dict[str, Any]:
+    """A part of the state, with one replica, as JSON has it."""
+    maps = {name: {"f" * 32: {"number": number}} for name, number in numbers.items()}
+    return {"issuer": issuer, "kid": kid, **maps}
+
+
+async def test_forged_parts_expiries_and_states_add_and_lift_nothing(
     tenant: LocalTenant, network: Network
 ) -> None:
     old, token, issuer = tenant.key("previous").kid, tenant.token(key="previous"), tenant.issuer
-    facts = [
-        [["lift", issuer, old, "9"], {}],
-        [["lift", issuer, old, 2**40], {}],
-        [["lift", issuer, old, -1], {}],
-        [["LIFT", issuer, old, 9], {}],
-        [["trust", issuer, old, 9], {}],
-        [{"lift": [issuer, old, 9]}, {}],
-        [["lift", issuer, old, 9, 9], {}],
-        [None, None],
+    network.apps["two.test"] = two = Scripted(issuer)
+    two.parts = [
+        part(issuer, old, lifted=9),
+        part(issuer, old, lifted="9"),
+        part(issuer, old, lifted=2**53),
+        part(issuer, old, lifted=-1),
+        part(issuer, old, LIFTED=9),
+        part(issuer, "", made=1),
+        part(issuer, "k" * 513, made=1),
+        part("", "k", made=1),
+        part("https://foreign.test/", "k", made=1),
+        {"issuer": issuer, "kid": "k", "made": {"no replica": {"number": 1}}},
+        {"issuer": issuer, "kid": "k", "thumbprints": ["no thumbprint"]},
+        *(None, 7, [], {}, "\u0000"),
     ]
-    reaches = [
+    two.reaches = [
         *([issuer, old, -1.0, 5.0], [issuer, old, 1e300, 5.0], ["", old, 5.0, 5.0]),
         *([issuer, old, 5.0, -1.0], [issuer, old, 5.0, 1e300], [issuer, "", 5.0, 5.0]),
     ]
-    states: list[Any] = [
-        None,
-        {"issuer": issuer},
-        [[]],
-        "\u0000",
-        {"issuer": issuer, "kids": [old]},
-    ]
-    network.apps["two.test"] = Scripted(
-        {"instance": "0" * 32, "states": states}, {"facts": facts, "reaches": reaches}
-    )
+    two.states = [None, {"issuer": issuer}, [[]], "\u0000", {"issuer": issuer, "kids": [old]}]
     fleet = network.fleet("one.test", "two.test")
     async with instance(network, tenant, "one.test", fleet) as one:
-        with pytest.raises(DistrustNotSharedError, match="does not go by"):
+        with pytest.raises(DistrustNotSharedError, match="does not hold"):
             await one.distrust(old, reason="leaked")
-        await eventually(lambda: network.count("GET", "/ops/decisions") > 8)
+        calls = network.count("POST", "/ops/fleet/exchange")
+        await eventually(lambda: network.count("POST", "/ops/fleet/exchange") > calls + 8)
         assert await outcome(one, token) == "revoked_key"
         assert fleet.reaches == {}
         observed = await fleet.observe(old)
         assert [state.kids == () for state in observed.states] == [False, True]
         assert observed.states[1].status == "unavailable"
         assert set(one.distrusted) == {old}
+        assert set(one.keys.register.state.flags) == {(issuer, old)}
 
 
-async def test_more_facts_than_anybody_decides_are_not_taken(
-    tenant: LocalTenant, network: Network
-) -> None:
-    facts = [
-        [["distrust", tenant.issuer, f"k{number}", 1], {"reason": "r", "at": 1.0}]
-        for number in range(MAX_FACTS + 1)
-    ]
-    network.apps["two.test"] = Scripted(STATE, {"facts": facts, "reaches": []})
-    fleet = network.fleet("one.test", "two.test", poll_interval=5.0)
-    async with instance(network, tenant, "one.test", fleet) as one:
-        assert "more than 30000 facts" in str(one.health().last_error)
-        assert dict(one.distrusted) == {}
-
-
-async def test_a_flood_of_decisions_of_one_peer_keeps_nobody_from_being_told(
+async def test_flood_of_decisions_of_one_instance_keeps_nobody_from_being_told(
     tenant: LocalTenant, network: Network
 ) -> None:
     hosts = ("one.test", "flood.test", "two.test")
-    why = {"reason": "r", "at": 1.0}
-    for issuer, error in (("https://foreign.test/", ""), (tenant.issuer, "10000 decisions")):
-        facts = [
-            [["distrust", issuer, f"k{number}", 1], why] for number in range(MAX_DECISIONS + 1)
-        ]
-        network.apps["flood.test"] = Scripted(STATE, {"facts": facts})
-        fleet = network.fleet(*hosts, poll_interval=5.0, timeout=5.0)
-        async with (
-            instance(network, tenant, "two.test", None) as two,
-            instance(network, tenant, "one.test", fleet) as one,
-        ):
-            assert error in str(fleet.error)
-            assert dict(one.keys.decisions.known.entries) == {}
-            program = network.fleet(*hosts, issuer=tenant.issuer, timeout=5.0)
-            refusals = await program.distrust("leaked", reason="leaked", force=True)
-            assert [refusal.error is None for refusal in refusals] == [True, False, True]
-            assert set(one.distrusted) == set(two.distrusted) == {"leaked"}
+    for issuer, count, known in (
+        (tenant.issuer, MAX_DECISIONS + 1, 0),
+        (tenant.issuer, MAX_DECISIONS, 1),
+        ("https://foreign.test/", MAX_DECISIONS + 1, 0),
+    ):
+        network.apps["flood.test"] = flood = Scripted(tenant.issuer)
+        flood.parts = [part(issuer, f"k{number}", made=1) for number in range(count)]
+        fleet = network.fleet(*hosts, poll_interval=5.0, timeout=30.0)
+        async with instance(network, tenant, "two.test", None) as two:
+            register = Register()
+            for number in range(known):
+                register.distrust(tenant.issuer, f"ours {number}", reason="leaked", at=1.0)
+            async with instance(network, tenant, "one.test", fleet, register=register) as one:
+                assert "10000 decisions" in str(fleet.error)
+                assert len(one.keys.register.state.flags) == known
+                program = network.fleet(*hosts, issuer=tenant.issuer, timeout=30.0)
+                refusals = await program.distrust("leaked", reason="leaked", force=True)
+                assert [refusal.error is None for refusal in refusals][::2] == [True, True]
+                assert "leaked" in one.distrusted
+                assert "leaked" in two.distrusted
+
+
+async def test_instance_that_holds_too_many_decisions_is_named_and_the_others_are_told(
+    tenant: LocalTenant, network: Network
+) -> None:
+    full = Register()
+    full.merge(
+        {
+            (tenant.issuer, f"k{number}"): Distrust({"f" * 32: Decision(1, "leaked")})
+            for number in range(MAX_DECISIONS)
+        }
+    )
+    async with (
+        instance(network, tenant, "full.test", None, register=full),
+        instance(network, tenant, "two.test", None) as two,
+    ):
+        two.keys.register.distrust(tenant.issuer, "earlier", reason="leaked", at=1.0)
+        fleet = network.fleet("full.test", "two.test", issuer=tenant.issuer, timeout=30.0)
+        refusals = await fleet.distrust("leaked", reason="leaked", force=True)
+        assert refusals[0].error is not None
+        assert "10000 decisions" in refusals[0].error
+        assert set(two.distrusted) == {"earlier", "leaked"}
+        assert len(full.state.flags) == MAX_DECISIONS
 
 
 async def test_reaches_of_foreign_issuers_do_not_push_out_those_that_count(
     tenant: LocalTenant, network: Network
 ) -> None:
-    flood = [["https://foreign.test/", f"k{number}", 2.5e11, 1.0] for number in range(1000)]
-    network.apps["two.test"] = Scripted(STATE, {"facts": [], "reaches": flood})
+    network.apps["two.test"] = two = Scripted(tenant.issuer)
+    two.reaches = [["https://foreign.test/", f"k{number}", 2.5e11, 1.0] for number in range(1000)]
     fleet = network.fleet("one.test", "two.test")
     async with instance(network, tenant, "one.test", fleet) as one:
         token = await one.verify(tenant.token())
         await eventually(lambda: (tenant.issuer, token.kid) in fleet.reaches)
-        await fleet._exchange()
+        await fleet.exchange()
         reach = (token.expires_at, token.claims["exp"] - token.claims["iat"])
         assert dict(fleet.reaches) == {(tenant.issuer, token.kid): reach}
 
@@ -763,7 +711,7 @@ async def test_the_secret_is_sent_to_the_instances_alone_and_shown_nowhere(
             await fleet.distrust("k", reason="leaked")
     trace = traceback.TracebackException.from_exception(failure.value)
     shown = [repr(fleet), str(fleet.error), *trace.format(), caplog.text]
-    shown += [repr(peer) for peer in fleet._peers]
+    shown += [repr(peer.endpoint) for peer in fleet._peers]
     assert all(SECRET not in text for text in shown)
     assert "307" in str(fleet.error)
 
@@ -803,15 +751,6 @@ def test_a_fleet_is_not_made_of_nonsense(wrong: dict[str, Any]) -> None:
 # --- messages ---
 
 
-def test_many_facts_go_in_messages_that_an_instance_reads() -> None:
-    facts = {b"[%d]" % number: b'"%s"' % (b"x" * 9000) for number in range(300)}
-    bodies = list(messages(facts))
-    assert len(bodies) > 1
-    assert all(len(body) < MAX_POST_BYTES for body in bodies)
-    assert {fact: why for body in bodies for fact, why in facts_in(body).items()} == facts
-    assert list(messages({})) == []
-
-
 def test_of_too_many_keys_those_whose_tokens_end_last_are_kept() -> None:
     many = {("i", f"{number}"): Reach(number, 7.0) for number in range(3000)}
     kept = furthest(many, {("i", "2999"): Reach(1.0, 9.0), ("i", "0"): Reach(9999.0, 5.0)})
@@ -836,4 +775,3 @@ async def test_decisions_survive_in_the_snapshot_when_all_others_are_away(
     ) as again:
         assert await outcome(again, token) == "revoked_key"
         assert again.health().status == "degraded"
-    assert this_instance()

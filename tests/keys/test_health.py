@@ -9,8 +9,8 @@ import httpx
 import pytest
 
 from jwks_guard import HealthReport, KeyStore, UnknownKeyError
+from jwks_guard.distrust.state import Distrusted
 from jwks_guard.jose.jwk import SkippedKey
-from jwks_guard.keys.distrust import Tombstone
 from jwks_guard.testing import LocalTenant
 from tests.support import HandClock
 
@@ -96,7 +96,7 @@ async def test_failed_lookup_of_an_unknown_kid_degrades_until_the_next_success(
     await store.refresh()
     tenant.faults.reset(times=1)
     with pytest.raises(UnknownKeyError):
-        await store.learn("bogus")
+        await store.resolve("bogus")
     assert store.health().status == "degraded"
     clock.advance(60)
     await store.tick()
@@ -112,9 +112,9 @@ async def test_distrusted_kids_are_reported_with_their_reason(
     await store.distrust(kid, reason="leaked")
     health = store.health()
     assert kid not in health.kids
-    version = int(clock.wall * 1000)
-    stone = Tombstone(tenant.issuer, kid, "leaked", clock.wall, frozenset({thumbprint}), version)
-    assert dict(health.distrusted) == {kid: stone}
+    by, covered = store.register.by, frozenset({thumbprint})
+    key = Distrusted(tenant.issuer, kid, "leaked", clock.wall, by, covered)
+    assert dict(health.distrusted) == {kid: key}
 
 
 async def test_report_is_a_value_that_json_can_carry(tenant: LocalTenant, clock: HandClock) -> None:
@@ -126,7 +126,9 @@ async def test_report_is_a_value_that_json_can_carry(tenant: LocalTenant, clock:
     data = json.loads(json.dumps(health.to_dict()))
     assert data.keys() == set(HealthReport.__slots__)
     assert data["skipped"] == [{"kid": "odd", "reason": "`kty` is not RSA, EC or OKP"}]
-    assert data["distrusted"][tenant.key().kid]["reason"] == "leaked"
+    distrusted = data["distrusted"][tenant.key().kid]
+    assert distrusted.keys() == {"issuer", "kid", "reason", "at", "by", "thumbprints"}
+    assert distrusted["reason"] == "leaked"
     assert data["kids"] == [tenant.key("next").kid]
     with pytest.raises(FrozenInstanceError):
         health.status = "ok"  # type: ignore[misc]  # it is frozen

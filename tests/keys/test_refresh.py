@@ -213,7 +213,7 @@ async def test_request_that_still_waits_does_not_bring_trust_back_after_the_end(
     hold = tenant.faults.hold()
     refreshing = asyncio.create_task(store.tick())
     await hold.arrived.wait()
-    waiting = asyncio.create_task(store.learn("bogus"))
+    waiting = asyncio.create_task(store.resolve("bogus"))
     await asyncio.sleep(0)
     await store.aclose()
     hold.release()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import FrozenInstanceError, replace
 
 import pytest
@@ -7,11 +8,9 @@ import pytest
 from jwks_guard import AlgorithmNotAllowedError, AmbiguousKeyError, RevokedKeyError
 from jwks_guard.base.clock import EPOCH, Instant
 from jwks_guard.jose.jwk import SkippedKey, VerificationKey, load_jwk
-from jwks_guard.keys.distrust import Tombstone, Tombstones
 from jwks_guard.keys.view import REMEMBERED_KIDS, PublishedSet, TrustedKeys, subtract
 from jwks_guard.testing.keys import generate_signing_key
 
-ISSUER = "https://issuer.test/"
 START = Instant(1_800_000_000.0, 5_000.0)
 
 
@@ -32,8 +31,10 @@ def published(*keys: VerificationKey, confirmed: Instant = START) -> PublishedSe
     return PublishedSet().succeeded_by(keys, (), confirmed)
 
 
-def view(*keys: VerificationKey, distrusted: Tombstones | None = None) -> TrustedKeys:
-    return subtract(published(*keys), distrusted or Tombstones(), ISSUER, 600.0)
+def view(
+    *keys: VerificationKey, distrusted: Collection[str] = (), thumbprints: Collection[str] = ()
+) -> TrustedKeys:
+    return subtract(published(*keys), distrusted, frozenset(thumbprints), 600.0)
 
 
 # --- one published set after another ---
@@ -123,7 +124,7 @@ def test_after_the_clock_was_set_back_a_fresh_answer_still_confirms() -> None:
 
 
 def view_of(held: PublishedSet) -> TrustedKeys:
-    return subtract(held, Tombstones(), ISSUER, 3600.0)
+    return subtract(held, (), frozenset(), 3600.0)
 
 
 # --- what is trusted ---
@@ -138,20 +139,13 @@ def test_everything_published_is_trusted_for_max_stale() -> None:
 
 def test_nothing_is_trusted_before_a_set_was_confirmed() -> None:
     assert TrustedKeys().trusted_until == EPOCH
-    assert subtract(PublishedSet(), Tombstones(), ISSUER, 600.0).trusted_until == EPOCH
+    assert subtract(PublishedSet(), (), frozenset(), 600.0).trusted_until == EPOCH
 
 
 def test_distrusted_kids_and_keys_are_not_in_the_view() -> None:
-    stones = Tombstones().merged(
-        [
-            Tombstone(ISSUER, "a", "leaked", 0.0),
-            Tombstone("https://other.test/", "b", "leaked", 0.0),
-            Tombstone("https://other.test/", "x", "leaked", 0.0, frozenset({C.thumbprint})),
-        ]
-    )
-    trusted = view(A, B, C, distrusted=stones)
+    trusted = view(A, B, C, distrusted={"a", "not held"}, thumbprints={C.thumbprint})
     assert trusted.live == {B}
-    assert trusted.distrusted == {"a", "c"}
+    assert trusted.distrusted == {"a", "c", "not held"}
     for kid in ("a", "c"):
         with pytest.raises(RevokedKeyError):
             trusted.find(kid, "ES256")
@@ -201,8 +195,7 @@ def test_one_key_that_is_listed_in_two_ways_is_not() -> None:
 
 
 def test_view_answers_for_what_it_trusts_and_for_what_is_distrusted() -> None:
-    stones = Tombstones().merged([Tombstone(ISSUER, "x", "leaked", 0.0)])
-    trusted, end = view(A, distrusted=stones), START.shifted(600)
+    trusted, end = view(A, distrusted={"x"}), START.shifted(600)
     assert trusted.answers("a", START)
     assert not trusted.answers("b", START)
     assert not trusted.answers("a", end)

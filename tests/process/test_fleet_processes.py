@@ -236,5 +236,5 @@ def test_a_forked_child_takes_part_on_its_own_and_leaves_its_parents_part_alone(
             "before": ["accepted", "accepted", "accepted", "ok"],
             "child": ["revoked_key", "revoked_key", "revoked_key", "ok"],
         },
-        "running": {"child": ["revoked_key", True], "parent": True, "after": "ok"},
+        "running": {"child": ["revoked_key", True], "parent": True, "names": 2, "after": "ok"},
     }

@@ -14,7 +14,7 @@ from jwks_guard import TokenVerifier
 from jwks_guard.admin import ClientCredentials, KeyRotation, SigningKeysClient
 from jwks_guard.errors import DistrustNotSharedError
 from jwks_guard.fleet import HTTPFleet, RedisFleet
-from jwks_guard.keys.distrust import DistrustFeed
+from jwks_guard.keys.fleet import Fleet
 from jwks_guard.readiness.verdict import RevocationReadiness
 from jwks_guard.testing import LocalTenant
 from tests.process.programs import server, wait_until
@@ -33,7 +33,7 @@ def tenant() -> Iterator[LocalTenant]:
 
 
 @asynccontextmanager
-async def asked(tenant: LocalTenant, fleet: DistrustFeed) -> AsyncIterator[KeyRotation]:
+async def asked(tenant: LocalTenant, fleet: Fleet) -> AsyncIterator[KeyRotation]:
     """In a process that verifies tokens itself, and has seen none."""
     auth = ClientCredentials(tenant.client_id, tenant.client_secret)
     async with (

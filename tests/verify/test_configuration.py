@@ -52,6 +52,7 @@ def test_defaults_are_those_that_are_promised() -> None:
         "http_client": None,
         "clock": time,
         "keys": None,
+        "register": None,
         "snapshot_path": None,
         "on_event": None,
         "background": True,

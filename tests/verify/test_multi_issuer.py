@@ -181,7 +181,7 @@ async def test_start_that_requires_keys_leaves_none_of_them_running_when_one_has
     with pytest.raises(KeysUnavailableError):
         await verifier.start(require_keys=True)
     assert {report.status for report in verifier.health().values()} == {"unavailable"}
-    assert [each.keys.loop for each in verifier.verifiers.values()] == [None, None]
+    assert [each.keys.home.loop for each in verifier.verifiers.values()] == [None, None]
     tenants[1].faults.clear()
     await verifier.start(require_keys=True)
     await verifier.verify(tenants[1].token())

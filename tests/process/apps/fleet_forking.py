@@ -11,7 +11,10 @@ import sys
 import time
 from typing import Any
 
+from redis import Redis
+
 from jwks_guard import SyncTokenVerifier, TokenVerifier
+from jwks_guard.distrust import register as registers
 from jwks_guard.fleet import RedisFleet
 from jwks_guard.testing import LocalTenant
 from tests.process.apps.forking import Child, outcome, outcome_async
@@ -27,6 +30,18 @@ def heard(verifier: SyncTokenVerifier, kid: str) -> bool:
     return verifier.health().status == "ok"
 
 
+def shown(url: str) -> str:
+    """The instance that this process is, once Redis shows it."""
+    own = registers.process_register.instance
+    given_up = time.monotonic() + PATIENCE
+    with Redis.from_url(url) as redis:
+        while not redis.keys(f"jwks-guard:state:{own}:*"):
+            if time.monotonic() > given_up:
+                return "not shown"
+            time.sleep(0.01)
+    return own
+
+
 def running(tenant: LocalTenant, url: str) -> dict[str, Any]:
     """The portal of the parent watches when it forks, and goes on."""
     verifier = SyncTokenVerifier(
@@ -37,14 +52,19 @@ def running(tenant: LocalTenant, url: str) -> dict[str, Any]:
     def use() -> list[Any]:
         first = outcome(verifier.verify, tenant.token(key="previous"))
         verifier.distrust(tenant.key("previous").kid, reason="leaked")
-        return [first, heard(verifier, "told by the parent")]
+        return [first, heard(verifier, "told by the parent"), shown(url)]
 
     child = Child(use)
     heard_of_it = heard(verifier, tenant.key("previous").kid)
     verifier.distrust("told by the parent", reason="leaked")
     report = child.report()
     verifier.distrust("and after the child's end", reason="leaked")
-    return {"child": report, "parent": heard_of_it, "after": verifier.health().status}
+    return {
+        "child": report[:2],
+        "parent": heard_of_it,
+        "names": len({report[2], shown(url), "not shown"}) - 1,
+        "after": verifier.health().status,
+    }
 
 
 def constructed(tenant: LocalTenant, url: str) -> dict[str, Any]:

@@ -166,19 +166,23 @@ def at_any_moment(tenant: LocalTenant) -> dict[str, Any]:
             algorithms=["ES256"],
             snapshot_path=Path(directory, "keys.json"),
         )
-        verifier.start()
         looping = TokenVerifier(tenant.issuer, tenant.audience, algorithms=["ES256"])
-        old = tenant.key().kid
+        # The child decides about another key: they share a journal, so the parent, which goes on,
+        # would lift what the child decided.
+        childs = tenant.key().kid
         tenant.rotate()
+        parents = tenant.key().kid
+        tenant.rotate()
+        verifier.start()
 
         def verify(key: str = "current") -> str:
             return outcome(verifier.verify, tenant.token(key=key, sub=os.urandom(8).hex()))
 
-        def distrust_and_reinstate() -> list[str]:
-            verifier.distrust(old, reason="rehearsal")
-            refused = verify(old)
-            verifier.reinstate(old, reason="rehearsal")
-            return [refused, verify(old)]
+        def distrust_and_reinstate(kid: str = parents) -> list[str]:
+            verifier.distrust(kid, reason="rehearsal")
+            refused = verify(kid)
+            verifier.reinstate(kid, reason="rehearsal")
+            return [refused, verify(kid)]
 
         def start_portal() -> None:
             process_portal.stop()
@@ -188,8 +192,10 @@ def at_any_moment(tenant: LocalTenant) -> dict[str, Any]:
             return asyncio.run(outcome_async(looping, tenant.token(sub=os.urandom(8).hex())))
 
         def use() -> list[str]:
+            trust = verifier.keys.trust  # what the parent was in the middle of is done
+            assert trust.view.distrusted == trust.refused_since.keys() == trust.distrusted.keys()
             bogus = outcome(verifier.verify, tenant.token(kid="bogus"))
-            return [verify(), *distrust_and_reinstate(), bogus, run_loop()]
+            return [verify(), *distrust_and_reinstate(childs), bogus, run_loop()]
 
         run_loop()
         reports = {}
