@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.complete
 WHEEL_VENV := .check
 # Most tests wait for other processes: more of them than processors go on at once.
-WORKERS ?= 3
+WORKERS ?= 4
 # Images often switch it off, and then each process that a test starts compiles every module again.
 export PYTHONDONTWRITEBYTECODE :=
 
