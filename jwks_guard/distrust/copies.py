@@ -11,9 +11,16 @@ from jwks_guard.distrust.state import NOTHING, Flags
 from jwks_guard.errors import ConfigurationError, DistrustNotSharedError
 
 
-async def spread(register: Register, issuer: str, copies: Sequence[Copy]) -> None:
-    """Have all copies hold what the register holds; raises DistrustNotSharedError naming others."""
-    failures = [failure for failure in await _exchanged(copies) if failure is not None]
+async def spread(
+    register: Register, issuer: str, copies: Sequence[Copy], *, some: bool = False
+) -> None:
+    """Have all copies hold what the register holds.
+
+    Raises DistrustNotSharedError naming those that do not; with `some`, a copy of which a part took
+    it is not among them.
+    """
+    found = await _exchanged(copies)
+    failures = [each for each in found if each is not None and not (some and each.taken)]
     if not failures:
         return
     what, then = "Nobody was told", "Repeat the call."

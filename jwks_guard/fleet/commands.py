@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from jwks_guard.base.arguments import require_issuer, require_seconds, require_text
 from jwks_guard.base.clock import Clock
 from jwks_guard.distrust.copies import reinstate, spread
-from jwks_guard.distrust.copy import CopyError
 from jwks_guard.distrust.state import NOTHING, Flags, Name
 from jwks_guard.errors import (
     ConfigurationError,
@@ -103,7 +102,8 @@ class FleetCommands(ABC):
                 )
             self._members.register.distrust(issuer, kid, reason=reason, at=at)
         register = self._members.register  # another one, if a verifier joined while it waited
-        await spread(register, issuer, [*register.journals, _Reached(self)])
+        # Of the fleet it is enough to reach some: the receipt names the others.
+        await spread(register, issuer, [*register.journals, self], some=True)
         return await self._acknowledged(kid, before) or [_NOBODY]
 
     async def reinstate(self, kid: str, *, reason: str) -> None:
@@ -210,20 +210,6 @@ class FleetCommands(ABC):
     @abstractmethod
     async def _ask_to_refresh(self) -> None:
         """Have the instances fetch the keys; returns when they have had the time to."""
-
-
-class _Reached:
-    """A fleet as a copy that is reached if some of its instances are: its receipt names others."""
-
-    def __init__(self, fleet: FleetCommands) -> None:
-        self._fleet = fleet
-
-    async def exchange(self, offer: Flags = NOTHING) -> None:
-        try:
-            await self._fleet.exchange(offer)
-        except CopyError as error:
-            if not error.taken:
-                raise
 
 
 def _require_kid(kid: object) -> None:
