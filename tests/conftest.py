@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -21,6 +23,14 @@ settings.register_profile(
     derandomize="CI" in os.environ,  # a change is judged by what it changes
 )
 settings.load_profile("unhurried")
+
+
+# A shell that runs the tests in the background has them ignore Ctrl-C, and what they start too.
+if (
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    and threading.current_thread() is threading.main_thread()
+):
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -129,6 +129,10 @@ class Scripted:
     async def stop(self) -> None:
         """Close the port and every connection."""
         self.hang_up()
+        for _ in range(
+            10
+        ):  # turns of the event loop, in which what was accepted begins to be served
+            await asyncio.sleep(0)
         for writer in self._open.values():
             writer.transport.abort()
         if self._open:
