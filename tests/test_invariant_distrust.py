@@ -384,6 +384,28 @@ async def test_key_that_had_left_the_set_is_refused_wherever_it_comes_back(
                     await both.verify(token)
 
 
+@pytest.mark.parametrize("background", [True, False])
+async def test_decision_of_another_process_in_a_shared_journal_needs_no_fetch(
+    tenant: LocalTenant, clock: HandClock, tmp_path: Path, background: bool
+) -> None:
+    """Two workers share one file. One does not fetch for a day; it must not accept for a day."""
+    shared = {"snapshot_path": tmp_path / "keys.json", "refresh_interval": 86_400.0}
+    shared["max_stale"] = 2 * 86_400.0
+    async with (
+        verifier_of(tenant, clock, **shared, register=Register()) as operator,
+        verifier_of(tenant, clock, **shared, register=Register(), background=background) as other,
+    ):
+        kid, token = await used_key(tenant, other)
+        await operator.distrust(kid, reason="leaked")
+        assert not other.keys.waits_for_request()
+        clock.advance(5.0)
+        if background:
+            await other.keys.tick()
+            await other.keys.decisions.reread()
+        with pytest.raises(RevokedKeyError):
+            await other.verify(token)
+
+
 async def test_every_journal_is_read_before_any_issuer_serves(
     clock: HandClock, tmp_path: Path
 ) -> None:

@@ -180,7 +180,7 @@ class _Guarded:
 
     async def state(self, request: Request) -> Response:
         states = shown(self._members.states(self._clock.time()))
-        error = self._stores[0].journal_error
+        error = self._register.journal_error
         return _json(StateAnswer(instance=self._register.instance, states=states, error=error))
 
     async def readiness(self, request: Request) -> Response:
@@ -204,7 +204,7 @@ class _Guarded:
         given = decoded(await read_body(request, MAX_MESSAGE_BYTES), Exchange)
         register, issuers = self._register, self._register.issuers
         await merged_parts(given.parts, register, issuers)
-        unstored = await self._unstored() if given.parts else self._stores[0].journal_error
+        unstored = await self._unstored() if given.parts else self._register.journal_error
         version, since, parts = await self._holdings.since(given.known, register.state, issuers)
         states = self._members.states(self._clock.time())
         heard = (store.fleet.reaches for store in self._stores if store.fleet is not None)
@@ -229,7 +229,7 @@ class _Guarded:
         for journal, written in writing.items():
             if not written.done():
                 return f"the journal {journal.path} was not written within {STORED_SECONDS:g} s"
-        return self._stores[0].journal_error
+        return self._register.journal_error
 
     async def refresh(self, request: Request) -> Response:
         await awake(self._stores)

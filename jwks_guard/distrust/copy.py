@@ -27,3 +27,21 @@ class Copy(Protocol):
         Raises CopyError.
         """
         ...
+
+
+class SharedCopy(Copy, Protocol):
+    """A fleet, as one of the stores that take part in it reaches it: on an event loop."""
+
+    @property
+    def identity(self) -> int:
+        """The same number for all that reach the same fleet."""
+        ...
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether its event loop was closed, or did not begin."""
+        ...
+
+    def require_elsewhere(self) -> None:
+        """Raise ConfigurationError on its event loop, which can't be blocked to wait for itself."""
+        ...

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 from jwks_guard.base.arguments import require_text
+from jwks_guard.distrust.copy import SharedCopy
 from jwks_guard.distrust.journal import Journal
 from jwks_guard.distrust.state import MAX_NUMBER, Decision, Distrust, Flags, State, beyond
 
@@ -57,6 +58,7 @@ class Register:
         self._by = by
         self._issuers: set[str] = set()
         self._followers: weakref.WeakSet[Follower] = weakref.WeakSet()
+        self._fleets: weakref.WeakSet[SharedCopy] = weakref.WeakSet()
         self._journals: weakref.WeakValueDictionary[str, Journal] = weakref.WeakValueDictionary()
         self._begin()
         _registers.add(self)
@@ -88,16 +90,32 @@ class Register:
             return list(self._journals.values())
 
     @property
+    def journal_error(self) -> str | None:
+        """Why a journal file can't be used at the moment."""
+        return next((each.error for each in self.journals if each.error), None)
+
+    @property
+    def fleets(self) -> list[SharedCopy]:
+        """The fleets of these stores; one of several stores occurs as often."""
+        with self._lock:
+            return list(self._fleets)
+
+    @property
     def issuers(self) -> frozenset[str]:
         """The issuers whose tokens are verified here, or were: a decision outlives its maker."""
         with self._lock:
             return frozenset(self._issuers)
 
-    def follow(self, follower: Follower) -> None:
-        """Have `follower` refuse what is distrusted, from now on; it is not kept alive."""
+    def follow(self, follower: Follower, fleet: SharedCopy | None = None) -> None:
+        """Have `follower` refuse what is distrusted, from now on; it is not kept alive.
+
+        `fleet` is the one that it takes part in; decisions of all followers are shared with it.
+        """
         with self._lock:
             self._issuers.add(follower.issuer)
             self._followers.add(follower)
+            if fleet is not None:
+                self._fleets.add(fleet)
         follower.apply()
 
     def journal(self, path: Path) -> Journal:
@@ -160,8 +178,12 @@ class Register:
             changed = self.state is not before
         if changed:
             self._apply(tell=tell)
-            for journal in self.journals:
-                journal.begin_exchange()
+            self.exchange_journals()
+
+    def exchange_journals(self) -> None:
+        """Have what other processes wrote read, and what could not be written before, written."""
+        for journal in self.journals:
+            journal.begin_exchange()
 
     def _apply(self, *, tell: bool = True) -> None:
         """Have all followers refuse it, and then raise what one of them failed with."""

@@ -97,6 +97,20 @@ class FleetCopy:
         self._home = home
         self._settle = settle
 
+    @property
+    def identity(self) -> int:
+        """The same number for all that reach the same fleet."""
+        return id(self._fleet)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether its event loop was closed, or did not begin."""
+        return self._home.vacant
+
+    def require_elsewhere(self) -> None:
+        """Raise ConfigurationError on its event loop, which can't be blocked to wait for itself."""
+        self._home.require_elsewhere()
+
     async def exchange(self, offer: Flags = NOTHING) -> None:
         """Exchange on the home loop; raises CopyError."""
         try:

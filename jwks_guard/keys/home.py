@@ -83,17 +83,21 @@ class Home:
         loop = self.loop
         if loop is None or self.vacant:
             return process_portal.run(step)
-        if self.here:
-            raise ConfigurationError(
-                f"This would block the event loop of the {self._what}; await the method of "
-                "TokenVerifier there."
-            )
+        self.require_elsewhere()
         there = asyncio.run_coroutine_threadsafe(step(), loop)
         try:
             return there.result(timeout)
         except BaseException:
             there.cancel()  # the caller hears that it was not done: then it must not be done later
             raise
+
+    def require_elsewhere(self) -> None:
+        """Raise ConfigurationError in the loop's own thread, which can't wait for itself."""
+        if self.here:
+            raise ConfigurationError(
+                f"This would block the event loop of the {self._what}; await the method of "
+                "TokenVerifier there."
+            )
 
     def call_soon(self, callback: Callable[[], object]) -> None:
         """Call `callback` on the home loop, from any thread; nothing is called without a loop."""

@@ -12,7 +12,6 @@ import os
 import time
 import weakref
 from collections.abc import Callable, Mapping
-from concurrent.futures import wait
 from typing import Self
 
 from jwks_guard.base.arguments import (
@@ -21,18 +20,15 @@ from jwks_guard.base.arguments import (
     require_issuer,
     require_jwks_uri,
     require_listener,
-    require_text,
 )
 from jwks_guard.base.clock import Clock, Instant
 from jwks_guard.base.events import Event, Events, logger
 from jwks_guard.base.worker import Worker, waited
 from jwks_guard.distrust import register as registers
-from jwks_guard.distrust.copies import reinstate, spread
-from jwks_guard.distrust.copy import Copy
 from jwks_guard.distrust.journal import LONGEST_SECONDS, Journal
 from jwks_guard.distrust.register import Register
-from jwks_guard.distrust.state import Distrusted
-from jwks_guard.errors import ConfigurationError, JWKSGuardError, KeysUnavailableError
+from jwks_guard.errors import JWKSGuardError, KeysUnavailableError
+from jwks_guard.keys.decisions import Decisions
 from jwks_guard.keys.fetch import DEADLINE_SECONDS, HTTPKeyFetcher
 from jwks_guard.keys.fleet import Fleet, FleetCopy
 from jwks_guard.keys.freshness import Freshness
@@ -43,7 +39,6 @@ from jwks_guard.keys.refresh import Refresher
 from jwks_guard.keys.snapshot import Snapshot, SnapshotError
 from jwks_guard.keys.trust import Trust
 from jwks_guard.net.clients import HTTPClient, require_http_client
-from jwks_guard.readiness.state import Observed
 from jwks_guard.readiness.usage import KeyUsage, Usage, total
 
 PAUSE_AFTER_FAILURE_SECONDS = 1.0
@@ -101,15 +96,17 @@ class KeyStore:
         )
         self._hints = Hints(self.refresh, clock)
         self._snapshot: Snapshot | None = None
-        self._journal: Journal | None = None
+        journal: Journal | None = None
         if snapshot_path is not None:
             self._snapshot = Snapshot(snapshot_path, issuer, self._not_saved)
-            self._journal = self.register.journal(self._snapshot.journal_path)
+            journal = self.register.journal(self._snapshot.journal_path)
+        copy = None if fleet is None else FleetCopy(fleet, self.home, self.ensure_bound)
+        self.decisions = Decisions(issuer, self.register, self.trust, clock, journal, copy)
         self._restorer = Worker(self._restore)
         self._restored = self._snapshot is None
         self._joining: asyncio.Task[None] | None = None
         self._background: asyncio.Task[None] | None = None
-        self.register.follow(self)
+        self.register.follow(self, copy)
 
     # --- the life of a store ---
 
@@ -139,8 +136,7 @@ class KeyStore:
                 await asyncio.wait({self._background})
             await self._refresher.cancel()
         await self._leave()
-        if self._journal is not None:
-            await waited([self._journal.begin_exchange()], LONGEST_SECONDS)
+        await self.decisions.written()
         if self._snapshot is not None:
             await self._snapshot.saved()
         self._background = None
@@ -176,39 +172,13 @@ class KeyStore:
 
     async def _ready(self) -> None:
         """Bind, once the decisions in the journals and of the fleet are known."""
-        await self._read_journals(anew=self.home.vacant)
+        await self.decisions.read(anew=self.home.vacant)
         if not self._restored:
             await waited([self._restorer.soon()], LONGEST_SECONDS)
             self._restored = True  # or the disk hangs: then the keys are fetched without it
         if self.fleet is not None and not self.trust.closed:
             await self._join(self.fleet)
         self.bind()
-
-    async def _read_journals(self, *, anew: bool = False) -> None:
-        if unread := self._unread(anew=anew):
-            await waited([journal.begin_exchange() for journal in unread], LONGEST_SECONDS)
-            self._require_journal()
-
-    def _unread(self, *, anew: bool = False) -> list[Journal]:
-        """The journals to read first: our own, and those of others that nobody tried to read.
-
-        With `anew` those too that were read before: meanwhile other processes may have decided.
-        """
-        return [
-            journal
-            for journal in self.register.journals
-            if (anew or not journal.was_read) and (journal is self._journal or not journal.error)
-        ]
-
-    def _require_journal(self) -> None:
-        journal = self._journal
-        if journal is not None and not journal.was_read:
-            raise ConfigurationError(
-                f"The distrust journal can't be read ({journal.error or 'the disk hangs'}). It "
-                "holds decisions to distrust keys, so this verifier does not start without it: "
-                "mend its directory, owner, mode or the line that is named, or remove the file and "
-                "distrust its keys again."
-            )
 
     def _restore(self) -> None:
         if self._snapshot is None or self._restored or self.trust.published.keys:
@@ -228,12 +198,7 @@ class KeyStore:
     def _confirmed(self, jwks_uri: str) -> None:
         if self._snapshot is not None:
             self._snapshot.save_soon(self.trust.published, jwks_uri)
-        self._exchange_journals()
-
-    def _exchange_journals(self) -> None:
-        """Have what other processes wrote read, and what could not be written before, written."""
-        for journal in self.register.journals:
-            journal.begin_exchange()
+        self.decisions.exchange_soon()
 
     def after_fork(self) -> None:
         """In a forked child: keep what is known, let go of the parent's loop, locks and tasks."""
@@ -280,14 +245,6 @@ class KeyStore:
             await asyncio.wait({joining})
             await self.fleet.leave(self)
 
-    async def observe_fleet(self, kid: str) -> Observed | None:
-        """What the fleet shows of `kid`, or its error; None without a fleet."""
-        copy = self._fleet_copy()
-        return None if copy is None else await copy.observe(kid, self.issuer)
-
-    def _fleet_copy(self) -> FleetCopy | None:
-        return None if self.fleet is None else FleetCopy(self.fleet, self.home, self.ensure_bound)
-
     # --- fetching ---
 
     @property
@@ -305,7 +262,7 @@ class KeyStore:
     async def tick(self) -> None:
         """Do what is due at the clock's present time; the background task calls it in turn."""
         await self._ready()
-        self._exchange_journals()
+        self.decisions.exchange_soon()
         for usage in self.usages:
             usage.sample(self.clock.time())
         await self._refresher.refresh_if_due()
@@ -321,11 +278,13 @@ class KeyStore:
 
     def waits_for_request(self) -> bool:
         """Whether `refresh_for_request` has anything to do; may be asked from any thread."""
-        return self._refresher.waits_for_request()
+        return self._refresher.waits_for_request() or self.decisions.overdue()
 
     async def refresh_for_request(self) -> None:
-        """What a request does first in a lazy store."""
+        """What a request does first in a lazy store, as no background task does it."""
         await self._ready()
+        if self.decisions.overdue():
+            await self.decisions.reread()
         await self._refresher.refresh_for_request()
 
     async def resolve(self, kid: str) -> None:
@@ -353,87 +312,10 @@ class KeyStore:
         """Fetch at least every so many seconds; None: every `refresh_interval`."""
         self._refresher.limit_interval(seconds)
 
-    # --- distrust ---
-
-    @property
-    def distrusted(self) -> Mapping[str, Distrusted]:
-        """The distrusted keys of this issuer by kid; raises ConfigurationError."""
-        if unread := self._unread():
-            wait([journal.begin_exchange() for journal in unread], LONGEST_SECONDS)
-            self._require_journal()
-        return self.trust.distrusted
-
     @property
     def refused_since(self) -> Mapping[str, float]:
         """When this process began to refuse each distrusted kid, in seconds since the epoch."""
         return self.trust.refused_since
-
-    def decide(self, kid: str, *, reason: str, force: bool = False) -> None:
-        """Refuse `kid`, and the keys seen under it; in effect here when this returns.
-
-        Raises RevocationRefusedError when this is the only trusted key and `force` is not given.
-        `share` tells when the decision is stored and known to the fleet.
-        """
-        require_text("kid", kid)
-        require_text("reason", reason)
-        check = None if force else self.trust.require_another
-        at = self.clock.time()
-        self.register.distrust(self.issuer, kid, reason=reason, at=at, check=check)
-        self._exchange_journals()  # at once: no event loop that is busy may hold that up
-
-    async def share(self) -> None:
-        """Have the journals and the fleet know what is distrusted here.
-
-        Raises DistrustNotSharedError, which names those that could not be reached.
-        """
-        await spread(self.register, self.issuer, self._copies())
-
-    async def is_distrusted(self, kid: str) -> bool:
-        """Whether `kid` is distrusted here, and wherever that is stored and shared.
-
-        Raises DistrustNotSharedError when the journal or the fleet could not be asked or told.
-        """
-        await self.share()
-        return kid in self.trust.distrusted
-
-    async def distrust(self, kid: str, *, reason: str, force: bool = False) -> None:
-        """Refuse `kid`, and the keys seen under it, from now on and through restarts.
-
-        In effect on this process before the first await. Raises RevocationRefusedError when this
-        is the only trusted key and `force` is not given, DistrustNotSharedError when it could not
-        be stored or shared.
-        """
-        self.decide(kid, reason=reason, force=force)
-        await self.share()
-
-    async def reinstate(self, kid: str, *, reason: str) -> None:
-        """Lift the distrust of `kid`, as far as it is known here, to the journals and to the fleet.
-
-        Raises ConfigurationError and DistrustNotSharedError as jwks_guard.distrust.copies.reinstate
-        does.
-        """
-        require_text("kid", kid)
-        require_text("reason", reason)
-        copies = self._copies()
-        others = [
-            copy for copy in copies if isinstance(copy, Journal) and copy is not self._journal
-        ]
-        await reinstate(
-            self.register,
-            self.issuer,
-            kid,
-            reason=reason,
-            at=self.clock.time(),
-            copies=copies,
-            required=[copy for copy in copies if copy not in others],
-        )
-
-    def _copies(self) -> list[Copy]:
-        """The journals of this process and its fleets, those of other stores included."""
-        stores = [each for each in self.register.followers if isinstance(each, KeyStore)]
-        sharing = [self, *(each for each in stores if not each.home.vacant)]
-        fleets = {id(each.fleet): copy for each in sharing if (copy := each._fleet_copy())}
-        return [*self.register.journals, *fleets.values()]
 
     # --- what it shows ---
 
@@ -452,13 +334,10 @@ class KeyStore:
             self.kids,
             detection_bound=min(window, self._max_stale),
             upstream_age=dating.age if dating else None,
-            last_error=self.journal_error or self._refresher.error or unshared or self._silence(),
+            last_error=(
+                self.register.journal_error or self._refresher.error or unshared or self._silence()
+            ),
         )
-
-    @property
-    def journal_error(self) -> str | None:
-        """Why a journal file of this process can't be used at the moment."""
-        return next((each.error for each in self.register.journals if each.error), None)
 
     def usage(self) -> Mapping[str, KeyUsage]:
         """What became of each kid's tokens, at all verifiers that use or used this store."""

@@ -88,14 +88,15 @@ class SyncTokenVerifier:
     def distrust(self, kid: str, *, reason: str, force: bool = False) -> None:
         """Refuse `kid` and its key from now on, as TokenVerifier.distrust does."""
         # In this thread first: the event loop that the fleet is asked on may be busy.
-        self.keys.decide(kid, reason=reason, force=force)
-        self._share(self.keys.share)
+        self.keys.decisions.decide(kid, reason=reason, force=force)
+        self._share(self.keys.decisions.share)
 
     def reinstate(self, kid: str, *, reason: str) -> None:
         """Lift the distrust of `kid`, as TokenVerifier.reinstate does."""
-        self._share(functools.partial(self.keys.reinstate, kid, reason=reason))
+        self._share(functools.partial(self.keys.decisions.reinstate, kid, reason=reason))
 
     def _share(self, step: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self.keys.decisions.require_elsewhere()
         if self.keys.fleet is None:
             run_apart(step)  # the portal may be busy with what a callback does there
             return
@@ -110,7 +111,7 @@ class SyncTokenVerifier:
     @property
     def distrusted(self) -> Mapping[str, Distrusted]:
         """The distrusted keys of this issuer by kid."""
-        return self.keys.distrusted
+        return self.keys.decisions.distrusted
 
     def health(self) -> HealthReport:
         """The state of the keys, with both bounds."""

@@ -232,7 +232,7 @@ class TokenVerifier:
         when that fails (the key stays refused here, and is passed on later),
         RevocationRefusedError when it is the only trusted key and `force` is not given.
         """
-        await self.keys.distrust(kid, reason=reason, force=force)
+        await self.keys.decisions.distrust(kid, reason=reason, force=force)
 
     async def reinstate(self, kid: str, *, reason: str) -> None:
         """Lift the distrust of `kid`; nothing else ever does. Its reason is stored and shown.
@@ -241,19 +241,19 @@ class TokenVerifier:
         it. Raises ConfigurationError for a kid that was never distrusted, DistrustNotSharedError
         when nothing was lifted, or not everywhere: its message says which.
         """
-        await self.keys.reinstate(kid, reason=reason)
+        await self.keys.decisions.reinstate(kid, reason=reason)
 
     async def is_distrusted(self, kid: str) -> bool:
         """Whether `kid` is distrusted, here and wherever that is stored and shared.
 
         Raises DistrustNotSharedError when the journal or the fleet could not be asked or told.
         """
-        return await self.keys.is_distrusted(kid)
+        return await self.keys.decisions.is_distrusted(kid)
 
     @property
     def distrusted(self) -> Mapping[str, Distrusted]:
         """The distrusted keys of this issuer by kid."""
-        return self.keys.distrusted
+        return self.keys.decisions.distrusted
 
     def health(self) -> HealthReport:
         """The state of the keys, with both bounds."""
@@ -264,7 +264,7 @@ class TokenVerifier:
 
         Raises what the fleet raises when that can't be asked: one instance can't speak for all.
         """
-        shown = await self.keys.observe_fleet(kid)
+        shown = await self.keys.decisions.observe(kid)
         own = state_of((self.keys,), self.keys.clock.time())
         if shown is None:
             return Observed((own,))

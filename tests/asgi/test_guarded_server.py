@@ -320,7 +320,7 @@ async def test_a_hundred_idle_sockets_are_closed_within_the_second(api: API) -> 
     old, token = api.tenant.key().kid, api.tenant.token()
     api.tenant.rotate()
     websockets = await asyncio.gather(*(api.dial(token) for _ in range(100)))
-    await asyncio.to_thread(api.verifier.keys.decide, old, reason="from a thread")
+    await asyncio.to_thread(api.verifier.keys.decisions.decide, old, reason="from a thread")
     codes = await asyncio.gather(*(close_code(websocket) for websocket in websockets))
     assert codes == [1008] * 100
 

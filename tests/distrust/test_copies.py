@@ -374,7 +374,7 @@ async def test_decision_holds_before_the_first_await_and_reaches_journal_and_fle
     fleet: Fleet, tmp_path: Path
 ) -> None:
     store = store_of(fleet, snapshot_path=tmp_path / "keys")
-    deciding = asyncio.create_task(store.distrust("k", reason="leaked"))
+    deciding = asyncio.create_task(store.decisions.distrust("k", reason="leaked"))
     await asyncio.sleep(0)
     assert store.kids == ("spare",)
     await deciding
@@ -390,22 +390,22 @@ async def test_decision_made_while_cut_off_stands_when_the_fleet_is_heard_again(
     store = store_of(fleet)
     await store.ensure_bound()
     with pytest.raises(DistrustNotSharedError, match="the fleet is cut off"):
-        await store.distrust("k", reason="leaked")
+        await store.decisions.distrust("k", reason="leaked")
     fleet.cut_off = False
-    await store.share()
-    assert set(store.distrusted) == fleet.kids == {"k"}
+    await store.decisions.share()
+    assert set(store.decisions.distrusted) == fleet.kids == {"k"}
 
 
 async def test_lift_by_others_who_knew_of_the_decision_counts(fleet: Fleet) -> None:
     store = store_of(fleet)
-    await store.distrust("k", reason="leaked")
+    await store.decisions.distrust("k", reason="leaked")
     fleet.state = fleet.state.merged({K: fleet.state.flags[K].lift("false alarm", 3.0, "them")})
-    await store.share()
-    assert not store.distrusted
-    await store.distrust("k", reason="after all")
-    assert set(store.distrusted) == fleet.kids == {"k"}
-    await store.reinstate("k", reason="false alarm")
-    assert not store.distrusted
+    await store.decisions.share()
+    assert not store.decisions.distrusted
+    await store.decisions.distrust("k", reason="after all")
+    assert set(store.decisions.distrusted) == fleet.kids == {"k"}
+    await store.decisions.reinstate("k", reason="false alarm")
+    assert not store.decisions.distrusted
     assert not fleet.kids
 
 
@@ -413,21 +413,21 @@ async def test_lift_that_the_fleet_cannot_hear_of_is_not_made_by_a_restart_eithe
     fleet: Fleet, tmp_path: Path
 ) -> None:
     store = store_of(fleet, snapshot_path=tmp_path / "keys")
-    await store.distrust("k", reason="leaked")
+    await store.decisions.distrust("k", reason="leaked")
     fleet.cut_off = True
     with pytest.raises(DistrustNotSharedError, match="Nothing was lifted: the fleet is cut off"):
-        await store.reinstate("k", reason="false alarm")
-    assert set(store.distrusted) == read(tmp_path / "keys.tombstones").refused == {"k"}
+        await store.decisions.reinstate("k", reason="false alarm")
+    assert set(store.decisions.distrusted) == read(tmp_path / "keys.tombstones").refused == {"k"}
     await store.aclose()
 
 
 async def test_own_journal_that_cannot_be_read_lifts_nothing(fleet: Fleet, tmp_path: Path) -> None:
     store = store_of(fleet, snapshot_path=tmp_path / "keys")
-    await store.distrust("k", reason="leaked")
+    await store.decisions.distrust("k", reason="leaked")
     (tmp_path / "keys.tombstones").chmod(0o644)
     with pytest.raises(DistrustNotSharedError, match=r"Nothing was lifted: the journal .*0600"):
-        await store.reinstate("k", reason="false alarm")
-    assert set(store.distrusted) == fleet.kids == {"k"}
+        await store.decisions.reinstate("k", reason="false alarm")
+    assert set(store.decisions.distrusted) == fleet.kids == {"k"}
 
 
 async def test_store_whose_journal_cannot_be_read_names_journal_and_fleet(
@@ -436,7 +436,7 @@ async def test_store_whose_journal_cannot_be_read_names_journal_and_fleet(
     (tmp_path / "keys.tombstones").mkdir()
     store = store_of(fleet, snapshot_path=tmp_path / "keys")
     with pytest.raises(DistrustNotSharedError, match=r"keys\.tombstones .*does not start: The"):
-        await store.distrust("k", reason="leaked")
+        await store.decisions.distrust("k", reason="leaked")
     assert store.trust.view.distrusted == {"k"}
 
 
@@ -445,15 +445,15 @@ async def test_decision_of_a_closed_store_is_an_error_and_holds(fleet: Fleet) ->
     await store.ensure_bound()
     await store.aclose()
     with pytest.raises(DistrustNotSharedError, match="closed"):
-        await store.distrust("k", reason="leaked")
-    assert set(store.distrusted) == {"k"}
+        await store.decisions.distrust("k", reason="leaked")
+    assert set(store.decisions.distrusted) == {"k"}
 
 
 @pytest.mark.parametrize("kid", ["", None, 5, b"a", "\ud800"])
 @pytest.mark.parametrize("call", ["distrust", "reinstate"])
 async def test_kid_must_be_text(fleet: Fleet, call: str, kid: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"^kid must be a non-empty string\.$"):
-        await getattr(store_of(fleet), call)(kid, reason="leaked")
+        await getattr(store_of(fleet).decisions, call)(kid, reason="leaked")
     assert not fleet.register.state.flags
 
 
@@ -462,5 +462,5 @@ async def test_kid_must_be_text(fleet: Fleet, call: str, kid: Any) -> None:
 async def test_decision_needs_a_reason(fleet: Fleet, call: str, reason: Any) -> None:
     store = store_of(fleet)
     with pytest.raises(ConfigurationError, match=r"^reason must be a non-empty string\.$"):
-        await getattr(store, call)("k", reason=reason)
+        await getattr(store.decisions, call)("k", reason=reason)
     assert set(store.kids) == {"k", "spare"}

@@ -285,7 +285,7 @@ async def test_journal_that_may_not_be_ours_stops_the_start_and_takes_no_decisio
     with pytest.raises(ConfigurationError, match="this verifier does not start without it"):
         await store.start()
     with pytest.raises(DistrustNotSharedError, match=why):
-        await store.distrust("k", reason="leaked")
+        await store.decisions.distrust("k", reason="leaked")
     assert store.trust.view.distrusted == {"k"}
 
 
@@ -592,7 +592,7 @@ async def test_file_that_a_stopped_process_has_locked_holds_nobody_up_for_long(p
     asyncio.get_running_loop().set_default_executor(pool)
     with held_by_a_stopped_process(path):
         deciding = [
-            asyncio.create_task(store.distrust(f"k{number}", reason="leaked"))
+            asyncio.create_task(store.decisions.distrust(f"k{number}", reason="leaked"))
             for number in range(50)
         ]
         await asyncio.sleep(0)
@@ -605,7 +605,7 @@ async def test_file_that_a_stopped_process_has_locked_holds_nobody_up_for_long(p
         health = store.health()
         assert "another process has locked it" in (health.last_error or "") or health.status != "ok"
     assert pool.submitted == 0, "the event loop's threads are there for others"
-    await store.share()
+    await store.decisions.share()
     assert len(read(path).refused) == 50
 
 
@@ -628,7 +628,7 @@ async def test_asking_for_a_decision_blocks_no_event_loop_while_the_file_is_lock
     write(path, line())
     store = store_of(path)
     with files.locked_for_append(path):
-        asking = asyncio.create_task(store.is_distrusted("k"))
+        asking = asyncio.create_task(store.decisions.is_distrusted("k"))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         assert not asking.done()
@@ -666,11 +666,11 @@ async def test_journal_that_cannot_be_read_stops_its_verifier_and_nothing_else(
             assert health.status == "degraded"
             assert "broken.tombstones" in (health.last_error or "")
             with pytest.raises(DistrustNotSharedError, match=r"broken\.tombstones.*unfinished"):
-                await healthy.distrust(two.key().kid, reason="leaked")
+                await healthy.decisions.distrust(two.key().kid, reason="leaked")
             assert read(tmp_path / "healthy.tombstones", two.issuer).refused == {two.key().kid}
             with pytest.raises(DistrustNotSharedError, match=r"broken\.tombstones"):
-                await healthy.reinstate(two.key().kid, reason="false alarm")
-            assert not healthy.distrusted, "its own journal took it"
+                await healthy.decisions.reinstate(two.key().kid, reason="false alarm")
+            assert not healthy.decisions.distrusted, "its own journal took it"
             write(tmp_path / "broken.tombstones", b"")
             await broken.start()
             assert healthy.health().status == "ok"
@@ -690,7 +690,7 @@ def keys_of(tenant: LocalTenant, clock: HandClock, **options: Any) -> KeyStore:
 def test_decision_is_written_although_nobody_keeps_the_store(path: Path) -> None:
     store = store_of(path)
     with files.locked_for_append(path):
-        store.decide("k", reason="leaked")
+        store.decisions.decide("k", reason="leaked")
         register = store.register
         del store
         gc.collect()
@@ -711,13 +711,13 @@ async def test_decision_of_a_store_without_a_journal_is_written_by_one_that_has_
     path: Path,
 ) -> None:
     plain, _kept = KeyStore(ISSUER, background=False), store_of(path)
-    await plain.distrust("k", reason="leaked")
+    await plain.decisions.distrust("k", reason="leaked")
     assert read(path).refused == {"k"}
 
 
 async def test_store_writes_the_decisions_that_its_process_made_before_it(path: Path) -> None:
     plain = KeyStore(ISSUER, background=False)
-    await plain.distrust("k", reason="leaked")
+    await plain.decisions.distrust("k", reason="leaked")
     async with store_of(path):
         assert read(path).refused == {"k"}
 
@@ -730,7 +730,7 @@ async def test_health_is_degraded_while_a_decision_is_not_stored(
         await store.refresh()
         files.write_atomically(path, b"torn")
         with pytest.raises(DistrustNotSharedError, match="passed on with the next exchange"):
-            await store.distrust("k", reason="leaked")
+            await store.decisions.distrust("k", reason="leaked")
         health = store.health()
         assert health.status == "degraded"
         assert "keys.json.tombstones" in (health.last_error or "")
@@ -775,17 +775,17 @@ async def test_any_history_of_a_store_is_what_its_file_holds(path: Path) -> None
         kid = f"k{chance.randrange(4)}"
         match chance.randrange(4):
             case 0:
-                await store.distrust(kid, reason=f"{number}")
+                await store.decisions.distrust(kid, reason=f"{number}")
             case 1:
                 with suppress(ConfigurationError):
-                    await store.reinstate(kid, reason=f"{number}")
+                    await store.decisions.reinstate(kid, reason=f"{number}")
             case 2:
                 other.distrust(kid)
             case 3:
                 other.exchange()
-        await store.share()
+        await store.decisions.share()
         assert read(path).flags == store.register.state.flags
-        assert set(store.distrusted) == set(read(path).refused)
+        assert set(store.decisions.distrusted) == set(read(path).refused)
 
 
 def test_lines_hold_what_was_decided_and_nothing_more(instance: Instance) -> None:
@@ -804,9 +804,9 @@ async def test_keys_seen_under_a_kid_that_the_file_distrusts_are_in_the_file(
         write(path, line((ISSUER, kid)))
         async with keys_of(tenant, clock, snapshot_path=path.with_suffix("")) as store:
             (covered,) = store.trust.published.seen[kid]
-            assert store.distrusted[kid].thumbprints == {"p"}, "seen after the decision"
+            assert store.decisions.distrusted[kid].thumbprints == {"p"}, "seen after the decision"
             store.trust.publish((), (), Instant.now(clock))
-            await store.distrust(kid, reason="again")
+            await store.decisions.distrust(kid, reason="again")
         assert read(path).flags[ISSUER, kid].thumbprints == {"p", covered}
 
 

@@ -165,21 +165,25 @@ class Machine(RuleBasedStateMachine):
         for _ in range(times):
             self.last[kid] = "distrust"
             with suppress(DistrustNotSharedError):
-                self.run(self.processes[process].store.distrust(kid, reason="leaked", force=True))
-            assert kid in self.processes[process].store.distrusted
+                self.run(
+                    self.processes[process].store.decisions.distrust(
+                        kid, reason="leaked", force=True
+                    )
+                )
+            assert kid in self.processes[process].store.decisions.distrusted
 
     @rule(process=process, kid=kid)
     def reinstate(self, process: int, kid: str) -> None:
         store = self.processes[process].store
         try:
-            self.run(store.reinstate(kid, reason="false alarm"))
+            self.run(store.decisions.reinstate(kid, reason="false alarm"))
         except ConfigurationError:
             assert (ISSUER, kid) not in store.register.state.flags
         except DistrustNotSharedError:
             self.last[kid] = "unclear"  # it may be lifted where that was not confirmed
         else:
             self.last[kid] = "reinstate"
-            assert kid not in store.distrusted
+            assert kid not in store.decisions.distrusted
 
     @rule(process=process)
     def exchange(self, process: int) -> None:

@@ -288,7 +288,7 @@ def test_decision_covers_the_keys_seen_under_the_kid_until_then_and_no_later_one
     store, swapped, later = stores(), key("a"), key("a")
     publish(store, A, B)
     publish(store, swapped, B)
-    store.decide("a", reason="leaked")
+    store.decisions.decide("a", reason="leaked")
     publish(store, later, B)
     assert covered(register) == {A.thumbprint, swapped.thumbprint}
 
@@ -297,7 +297,7 @@ def test_decision_about_a_kid_never_seen_covers_the_keys_of_the_first_set_that_l
     register: Register, stores: Callable[..., KeyStore]
 ) -> None:
     store, rsa = stores(), key("a")
-    store.decide("a", reason="leaked")
+    store.decisions.decide("a", reason="leaked")
     publish(store, B)
     assert covered(register) == frozenset()
     publish(store, A, rsa, B)
@@ -311,9 +311,9 @@ def test_decision_made_again_covers_what_was_seen_in_between(
 ) -> None:
     store, swapped = stores(), key("a")
     publish(store, A, B)
-    store.decide("a", reason="leaked")
+    store.decisions.decide("a", reason="leaked")
     publish(store, swapped, B)
-    store.decide("a", reason="the new one too")
+    store.decisions.decide("a", reason="the new one too")
     assert covered(register) == {A.thumbprint, swapped.thumbprint}
 
 
@@ -356,9 +356,9 @@ def test_what_one_store_distrusts_all_refuse_by_issuer_and_by_key(
     ours, twin, other = stores(), stores(), stores(OTHER)
     publish(other, A, B, C)
     publish(ours, A, B)
-    ours.decide("a", reason="leaked")
-    assert set(twin.distrusted) == {"a"}
-    assert set(other.distrusted) == set()
+    ours.decisions.decide("a", reason="leaked")
+    assert set(twin.decisions.distrusted) == {"a"}
+    assert set(other.decisions.distrusted) == set()
     assert set(other.kids) == {"b", "c"}, "the kid means nothing there, the key does"
     later = stores(OTHER)
     publish(later, A, B)
@@ -369,10 +369,10 @@ async def test_reinstatement_reaches_them_all(stores: Callable[..., KeyStore]) -
     ours, twin, other = stores(), stores(), stores(OTHER)
     publish(other, key("alias", A))
     publish(ours, A, B)
-    await ours.distrust("a", reason="leaked")
+    await ours.decisions.distrust("a", reason="leaked")
     assert not other.kids
-    await ours.reinstate("a", reason="false alarm")
-    assert not twin.distrusted
+    await ours.decisions.reinstate("a", reason="false alarm")
+    assert not twin.decisions.distrusted
     assert set(other.kids) == {"alias"}
 
 
@@ -380,7 +380,7 @@ def test_key_that_one_store_comes_to_cover_is_covered_for_all(
     stores: Callable[..., KeyStore],
 ) -> None:
     ours, other = stores(), stores(OTHER)
-    ours.decide("a", reason="leaked")
+    ours.decisions.decide("a", reason="leaked")
     publish(other, A)
     assert set(other.kids) == {"a"}
     publish(ours, A)
@@ -393,8 +393,8 @@ def test_store_that_holds_the_key_completes_the_decision_of_one_that_never_saw_i
     cold, twin, other = stores(), stores(), stores(OTHER)
     publish(twin, A, B)
     publish(other, key("alias", A))
-    cold.decide("a", reason="leaked")
-    assert cold.distrusted["a"].thumbprints == {A.thumbprint}
+    cold.decisions.decide("a", reason="leaked")
+    assert cold.decisions.distrusted["a"].thumbprints == {A.thumbprint}
     assert not other.kids
 
 
@@ -451,9 +451,9 @@ async def test_store_that_is_closed_meanwhile_refuses_it_once_it_is_opened_again
     ours, twin = stores(), stores()
     publish(twin, A, B)
     await twin.aclose()
-    ours.decide("a", reason="leaked")
-    assert set(twin.distrusted) == {"a"}
-    assert twin.distrusted["a"].thumbprints == {A.thumbprint}
+    ours.decisions.decide("a", reason="leaked")
+    assert set(twin.decisions.distrusted) == {"a"}
+    assert twin.decisions.distrusted["a"].thumbprints == {A.thumbprint}
     twin.trust.reopen()
     publish(twin, A, key("alias", A), B)
     assert set(twin.kids) == {"b"}

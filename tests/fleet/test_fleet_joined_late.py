@@ -54,7 +54,7 @@ async def test_what_an_instance_holds_is_read_anew_for_another_register(
     tenant: LocalTenant,
 ) -> None:
     holding = verifier_of(tenant, register=Register())
-    holding.keys.decide("k", reason="leaked")
+    holding.keys.decisions.decide("k", reason="leaked")
     routes = operations(holding, operations_auth=SECRET)
     app = Starlette(routes=[Mount("/ops", routes)])
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app)) as client:

@@ -95,7 +95,7 @@ async def test_what_is_removed_while_it_is_read_is_written_back(
         client.hset(DECISIONS, mapping={field: value for field, _, value in entries})
         client.set("jwks-guard:version", "as it was")
         late = verifier_of(tenant, fleet_of(redis))
-        late.keys.decide("own", reason="leaked")  # so that it has something to write
+        late.keys.decisions.decide("own", reason="leaked")  # so that it has something to write
         starting = asyncio.create_task(late.start())
         while len(late.distrusted) < 2:  # noqa: ASYNC110 - there is nothing to be told by
             await asyncio.sleep(0)

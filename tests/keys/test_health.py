@@ -109,7 +109,7 @@ async def test_distrusted_kids_are_reported_with_their_reason(
     store = store_of(tenant, clock)
     await store.refresh()
     kid, thumbprint = next((key.kid, key.thumbprint) for key in store.trust.published.keys)
-    await store.distrust(kid, reason="leaked")
+    await store.decisions.distrust(kid, reason="leaked")
     health = store.health()
     assert kid not in health.kids
     by, covered = store.register.by, frozenset({thumbprint})
@@ -121,7 +121,7 @@ async def test_report_is_a_value_that_json_can_carry(tenant: LocalTenant, clock:
     tenant.publish({"kid": "odd", "kty": "oct"})
     store = store_of(tenant, clock)
     await store.refresh()
-    await store.distrust(tenant.key().kid, reason="leaked")
+    await store.decisions.distrust(tenant.key().kid, reason="leaked")
     health = store.health()
     data = json.loads(json.dumps(health.to_dict()))
     assert data.keys() == set(HealthReport.__slots__)

@@ -315,8 +315,8 @@ async def test_restart_distrusts_what_was_distrusted_and_covers_its_key(
     store = store_of(tenant, clock, saved)
     await store.ensure_bound()
     assert store.kids == (tenant.key("next").kid,)
-    assert len(store.distrusted[tenant.key().kid].thumbprints) == 1
-    await store.share()
+    assert len(store.decisions.distrusted[tenant.key().kid].thumbprints) == 1
+    await store.decisions.share()
     other.exchange()
     assert other.flags == store.register.state.flags
 

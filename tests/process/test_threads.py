@@ -213,14 +213,14 @@ def test_distrust_holds_wherever_a_refresh_stands_that_still_lists_the_key(
     tenant.rotate()
     with ThreadPoolExecutor(1) as threads:
         for thread in at_every_place(lambda: asyncio.run(keys.refresh())):
-            deciding = threads.submit(keys.decide, old, reason="leaked")
+            deciding = threads.submit(keys.decisions.decide, old, reason="leaked")
             wait([deciding], 0.05)  # it ends while the other stands, unless that holds the lock
             thread.go_on()
             deciding.result(PATIENCE)
             assert thread.ended()
             assert old not in keys.kids, thread.where
             assert tenant.key().kid in keys.kids
-            asyncio.run(keys.reinstate(old, reason="rehearsal"))
+            asyncio.run(keys.decisions.reinstate(old, reason="rehearsal"))
             assert old in keys.kids
     asyncio.run(keys.aclose())
 

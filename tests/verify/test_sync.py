@@ -21,6 +21,7 @@ from jwks_guard import (
     UnknownKeyError,
 )
 from jwks_guard.base.portal import process_portal
+from jwks_guard.fleet import HTTPFleet
 from jwks_guard.testing import LocalTenant
 from tests.support import DISCOVERY, JWKS, HandClock, tenant_of
 from tests.support import verifier_of as app_verifier_of
@@ -272,3 +273,16 @@ async def test_sync_verifier_does_not_wait_for_the_loop_that_it_blocks(clock: Ha
             assert sync.verify(tenant.token()).kid == tenant.key().kid
             with pytest.raises(ConfigurationError, match="would block the event loop"):
                 sync.verify(tenant.forged_token(kid="unknown"))
+
+
+async def test_sync_verifier_does_not_wait_for_a_fleet_on_the_loop_that_it_blocks(
+    clock: HandClock,
+) -> None:
+    """It has no fleet itself: what it decides is shared with that of another verifier."""
+    fleet = HTTPFleet(["http://127.0.0.1:1/ops"], secret="s" * 32)  # nobody listens there
+    with tenant_of(clock, issuer="https://one.test/") as one, tenant_of(clock) as two:
+        async with app_verifier_of(one, clock, fleet=fleet):
+            sync = SyncTokenVerifier(two.issuer, two.audience)
+            with pytest.raises(ConfigurationError, match="would block the event loop"):
+                sync.distrust("leaked", reason="leaked", force=True)
+            assert list(sync.distrusted) == ["leaked"], "in effect here all the same"

@@ -1,0 +1,182 @@
+"""What is decided about one issuer's keys in this process, and where else that is known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import wait
+
+from jwks_guard.base.arguments import require_text
+from jwks_guard.base.clock import Clock
+from jwks_guard.base.worker import waited
+from jwks_guard.distrust.copies import reinstate, spread
+from jwks_guard.distrust.copy import Copy, SharedCopy
+from jwks_guard.distrust.journal import LONGEST_SECONDS, Journal
+from jwks_guard.distrust.register import Register
+from jwks_guard.distrust.state import Distrusted
+from jwks_guard.errors import ConfigurationError
+from jwks_guard.keys.fleet import FleetCopy
+from jwks_guard.keys.trust import Trust
+from jwks_guard.readiness.state import Observed
+
+JOURNAL_PAUSE_SECONDS = 5.0
+"""The files are looked at this often, for what other processes wrote."""
+
+
+class Decisions:
+    """Decisions to distrust keys of `issuer`: made in `register`, in effect in `trust`.
+
+    `journal` is the file that the store was given and can't do without, `fleet` the fleet that it
+    takes part in. The register's other files and fleets hear of a decision too.
+    """
+
+    def __init__(
+        self,
+        issuer: str,
+        register: Register,
+        trust: Trust,
+        clock: Clock,
+        journal: Journal | None,
+        fleet: FleetCopy | None,
+    ) -> None:
+        self._issuer = issuer
+        self._register = register
+        self._trust = trust
+        self._clock = clock
+        self._journal = journal
+        self._fleet = fleet
+        self._exchanged = clock.monotonic()
+
+    # --- the files ---
+
+    async def read(self, *, anew: bool = False) -> None:
+        """Return once the files that nobody read yet are read; with `anew` all: others may write.
+
+        Raises ConfigurationError when that is not possible for the file that the store was given.
+        """
+        if unread := self._unread(anew=anew):
+            await waited([journal.begin_exchange() for journal in unread], LONGEST_SECONDS)
+            self._require_journal()
+
+    async def reread(self) -> None:
+        """Return once what other processes wrote until now is in effect, if the disk answers."""
+        self._exchanged = self._clock.monotonic()
+        exchanges = [journal.begin_exchange() for journal in self._register.journals]
+        await waited(exchanges, LONGEST_SECONDS)
+
+    def exchange_soon(self) -> None:
+        """Have the files read and written, without waiting for that."""
+        self._exchanged = self._clock.monotonic()
+        self._register.exchange_journals()
+
+    def overdue(self) -> bool:
+        """Whether the files were not looked at for `JOURNAL_PAUSE_SECONDS`."""
+        since = self._clock.monotonic() - self._exchanged
+        return since >= JOURNAL_PAUSE_SECONDS and bool(self._register.journals)
+
+    async def written(self) -> None:
+        """Wait until the file that the store was given holds what is known here."""
+        if self._journal is not None:
+            await waited([self._journal.begin_exchange()], LONGEST_SECONDS)
+
+    def _unread(self, *, anew: bool = False) -> list[Journal]:
+        """The files to read first: our own, and those of others that nobody tried to read."""
+        return [
+            journal
+            for journal in self._register.journals
+            if (anew or not journal.was_read) and (journal is self._journal or not journal.error)
+        ]
+
+    def _require_journal(self) -> None:
+        journal = self._journal
+        if journal is not None and not journal.was_read:
+            raise ConfigurationError(
+                f"The distrust journal can't be read ({journal.error or 'the disk hangs'}). It "
+                "holds decisions to distrust keys, so this verifier does not start without it: "
+                "mend its directory, owner, mode or the line that is named, or remove the file and "
+                "distrust its keys again."
+            )
+
+    # --- what is decided ---
+
+    @property
+    def distrusted(self) -> Mapping[str, Distrusted]:
+        """The distrusted keys of this issuer by kid; raises ConfigurationError."""
+        if unread := self._unread():
+            wait([journal.begin_exchange() for journal in unread], LONGEST_SECONDS)
+            self._require_journal()
+        return self._trust.distrusted
+
+    def decide(self, kid: str, *, reason: str, force: bool = False) -> None:
+        """Refuse `kid`, and the keys seen under it; in effect here when this returns.
+
+        Raises RevocationRefusedError when this is the only trusted key and `force` is not given.
+        `share` tells when the decision is stored and known to the fleet.
+        """
+        require_text("kid", kid)
+        require_text("reason", reason)
+        check = None if force else self._trust.require_another
+        at = self._clock.time()
+        self._register.distrust(self._issuer, kid, reason=reason, at=at, check=check)
+        self.exchange_soon()  # at once: no event loop that is busy may hold that up
+
+    async def distrust(self, kid: str, *, reason: str, force: bool = False) -> None:
+        """Refuse `kid`, and the keys seen under it, from now on and through restarts.
+
+        In effect on this process before the first await. Raises RevocationRefusedError when this
+        is the only trusted key and `force` is not given, DistrustNotSharedError when it could not
+        be stored or shared.
+        """
+        self.decide(kid, reason=reason, force=force)
+        await self.share()
+
+    async def reinstate(self, kid: str, *, reason: str) -> None:
+        """Lift the distrust of `kid`, as far as it is known here, to the journals and to the fleet.
+
+        Raises ConfigurationError and DistrustNotSharedError as jwks_guard.distrust.copies.reinstate
+        does.
+        """
+        require_text("kid", kid)
+        require_text("reason", reason)
+        own: list[Copy] = [] if self._journal is None else [self._journal]
+        await reinstate(
+            self._register,
+            self._issuer,
+            kid,
+            reason=reason,
+            at=self._clock.time(),
+            copies=self._copies(),
+            required=[*own, *self._fleets()],
+        )
+
+    async def share(self) -> None:
+        """Have the journals and the fleet know what is distrusted here.
+
+        Raises DistrustNotSharedError, which names those that could not be reached.
+        """
+        await spread(self._register, self._issuer, self._copies())
+
+    async def is_distrusted(self, kid: str) -> bool:
+        """Whether `kid` is distrusted here, and wherever that is stored and shared.
+
+        Raises DistrustNotSharedError when the journal or the fleet could not be asked or told.
+        """
+        await self.share()
+        return kid in self._trust.distrusted
+
+    async def observe(self, kid: str) -> Observed | None:
+        """What the fleet shows of `kid`, or its error; None without a fleet."""
+        return None if self._fleet is None else await self._fleet.observe(kid, self._issuer)
+
+    def require_elsewhere(self) -> None:
+        """Raise ConfigurationError where waiting for a fleet would block its own event loop."""
+        for fleet in self._fleets():
+            fleet.require_elsewhere()
+
+    def _copies(self) -> list[Copy]:
+        """The journals of this process and its fleets, those of other stores included."""
+        return [*self._register.journals, *self._fleets()]
+
+    def _fleets(self) -> list[SharedCopy]:
+        others = [each for each in self._register.fleets if not each.is_idle]
+        own: list[SharedCopy] = [] if self._fleet is None else [self._fleet]
+        return list({each.identity: each for each in [*others, *own]}.values())
