@@ -43,8 +43,9 @@ test-outside: $(STAMP) ## run the tests that need more, such as another server o
 	@$(BIN)/python -m pytest -m outside --durations=10 \
 	 || { status=$$?; [ $$status = 5 ] || exit $$status; echo "No test is marked outside."; }
 
-test-long: $(STAMP) ## run thousands of random histories of distrust, as `make test` runs tens
-	@MACHINE_EXAMPLES=2500 $(BIN)/python -m pytest tests/distrust/test_machine.py
+test-long: $(STAMP) ## run thousands of random histories and repeats of distrust, where `make test` runs tens
+	@MACHINE_EXAMPLES=2500 REPEATS=10000 $(BIN)/python -m pytest tests/distrust/test_machine.py \
+	   tests/distrust/test_journal.py tests/fleet/test_contract.py
 
 lint: $(STAMP) ## ruff, mypy --strict and the import contracts
 	@$(BIN)/ruff check .

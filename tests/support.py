@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,11 @@ PATIENCE = 60.0
 """Seconds that a condition is waited for: a bound for busy machines, on others it takes little."""
 JWKS = "/.well-known/jwks.json"
 DISCOVERY = "/.well-known/openid-configuration"
+
+
+def repeats(default: int) -> int:
+    """How often a decision is repeated: `make test-long` sets more."""
+    return int(os.environ.get("REPEATS", default))
 
 
 @dataclass(slots=True)
