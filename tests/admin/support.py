@@ -15,6 +15,7 @@ import httpx
 
 from jwks_guard.admin import ClientCredentials, SigningKeysClient, StaticToken
 from jwks_guard.testing import LocalTenant
+from tests.listening import listening
 from tests.support import PATIENCE, HandClock
 
 TESTS = Path(__file__).parents[1]
@@ -93,7 +94,6 @@ class Scripted:
     asked: list[Asked] = field(default_factory=list)
     replies: dict[tuple[str, str], list[Reply]] = field(default_factory=dict)
     _server: asyncio.Server | None = None
-    _open: dict[asyncio.Task[Any], asyncio.StreamWriter] = field(default_factory=dict)
 
     def on(self, method: str, target: str, *replies: Reply) -> None:
         self.replies[method, target] = list(replies)
@@ -107,9 +107,6 @@ class Scripted:
             self._server.close()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._open[task] = writer
         with suppress(ConnectionError, asyncio.IncompleteReadError):
             asked = await request(reader)
             self.asked.append(asked)
@@ -121,22 +118,6 @@ class Scripted:
             else:
                 writer.write(raw)
                 await writer.drain()
-        with suppress(ConnectionError):
-            writer.close()
-            await writer.wait_closed()
-        del self._open[task]
-
-    async def stop(self) -> None:
-        """Close the port and every connection."""
-        self.hang_up()
-        for _ in range(
-            10
-        ):  # turns of the event loop, in which what was accepted begins to be served
-            await asyncio.sleep(0)
-        for writer in self._open.values():
-            writer.transport.abort()
-        if self._open:
-            await asyncio.wait(self._open, timeout=PATIENCE)
 
 
 @asynccontextmanager
@@ -144,13 +125,10 @@ async def scripted() -> AsyncIterator[Scripted]:
     """A server of this loop; to begin with it grants tokens, and knows nothing else."""
     server = Scripted()
     server.on("POST", TOKEN, grant())
-    listening = await asyncio.start_server(server.serve, "127.0.0.1", 0)
-    server._server = listening
-    server.url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/"
-    try:
+    async with listening(server.serve) as open_server:
+        server._server = open_server
+        server.url = f"http://127.0.0.1:{open_server.sockets[0].getsockname()[1]}/"
         yield server
-    finally:
-        await server.stop()
 
 
 def shown(error: BaseException) -> str:

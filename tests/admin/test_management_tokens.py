@@ -658,7 +658,7 @@ async def test_reason_that_quotes_a_part_of_the_secret_is_left_out(
 
 
 async def test_refused_connection_shows_no_secret(server: Scripted, naps: Naps) -> None:
-    await server.stop()
+    server.hang_up()
     for auth in (CREDENTIALS, StaticToken(BEARER)):
         async with client_of(server, naps, auth=auth, retries=1) as keys:
             error = await failure_of(keys, "list")

@@ -693,7 +693,7 @@ def test_decision_is_written_although_nobody_keeps_the_store(path: Path) -> None
         store.decisions.decide("k", reason="leaked")
         register = store.register
         del store
-        gc.collect()
+    gc.collect()
     wait_for_threads()
     gc.collect()
     assert read(path).refused == {"k"}

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
+from tests.listening import listening
+
 
 class Cable:
     """A TCP proxy on loopback; `port` is where new connections lead, None refuses them."""
@@ -39,7 +41,6 @@ class Cable:
         with suppress(OSError):
             if self.port is None:
                 self.refused += 1
-                writer.close()
                 return
             answers, requests = await asyncio.open_connection("127.0.0.1", self.port)
             ends = {writer, requests}
@@ -54,10 +55,13 @@ class Cable:
             def comes_back(answer: bytes) -> bool:
                 return not lost.is_set() and self.passes(answer)
 
-            await asyncio.gather(
-                _carry(reader, requests, arrives), _carry(answers, writer, comes_back)
-            )
-            self._writers -= ends
+            try:
+                await asyncio.gather(
+                    _carry(reader, requests, arrives), _carry(answers, writer, comes_back)
+                )
+            finally:
+                requests.close()
+                self._writers -= ends
 
     def loses(self, request: bytes) -> bool:
         """Whether the answer to this request is lost, with its connection."""
@@ -82,7 +86,7 @@ async def _carry(
 
 @asynccontextmanager
 async def laid(cable: Cable) -> AsyncIterator[None]:
-    async with await asyncio.start_server(cable.serve, "127.0.0.1", 0) as server:
+    async with listening(cable.serve) as server:
         cable._server = server
         try:
             yield

@@ -147,8 +147,6 @@ class _Line(Cable):
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.passes(b""):
             await super().serve(reader, writer)
-        else:
-            writer.close()
 
     def loses(self, request: bytes) -> bool:
         return self._name in self._cluster.answers_lost and b"EVAL" in request  # what writes

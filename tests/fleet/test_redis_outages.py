@@ -39,6 +39,7 @@ from tests.fleet.instances import (
     outcome,
     verifier_of,
 )
+from tests.listening import listening
 from tests.redis_server import RedisServer
 
 SECRET = "correct-horse-battery"
@@ -63,9 +64,8 @@ async def rogue_server(answers: Mapping[bytes, bytes]) -> AsyncIterator[str]:
                     length = int((await reader.readline())[1:])
                     words.append((await reader.readexactly(length + 2))[:-2])
                 writer.write(answers.get(words[0].upper(), b"+OK\r\n"))
-        writer.close()
 
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+    async with listening(serve) as server:
         yield f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
