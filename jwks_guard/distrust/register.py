@@ -13,6 +13,7 @@ import socket
 import threading
 import weakref
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Protocol
 
@@ -21,11 +22,22 @@ from jwks_guard.distrust.copy import SharedCopy
 from jwks_guard.distrust.journal import Journal
 from jwks_guard.distrust.state import MAX_NUMBER, Decision, Distrust, Flags, State, beyond
 
+added_at_run_time: ContextVar[bool] = ContextVar("added_at_run_time", default=False)
+"""Whether followers made in this context are `isolated`, before they follow for the first time."""
+
 
 class Follower(Protocol):
     """What refuses the distrusted keys of one issuer: a key store."""
 
     issuer: str
+
+    @property
+    def isolated(self) -> bool:
+        """Whether its issuer was added at run time: covered keys are never shared with it.
+
+        Such an issuer may be hostile, and publish the key of another one to have it distrusted.
+        """
+        ...
 
     @property
     def seen(self) -> Mapping[str, frozenset[str]]:
@@ -57,6 +69,7 @@ class Register:
         self.state = State()
         self._by = by
         self._issuers: set[str] = set()
+        self._configured: frozenset[str] = frozenset()
         self._followers: weakref.WeakSet[Follower] = weakref.WeakSet()
         self._fleets: weakref.WeakSet[SharedCopy] = weakref.WeakSet()
         self._journals: weakref.WeakValueDictionary[str, Journal] = weakref.WeakValueDictionary()
@@ -116,7 +129,29 @@ class Register:
             self._followers.add(follower)
             if fleet is not None:
                 self._fleets.add(fleet)
-        follower.apply()
+            configured = follower.issuer in self._configured
+            if not follower.isolated and not configured:
+                self._configured |= {follower.issuer}
+        if self.state.thumbprints.get(follower.issuer) and not (configured or follower.isolated):
+            self._apply()  # its covered keys are refused for the others from now on
+        else:
+            follower.apply()
+
+    def isolated(self, follower: Follower) -> None:
+        """Take note that `follower`, made as a configured one, is isolated from now on."""
+        issuer = follower.issuer
+        with self._lock:
+            if all(each.isolated for each in self._followers if each.issuer == issuer):
+                self._configured -= {issuer}
+        self._apply()
+
+    def covered(self, issuer: str, state: State, *, isolated: bool) -> frozenset[str]:
+        """The thumbprints that `state` has refused under any kid for a follower of `issuer`.
+
+        Those of every configured issuer, as custom domains share keys; of its own issuer alone for
+        an isolated one.
+        """
+        return state.covered({issuer} if isolated else {issuer, *self._configured})
 
     def journal(self, path: Path) -> Journal:
         """The journal at `path`, the same one for each way to write that; kept by its users."""

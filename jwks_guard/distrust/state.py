@@ -142,6 +142,9 @@ class Distrust:
         return 0 if lift is None else lift.number
 
 
+_NONE: frozenset[str] = frozenset()
+
+
 def _exceeds(one: Decision, other: Decision | None) -> bool:
     return other is None or one.number > other.number
 
@@ -154,19 +157,23 @@ NOTHING: Flags = MappingProxyType({})
 class State:
     """Every flag, with what follows from them; immutable, and another object after each change.
 
-    `distrusted` has the keys whose flag stands, by issuer and kid. `thumbprints` are those of all
-    these keys. `entries` is how much all flags are. They are computed when the state is made, so
-    that readers take no lock.
+    `distrusted` has the keys whose flag stands, by issuer and kid, and `thumbprints` those of these
+    keys, by issuer. `entries` is how much all flags are. They are computed when the state is made,
+    so that readers take no lock.
     """
 
     flags: Flags = field(default_factory=dict)
     distrusted: Mapping[str, Mapping[str, Distrusted]] = field(default_factory=dict)
-    thumbprints: frozenset[str] = frozenset()
+    thumbprints: Mapping[str, frozenset[str]] = field(default_factory=dict)
     entries: int = 0
 
     def of(self, issuer: str) -> Mapping[str, Distrusted]:
         """The distrusted keys of one issuer by kid, read-only."""
         return MappingProxyType(self.distrusted.get(issuer, {}))
+
+    def covered(self, issuers: Collection[str]) -> frozenset[str]:
+        """The thumbprints of the distrusted keys of these issuers."""
+        return _NONE.union(*(self.thumbprints.get(issuer, _NONE) for issuer in issuers))
 
     def merged(self, flags: Flags) -> State:
         """This state and `flags`; this very object if they add nothing."""
@@ -197,10 +204,13 @@ class State:
             else:
                 del copies[issuer][kid]
         distrusted = {**self.distrusted, **copies}
-        if None in other.values():
-            return State(flags, distrusted, _covered(distrusted), entries)
-        added = (key.thumbprints for key in other.values() if key is not None)
-        return State(flags, distrusted, self.thumbprints.union(*added), entries)
+        thumbprints = dict(self.thumbprints)
+        for (issuer, _), key in other.items():
+            if key is not None:
+                thumbprints[issuer] = thumbprints.get(issuer, _NONE) | key.thumbprints
+        for issuer in {issuer for (issuer, _), key in other.items() if key is None}:
+            thumbprints[issuer] = _NONE.union(*(k.thumbprints for k in copies[issuer].values()))
+        return State(flags, distrusted, thumbprints, entries)
 
     def _key(self, name: Name) -> Distrusted | None:
         issuer, kid = name
@@ -213,11 +223,6 @@ def _distrusted(name: Name, flag: Distrust) -> Distrusted | None:
         return None
     first = standing[0]
     return Distrusted(*name, first.reason, first.at, first.by, flag.thumbprints)
-
-
-def _covered(distrusted: Mapping[str, Mapping[str, Distrusted]]) -> frozenset[str]:
-    keys = (key for of_issuer in distrusted.values() for key in of_issuer.values())
-    return frozenset(thumbprint for key in keys for thumbprint in key.thumbprints)
 
 
 def beyond(ours: Flags, theirs: Flags, issuers: Collection[str]) -> dict[Name, Distrust]:

@@ -77,7 +77,14 @@ class KeyStore:
         self.clock = clock
         self.events = Events(issuer, clock, on_event)
         self.register = registers.process_register if register is None else register
-        self.trust = Trust(issuer, max_stale, clock, self.events, self.register)
+        self.trust = Trust(
+            issuer,
+            max_stale,
+            clock,
+            self.events,
+            self.register,
+            isolated=registers.added_at_run_time.get(),
+        )
         self.home = Home("verifier")
         self.fleet = fleet
         self.lazy = not background
@@ -352,6 +359,17 @@ class KeyStore:
     def usage_of(self, leeway: float) -> Usage:
         """What its verifiers of that leeway count with; kept, as their tokens outlive them."""
         return self._usages.setdefault(leeway, Usage(leeway))
+
+    @property
+    def isolated(self) -> bool:
+        """Whether its issuer was added at run time: it shares covered keys with no other one."""
+        return self.trust.isolated
+
+    def isolate(self) -> None:
+        """Share covered keys with no other issuer from now on: this one was added at run time."""
+        if not self.trust.isolated:
+            self.trust.isolated = True
+            self.register.isolated(self)
 
     def apply(self, *, tell: bool = True) -> None:
         """Refuse what the register distrusts."""

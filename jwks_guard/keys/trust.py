@@ -24,13 +24,21 @@ class Trust:
     one assignment; events and listeners are called after the lock is released.
 
     `refused_since` has when this process began to refuse each distrusted kid, in seconds since the
-    epoch.
+    epoch. `isolated` is that of Follower.
     """
 
     def __init__(
-        self, issuer: str, max_stale: float, clock: Clock, events: Events, register: Register
+        self,
+        issuer: str,
+        max_stale: float,
+        clock: Clock,
+        events: Events,
+        register: Register,
+        *,
+        isolated: bool = False,
     ) -> None:
         self.issuer = issuer
+        self.isolated = isolated
         self.view = TrustedKeys()
         self.published = PublishedSet()
         self.closed = False
@@ -40,6 +48,7 @@ class Trust:
         self._events = events
         self._register = register
         self._applied = State()
+        self._covered: frozenset[str] = frozenset()
         self._lock = threading.Lock()
         self._listeners: dict[object, Listener] = {}
         self._expiry_told = True
@@ -87,13 +96,15 @@ class Trust:
         with self._lock:
             before, state = self._applied, self._register.state
             same = state.distrusted.get(self.issuer) is before.distrusted.get(self.issuer)
-            if same and state.thumbprints == before.thumbprints:
+            covered = self._covered_by(state)
+            if same and covered == self._covered:
                 self._applied = state  # the view stays, and with it what was resolved by it
                 return
             was, now = before.of(self.issuer).keys(), state.of(self.issuer).keys()
             began, ended = now - was, was - now
             self.view = self._subtracted(state)
             self._note_since(began, ended)
+            self._covered = covered
             self._applied = state  # last: a child that is forked before it does all of this again
             seen = self.published.seen
         self._complete(began, seen, tell=tell)
@@ -111,8 +122,11 @@ class Trust:
         distrusted, seen = state.of(self.issuer), self.published.seen
         # Those that `_complete` is about to add: no view shows these keys under another kid.
         uncovered = (seen.get(kid, ()) for kid, key in distrusted.items() if not key.thumbprints)
-        thumbprints = state.thumbprints.union(*uncovered)
+        thumbprints = self._covered_by(state).union(*uncovered)
         return subtract(self.published, distrusted.keys(), thumbprints, self._max_stale)
+
+    def _covered_by(self, state: State) -> frozenset[str]:
+        return self._register.covered(self.issuer, state, isolated=self.isolated)
 
     def _complete(
         self, new: Collection[str], seen: Mapping[str, frozenset[str]], *, tell: bool = True

@@ -25,6 +25,7 @@ class Follower:
     refused: frozenset[str] = frozenset()
     changes: list[tuple[frozenset[str], bool]] = field(default_factory=list)
     forked: int = 0
+    isolated: bool = False
 
     def __post_init__(self) -> None:
         self.register.follow(self)

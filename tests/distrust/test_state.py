@@ -49,10 +49,13 @@ def merged(*parts: Flags) -> State:
     return reduce(State.merged, parts, State())
 
 
-def computed(flags: Flags) -> tuple[dict[str, dict[str, Distrusted]], frozenset[str]]:
+Shown = tuple[dict[str, dict[str, Distrusted]], dict[str, frozenset[str]]]
+
+
+def computed(flags: Flags) -> Shown:
     """What a state shows, computed from its flags without a look at an earlier state."""
     keys: dict[str, dict[str, Distrusted]] = {}
-    thumbprints: set[str] = set()
+    thumbprints: dict[str, frozenset[str]] = {}
     for (issuer, kid), flag in flags.items():
         standing = [
             each
@@ -65,13 +68,14 @@ def computed(flags: Flags) -> tuple[dict[str, dict[str, Distrusted]], frozenset[
                 issuer, kid, first.reason, first.at, first.by, frozenset(flag.thumbprints)
             )
             keys.setdefault(issuer, {})[kid] = key
-            thumbprints |= flag.thumbprints
-    return keys, frozenset(thumbprints)
+            covered = thumbprints.get(issuer, frozenset()) | flag.thumbprints
+            thumbprints.update({issuer: covered} if covered else {})
+    return keys, thumbprints
 
 
-def shown(state: State) -> tuple[dict[str, dict[str, Distrusted]], frozenset[str]]:
+def shown(state: State) -> Shown:
     of = {issuer: dict(keys) for issuer, keys in state.distrusted.items() if keys}
-    return of, state.thumbprints
+    return of, {issuer: each for issuer, each in state.thumbprints.items() if each}
 
 
 # --- merging ---
@@ -251,15 +255,16 @@ def test_key_that_another_decision_covers_stays_covered() -> None:
         {other: Distrust({"r": made("r", 1)}, thumbprints=frozenset({"p", "q"}))},
     )
     lifted = state.merged({other: state.flags[other].lift("false alarm", 1.0, "me")})
-    assert lifted.thumbprints == {"p"}
+    assert lifted.covered([ISSUER]) == {"p"}
     lifted = state.merged({K: state.flags[K].lift("false alarm", 1.0, "me")})
-    assert lifted.thumbprints == {"p", "q"}
+    assert lifted.covered([ISSUER]) == {"p", "q"}
 
 
 def test_thumbprints_that_arrive_after_the_lift_distrust_nothing() -> None:
     flag = Distrust({"r": made("r", 1)})
     state = merged({K: flag}, {K: flag.lift("false alarm", 1.0, "me")})
-    assert not state.merged({K: Distrust(thumbprints=frozenset({"p"}))}).thumbprints
+    late = state.merged({K: Distrust(thumbprints=frozenset({"p"}))})
+    assert not late.covered([ISSUER])
 
 
 def test_ten_thousand_flags_do_not_make_a_decision_slow() -> None:
@@ -457,3 +462,14 @@ def _replayed(lines: Iterable[bytes]) -> list[Flags]:
 
 
 TestExchange = Exchange.TestCase
+
+
+def test_thumbprints_are_covered_for_the_issuers_that_are_asked_for_alone() -> None:
+    state = merged(
+        {K: Distrust({"r": made("r", 1)}, thumbprints=frozenset({"p"}))},
+        {(OTHER, "k"): Distrust({"r": made("r", 1)}, thumbprints=frozenset({"q"}))},
+    )
+    assert state.covered([ISSUER]) == {"p"}
+    assert state.covered([ISSUER, OTHER, "https://unknown.test/"]) == {"p", "q"}
+    lifted = state.merged({(OTHER, "k"): state.flags[OTHER, "k"].lift("false alarm", 1.0, "me")})
+    assert lifted.covered([ISSUER, OTHER]) == {"p"}

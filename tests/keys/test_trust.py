@@ -35,6 +35,7 @@ class Following:
 
     trust: Trust
     issuer: str = ISSUER
+    isolated: bool = False
 
     @property
     def seen(self) -> Mapping[str, frozenset[str]]:
@@ -58,7 +59,13 @@ def empty(clock: HandClock, told: list[Event], register: Register) -> Iterator[T
     following = Following(trust)
     register.follow(following)
     yield trust
-    assert register.followers == [following]
+    assert following in register.followers
+
+
+@pytest.fixture
+def other(clock: HandClock, register: Register) -> Following:
+    """Another issuer, which the register does not know yet."""
+    return Following(Trust(OTHER, 600.0, clock, Events(OTHER, clock, None), register), OTHER)
 
 
 @pytest.fixture
@@ -136,8 +143,12 @@ def test_kid_never_seen_is_distrusted_with_its_first_key(trust: Trust) -> None:
     assert live(trust) == {"a", "b"}
 
 
-def test_decision_about_another_issuer_covers_the_key_and_not_the_kid(trust: Trust) -> None:
+def test_decision_about_another_configured_issuer_covers_the_key_and_not_the_kid(
+    trust: Trust, register: Register, other: Following
+) -> None:
     hear("a", B.thumbprint, issuer=OTHER)
+    assert live(trust) == {"a", "b"}, "it may be anybody's"
+    register.follow(other)
     assert live(trust) == {"a"}
 
 
