@@ -18,7 +18,8 @@ JWKSGuardError
 |  `- TokenNotYetValidError
 |- InsufficientScopeError                403
 |- KeysUnavailableError                  503  our fault: no key that may be trusted now
-|  `- AmbiguousKeyError                       the issuer published two keys for one kid
+|  |- AmbiguousKeyError                       the issuer published two keys for one kid
+|  `- LookUpThrottledError           429  an unknown kid or issuer, and too many were looked up
 |- DistrustNotSharedError                     refused here, but not written down or passed on
 |- ManagementAPIError                         the tenant's Management API gave no good answer
 |  |- UnauthorizedError                       it rejects the token or the client
@@ -192,6 +193,16 @@ class AmbiguousKeyError(KeysUnavailableError):
     """The issuer published two different keys that both fit this kid and algorithm."""
 
     code = "ambiguous_key"
+
+
+class LookUpThrottledError(KeysUnavailableError):
+    """The token's key or issuer was not looked up: too many were; ask in `retry_after` seconds.
+
+    Whether the token is good is not known.
+    """
+
+    code = "look_up_throttled"
+    http_status = 429
 
 
 class DistrustNotSharedError(JWKSGuardError):

@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from jwks_guard.asgi.bodies import BodyRefusedError, read_body
 from jwks_guard.asgi.operations_auth import Admission, OperationsAuth, Permission
-from jwks_guard.asgi.stores import Verifier, awake, stores_of
+from jwks_guard.asgi.stores import Stores, Verifier, awake
 from jwks_guard.base.worker import waited
 from jwks_guard.errors import ConfigurationError, JWKSGuardError, NotFoundError
 from jwks_guard.fleet.http_messages import (
@@ -34,12 +34,12 @@ from jwks_guard.fleet.members import Members
 from jwks_guard.fleet.soundness import TooManyError
 from jwks_guard.jose.header import is_kid
 from jwks_guard.net import bearer
+from jwks_guard.readiness.state import InstanceState
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
     from jwks_guard.asgi.protocol import ReadinessJudge
-    from jwks_guard.keys.store import KeyStore
 
 _Endpoint: TypeAlias = Callable[["Request"], Awaitable[Response]]
 STORED_SECONDS = 0.75
@@ -57,8 +57,9 @@ def operations(
 ) -> Starlette:
     """An application to mount, for example at `/ops`.
 
-    `/livez` answers 200 while the event loop runs, `/readyz` 503 while no key is trusted; both are
-    open and show no kid. Behind a JWKSGuardMiddleware add `/ops/*` to its `exclude_paths`.
+    `/livez` answers 200 while the event loop runs, `/readyz` 503 while no key is trusted (issuers
+    that were added at run time do not count, as they may be down for good); both are open and show
+    no kid. Behind a JWKSGuardMiddleware add `/ops/*` to its `exclude_paths`.
 
     With `operations_auth` there are also, as JSON: `/state`, `/revocation-readiness/{kid}`,
     `/metrics` (Prometheus, extra `prometheus`), and for the instances of a fleet over HTTP
@@ -83,7 +84,7 @@ def operations(
     judge = getattr(readiness, "revocation_readiness", None)
     if readiness is not None and not iscoroutinefunction(judge):
         raise ConfigurationError("readiness must be a KeyRotation.")
-    stores = stores_of(verifier)
+    stores = Stores(verifier)
     routes = _Open(stores).routes()
     if operations_auth is not None:
         scopes: dict[Permission, str] = {"read": read_scope, "distrust": distrust_scope}
@@ -97,8 +98,8 @@ def operations(
 class _Open:
     """What an orchestrator asks for."""
 
-    def __init__(self, stores: tuple[KeyStore, ...]) -> None:
-        self._stores = stores
+    def __init__(self, stores: Stores) -> None:
+        self._stores = stores.configured
 
     def routes(self) -> list[Route]:
         return [Route("/livez", self.livez), Route("/readyz", self.readyz)]
@@ -109,6 +110,7 @@ class _Open:
     async def readyz(self, request: Request) -> Response:
         await awake(self._stores)
         statuses = {store.health().status for store in self._stores}
+        statuses = statuses or {"ok"}
         ready = statuses != {"unavailable"}
         status = statuses.pop() if len(statuses) == 1 else "degraded"
         headers = {"Cache-Control": "no-store"}
@@ -120,18 +122,17 @@ class _Guarded:
 
     def __init__(
         self,
-        stores: tuple[KeyStore, ...],
+        stores: Stores,
         admission: Admission,
         judge: ReadinessJudge | None,
     ) -> None:
         self._stores = stores
         self._admission = admission
         self._judge = judge
-        self._clock = stores[0].clock
+        self._clock = stores.clock
         self._members = Members(None)
-        for store in stores:
-            self._members.add(store)
-        self._register = self._members.register
+        self._register = stores.register
+        self._count_members()
         self._holdings = Holdings()
 
     def routes(self) -> list[Route]:
@@ -178,8 +179,22 @@ class _Guarded:
 
     # --- to look at ---
 
+    def _count_members(self) -> None:
+        """Count the stores of this moment: issuers come and go."""
+        stores = self._stores()
+        for member in self._members:
+            if member not in stores:
+                self._members.discard(member)
+        for store in stores:
+            self._members.add(store)
+
+    def _states(self) -> list[InstanceState]:
+        """What this instance shows."""
+        self._count_members()
+        return self._members.states(self._clock.time())
+
     async def state(self, request: Request) -> Response:
-        states = shown(self._members.states(self._clock.time()))
+        states = shown(self._states())
         error = self._register.journal_error
         return _json(StateAnswer(instance=self._register.instance, states=states, error=error))
 
@@ -195,7 +210,7 @@ class _Guarded:
             from jwks_guard.observability.metrics import CONTENT_TYPE, rendered
         except ModuleNotFoundError:
             return PlainTextResponse(_NO_PROMETHEUS, 501)
-        return Response(rendered(self._stores), media_type=CONTENT_TYPE)
+        return Response(rendered(self._stores()), media_type=CONTENT_TYPE)
 
     # --- between instances; nothing waits for a start here: instances that start ask each other ---
 
@@ -206,8 +221,8 @@ class _Guarded:
         await merged_parts(given.parts, register, issuers)
         unstored = await self._unstored() if given.parts else self._register.journal_error
         version, since, parts = await self._holdings.since(given.known, register.state, issuers)
-        states = self._members.states(self._clock.time())
-        heard = (store.fleet.reaches for store in self._stores if store.fleet is not None)
+        states = self._states()
+        heard = (store.fleet.reaches for store in self._stores() if store.fleet is not None)
         reaches = furthest(reaches_of(states), *heard)
         return _json(
             ExchangeAnswer(
@@ -232,10 +247,11 @@ class _Guarded:
         return self._register.journal_error
 
     async def refresh(self, request: Request) -> Response:
-        await awake(self._stores)
-        for store in self._stores:
+        stores = self._stores()
+        await awake(stores)
+        for store in stores:
             store.refresh_soon()
-        for store in self._stores:
+        for store in stores:
             await store.refreshed()
         return await self.state(request)
 

@@ -22,7 +22,7 @@ from jwks_guard.keys.hints import PAUSE_SECONDS
 from jwks_guard.net import bearer
 
 if TYPE_CHECKING:
-    from jwks_guard.keys.store import KeyStore
+    from jwks_guard.asgi.stores import Stores
     from jwks_guard.verify.token import VerifiedToken
 
 Permission = Literal["read", "distrust"]
@@ -101,16 +101,18 @@ class Admission:
 
     Tokens of the issuers in `stores`, or signed by a key that these have ever published, at most
     read: the key that is being revoked must not guard its own revocation. An issuer with a second
-    name, like a custom domain, publishes the same keys.
+    name, like a custom domain, publishes the same keys. Of issuers that were added at run time only
+    the name counts: a hostile one could publish the operators' key, or never answer.
     """
 
     def __init__(
         self,
         auth: OperationsAuth,
-        stores: Iterable[KeyStore],
+        stores: Stores,
         scopes: dict[Permission, str],
     ) -> None:
-        self._stores = tuple(stores)
+        self._stores = stores
+        self._configured = stores.configured
         self._scopes = {name: bearer.scope_tokens([scope]) for name, scope in scopes.items()}
         self._secrets: StaticSecrets | None = None
         self._tokens: TokenAcceptor | None = None
@@ -141,14 +143,14 @@ class Admission:
 
     async def _require_foreign(self, token: VerifiedToken, required: tuple[str, ...]) -> None:
         key, prints = token._key, set[str]()
-        if key is None or any(store.issuer == token.issuer for store in self._stores):
+        if key is None or any(store.issuer == token.issuer for store in self._stores()):
             raise InsufficientScopeError("a guarded key signed this token", required)
         await self._look_for(key.thumbprint)
-        for store in self._stores:
+        for store in self._configured:
             prints.update(*store.trust.published.seen.values())
         if key.thumbprint in prints:
             raise InsufficientScopeError("a guarded key signed this token", required)
-        if not all(store.trust.published.seen for store in self._stores):
+        if not all(store.trust.published.seen for store in self._configured):
             raise KeysUnavailableError(
                 "It can't be told yet whether this token is signed by a guarded key."
             )
@@ -158,11 +160,11 @@ class Admission:
 
         For one key that is done once in a pause, and those who come within it share its outcome.
         """
-        now = self._stores[0].clock.monotonic()
+        now = self._stores.clock.monotonic()
         begun, look = self._looks.get(thumbprint, (now - PAUSE_SECONDS, None))
         if look is None or now - begun >= PAUSE_SECONDS:
             if len(self._looks) >= _MOST_LOOKS:
                 self._looks.clear()
-            look = asyncio.gather(*(store.refresh() for store in self._stores))
+            look = asyncio.gather(*(store.refresh() for store in self._configured))
             self._looks[thumbprint] = now, look
         await asyncio.shield(look)

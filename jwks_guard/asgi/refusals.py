@@ -24,7 +24,7 @@ async def send_refusal(refusal: Refusal, scope: Scope, send: Send) -> None:
     prefix = ""
     if scope["type"] == "websocket":
         if "websocket.http.response" not in (scope.get("extensions") or {}):
-            code = TRY_AGAIN_LATER if refusal.status == 503 else POLICY_VIOLATION
+            code = TRY_AGAIN_LATER if refusal.status in (429, 503) else POLICY_VIOLATION
             await send({"type": "websocket.close", "code": code, "reason": ""})
             return
         prefix = "websocket."

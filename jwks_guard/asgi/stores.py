@@ -10,6 +10,8 @@ from jwks_guard.errors import JWKSGuardError
 from jwks_guard.verify.multi_issuer import MultiIssuerVerifier
 
 if TYPE_CHECKING:
+    from jwks_guard.base.clock import Clock
+    from jwks_guard.distrust.register import Register
     from jwks_guard.keys.store import KeyStore
 
 
@@ -22,11 +24,31 @@ class HasKeys(Protocol):
 Verifier: TypeAlias = HasKeys | MultiIssuerVerifier
 
 
-def stores_of(verifier: Verifier) -> tuple[KeyStore, ...]:
-    """The stores, each of them once."""
-    if isinstance(verifier, MultiIssuerVerifier):
-        return tuple(dict.fromkeys(each.keys for each in verifier.verifiers.values()))
-    return (verifier.keys,)
+class Stores:
+    """The stores of `verifier` at each moment, with the register and the clock that they have."""
+
+    def __init__(self, verifier: Verifier) -> None:
+        self._multi: MultiIssuerVerifier | None = None
+        self.configured: tuple[KeyStore, ...]
+        """Those that are not of an issuer that was added at run time, which may be hostile."""
+        if isinstance(verifier, MultiIssuerVerifier):
+            self._multi = verifier
+            self.configured = _once(verifier.listed.values())
+            self.register: Register = verifier.register
+            self.clock: Clock = verifier.clock
+        else:
+            self.configured = (verifier.keys,)
+            self.register, self.clock = verifier.keys.register, verifier.keys.clock
+
+    def __call__(self) -> tuple[KeyStore, ...]:
+        """All of them, each once."""
+        if self._multi is None:
+            return self.configured
+        return _once(self._multi.verifiers.values())
+
+
+def _once(verifiers: Iterable[HasKeys]) -> tuple[KeyStore, ...]:
+    return tuple(dict.fromkeys(each.keys for each in verifiers))
 
 
 async def awake(stores: Iterable[KeyStore]) -> None:

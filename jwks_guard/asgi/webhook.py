@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from jwks_guard.asgi.bodies import BodyRefusedError, read_body
 from jwks_guard.asgi.operations_auth import Secrets, static_secrets
-from jwks_guard.asgi.stores import Verifier, awake, stores_of
+from jwks_guard.asgi.stores import Stores, Verifier, awake
 from jwks_guard.errors import InvalidTokenError
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def log_stream_webhook(verifier: Verifier, *, secret: Secrets, path: str = "/log
 
     """
     secrets = static_secrets(secret)
-    stores = stores_of(verifier)
+    stores = Stores(verifier)
 
     async def delivery(request: Request) -> Response:
         try:
@@ -64,8 +64,8 @@ def log_stream_webhook(verifier: Verifier, *, secret: Secrets, path: str = "/log
             return Response(status_code=error.status)
         if not tells_of_change(body):
             return Response(status_code=204)
-        await awake(stores)
-        for store in stores:
+        await awake(stores())
+        for store in stores():
             store.refresh_soon()
         return Response(status_code=202)
 

@@ -135,10 +135,11 @@ class Register:
         if self.state.thumbprints.get(follower.issuer) and not (configured or follower.isolated):
             self._apply()  # its covered keys are refused for the others from now on
         else:
-            follower.apply()
+            # One that is made for an issuer again and again tells nothing new.
+            follower.apply(tell=not follower.isolated)
 
-    def isolated(self, follower: Follower) -> None:
-        """Take note that `follower`, made as a configured one, is isolated from now on."""
+    def isolate(self, follower: Follower) -> None:
+        """Take note that `follower`, which followed as a configured one, is `isolated` by now."""
         issuer = follower.issuer
         with self._lock:
             if all(each.isolated for each in self._followers if each.issuer == issuer):

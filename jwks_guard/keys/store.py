@@ -369,7 +369,7 @@ class KeyStore:
         """Share covered keys with no other issuer from now on: this one was added at run time."""
         if not self.trust.isolated:
             self.trust.isolated = True
-            self.register.isolated(self)
+            self.register.isolate(self)
 
     def apply(self, *, tell: bool = True) -> None:
         """Refuse what the register distrusts."""

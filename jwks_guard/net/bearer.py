@@ -145,6 +145,7 @@ _GENERIC = {
     400: ("invalid_request", "The request's credentials are malformed."),
     401: ("invalid_token", "The access token is not valid."),
     403: ("insufficient_scope", "The access token does not grant what this request needs."),
+    429: ("temporarily_unavailable", "This access token can't be verified at the moment."),
     503: ("temporarily_unavailable", "Access tokens can't be verified at the moment."),
 }
 _NO_CREDENTIALS = ("unauthorized", "This request needs a bearer token.")
@@ -155,7 +156,8 @@ def refusal(error: Refused, *, realm: str | None = None, debug: bool = False) ->
 
     Status, challenge and a JSON body say no more than the kind of refusal: what exactly is wrong
     with a token helps an attacker. With `debug` the body has the error's code and message.
-    503 is this service's fault, so it carries Retry-After (whole seconds) and no challenge.
+    503 and 429 say nothing of the token, so they carry Retry-After (whole seconds) and no
+    challenge.
     """
     missing = isinstance(error, MissingCredentialsError)
     kind, description = _NO_CREDENTIALS if missing else _GENERIC[error.http_status]

@@ -105,6 +105,7 @@ class TokenVerifier:
         background: bool = True,
         fleet: Fleet | None = None,
     ) -> None:
+        self._arguments = {**locals(), "self": None}
         audiences = [audience] if isinstance(audience, str) else audience
         require_strings("audience", audiences)
         require_strings("algorithms", algorithms, allowed=SUPPORTED_ALGORITHMS)
@@ -156,6 +157,10 @@ class TokenVerifier:
         if options.get("keys") is None:
             options.setdefault("jwks_uri", f"{issuer}.well-known/jwks.json")
         return cls(issuer, audience, **options)
+
+    def has_arguments_of(self, other: TokenVerifier) -> bool:
+        """Whether both were made with equal arguments, so that one can stand for the other."""
+        return type(self) is type(other) and self._arguments == other._arguments
 
     async def start(self, *, require_keys: bool = False) -> None:
         """Fetch the keys once within 5 s, then keep them fresh in the background.

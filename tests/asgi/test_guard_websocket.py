@@ -15,6 +15,7 @@ from jwks_guard.asgi import JWKSGuardMiddleware, websocket
 from jwks_guard.errors import (
     JWKSGuardError,
     KeysUnavailableError,
+    LookUpThrottledError,
     RemovedKeyError,
     RevokedKeyError,
     TokenExpiredError,
@@ -159,6 +160,7 @@ DENIAL: dict[str, Any] = {"websocket.http.response": {}}
         ([(b"authorization", b"Bearer")], 60.0, 400),
         (GOOD, RevokedKeyError("distrusted"), 401),
         (GOOD, KeysUnavailableError("down", 3.0), 503),
+        (GOOD, LookUpThrottledError("too many", 3.0), 429),
     ],
 )
 async def test_a_refused_connection_gets_the_http_answer_where_the_server_can_send_it(
@@ -171,7 +173,7 @@ async def test_a_refused_connection_gets_the_http_answer_where_the_server_can_se
     assert start["type"] == "websocket.http.response.start"
     assert start["status"] == status
     names = {name for name, _ in start["headers"]}
-    assert (b"retry-after" if status == 503 else b"www-authenticate") in names
+    assert (b"retry-after" if status in (429, 503) else b"www-authenticate") in names
     assert body["type"] == "websocket.http.response.body"
     assert json.loads(body["body"]).keys() == {"error", "error_description"}
     await connection.ended()
@@ -181,7 +183,11 @@ async def test_a_refused_connection_gets_the_http_answer_where_the_server_can_se
 @pytest.mark.parametrize("extensions", [None, {}, {"tls": {}}])
 @pytest.mark.parametrize(
     ("verdict", "code"),
-    [(RevokedKeyError("distrusted"), 1008), (KeysUnavailableError("down"), 1013)],
+    [
+        (RevokedKeyError("distrusted"), 1008),
+        (KeysUnavailableError("down"), 1013),
+        (LookUpThrottledError("too many"), 1013),
+    ],
 )
 async def test_without_that_extension_a_refused_connection_is_closed(
     verdict: Exception, code: int, extensions: dict[str, Any] | None

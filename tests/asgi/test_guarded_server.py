@@ -405,6 +405,37 @@ async def test_a_socket_outlives_distrust_in_another_issuer() -> None:
             await kept.close()
 
 
+async def test_a_socket_of_an_issuer_that_resolve_knows_ends_with_key_and_issuer() -> None:
+    clock = HandClock()
+    with tenant_of(clock) as mine, tenant_of(clock, issuer="https://customer.test/") as theirs:
+        served_now = True
+
+        async def resolve(issuer: str) -> TokenVerifier | None:
+            return verifier_of(theirs, clock) if served_now else None
+
+        own = verifier_of(mine, clock)
+        multi = MultiIssuerVerifier([own], resolve=resolve, resolve_ttl=100)
+        async with served(own, mine, guard=multi) as api:
+            kept = await api.dial(mine.token())
+            old = theirs.key()
+            theirs.rotate()
+            lost = await api.dial(theirs.token(key=old))
+            await multi.verifiers[theirs.issuer].distrust(old.kid, reason="rehearsal")
+            assert await close_code(lost) == 1008
+            forgotten = await api.dial(theirs.token())
+            await multi.forget(theirs.issuer)
+            assert await close_code(forgotten) == 1008
+            ended = await api.dial(theirs.token())
+            served_now = False
+            clock.advance(100)
+            await ended.send("has the issuer asked for again")
+            assert await ended.recv(), "nothing waits for the answer"
+            assert await close_code(ended) == 1008
+            await kept.send("hello")
+            assert await kept.recv() == "hello"
+            await kept.close()
+
+
 class CountingVerifier(TokenVerifier):
     """Counts who is subscribed to it."""
 

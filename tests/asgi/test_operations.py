@@ -22,7 +22,12 @@ from starlette.types import ASGIApp, Message
 from jwks_guard import MultiIssuerVerifier, SyncTokenVerifier, TokenVerifier
 from jwks_guard.asgi import JWKSGuardMiddleware, StaticSecrets, operations
 from jwks_guard.asgi.bodies import BodyRefusedError, read_body
-from jwks_guard.errors import ConfigurationError, InvalidTokenError, NotFoundError
+from jwks_guard.errors import (
+    ConfigurationError,
+    InvalidTokenError,
+    KeysUnavailableError,
+    NotFoundError,
+)
 from jwks_guard.fleet.http_messages import MAX_MESSAGE_BYTES
 from jwks_guard.fleet.soundness import MAX_DECISIONS
 from jwks_guard.keys.hints import PAUSE_SECONDS
@@ -191,6 +196,53 @@ async def test_with_several_issuers_one_that_is_down_degrades(
         tenant.faults.status(500, path="*")
         clock.advance(4000)
         assert (await client.get("/readyz")).status_code == 503
+
+
+async def test_issuers_that_resolve_knows_show_as_they_come_and_go(
+    tenant: LocalTenant, other: LocalTenant, clock: HandClock
+) -> None:
+    async def resolve(issuer: str) -> TokenVerifier | None:
+        return verifier_of(other, clock)
+
+    multi = MultiIssuerVerifier([verifier_of(tenant, clock)], resolve=resolve)
+    async with multi, served(operated(multi)) as client:
+
+        async def issuers() -> set[str]:
+            states = (await client.get("/state")).json()["states"]
+            return {state["issuer"] for state in states}
+
+        assert await issuers() == {tenant.issuer}
+        await multi.verify(other.token())
+        assert await issuers() == {tenant.issuer, other.issuer}
+        assert other.issuer in (await client.get("/metrics")).text
+        body = distrusting(other.issuer, other.key().kid)
+        answer = (await client.post("/fleet/exchange", content=body)).json()
+        assert answer["issuers"] == sorted([tenant.issuer, other.issuer])
+        assert set(multi.distrusted[other.issuer]) == {other.key().kid}
+        before = other.requests.count(JWKS)
+        await client.post("/fleet/refresh")
+        assert other.requests.count(JWKS) == before + 1
+        await multi.forget(other.issuer)
+        assert await issuers() == {tenant.issuer}
+
+
+@pytest.mark.parametrize("listed", [True, False])
+async def test_instance_is_ready_although_an_issuer_that_resolve_knows_is_down(
+    tenant: LocalTenant, other: LocalTenant, clock: HandClock, listed: bool
+) -> None:
+    async def resolve(issuer: str) -> TokenVerifier | None:
+        return verifier_of(other, clock)
+
+    verifiers = [verifier_of(tenant, clock)] if listed else []
+    multi = MultiIssuerVerifier(verifiers, resolve=resolve, clock=clock)
+    async with multi, served(operated(multi)) as client:
+        other.faults.status(500, path="*")
+        with pytest.raises(KeysUnavailableError):
+            await multi.verify(other.token())
+        answer = await client.get("/readyz")
+        assert (answer.status_code, answer.text) == (200, "ok\n")
+        states = (await client.get("/state")).json()["states"]
+        assert "unavailable" in {state["status"] for state in states}
 
 
 async def test_open_routes_show_neither_kids_nor_the_instance(
@@ -406,6 +458,38 @@ async def test_a_guarded_key_distrusts_under_no_other_name_of_its_issuer(
         async with served(operated(verifier, operations_auth=staff), token) as client:
             assert (await client.post("/fleet/exchange", content=body)).status_code == 403
     assert dict(verifier.distrusted) == {}
+
+
+@pytest.mark.parametrize("attack", ["publish the key of the operators", "never answer"])
+async def test_issuer_that_resolve_knows_can_not_keep_operators_from_distrusting(
+    tenant: LocalTenant, other: LocalTenant, clock: HandClock, attack: str
+) -> None:
+    with tenant_of(clock, issuer="https://hostile.test/") as hostile:
+
+        async def resolve(issuer: str) -> TokenVerifier | None:
+            return verifier_of(hostile, clock)
+
+        multi = MultiIssuerVerifier([verifier_of(tenant, clock)], resolve=resolve)
+        async with multi, verifier_of(other, clock) as staff:
+            if attack == "never answer":
+                hostile.faults.status(500, path="*")
+                with pytest.raises(KeysUnavailableError):
+                    await multi.verify(hostile.token())
+            else:
+                hostile.publish({**other.key().jwk, "kid": "mine"})
+                await multi.verify(hostile.token())
+            app = operated(multi, operations_auth=staff)
+            body = distrusting(tenant.issuer, "k1")
+            async with served(app, other.token(scope=ALL)) as client:
+                assert (await client.post("/fleet/exchange", content=body)).status_code == 200
+            assert set(multi.distrusted[tenant.issuer]) == {"k1"}
+            async with served(
+                operated(multi, operations_auth=multi), hostile.token(scope=ALL)
+            ) as client:
+                assert (await client.post("/fleet/exchange", content=body)).status_code in (
+                    403,
+                    503,
+                )
 
 
 async def test_a_guarded_key_distrusts_nothing_although_only_its_other_name_has_shown_it_yet(

@@ -285,6 +285,20 @@ async def test_each_issuer_behind_the_verifier_is_asked(
             await fetches(second, 2)
 
 
+async def test_issuer_that_became_known_after_the_route_was_made_is_asked_too(
+    tenant: LocalTenant, clock: HandClock
+) -> None:
+    async def resolve(issuer: str) -> TokenVerifier | None:
+        return verifier_of(tenant, clock)
+
+    multi = MultiIssuerVerifier([], resolve=resolve, clock=clock)
+    async with multi, served(multi) as client:
+        await multi.verify(tenant.token())
+        before = tenant.requests.count(JWKS)
+        await client.post("/log-stream", json=[entry(ROTATE)])
+        await fetches(tenant, before + 1)
+
+
 async def test_a_closed_verifier_is_asked_nothing(tenant: LocalTenant, clock: HandClock) -> None:
     verifier = verifier_of(tenant, clock)
     await verifier.start()

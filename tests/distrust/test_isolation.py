@@ -148,11 +148,11 @@ def test_issuer_that_is_configured_as_well_stays_configured() -> None:
     register = Register()
     configured, resolved = Follower(register, OTHER), Follower(register, OTHER)
     resolved.isolated = True
-    register.isolated(resolved)
+    register.isolate(resolved)
     resolved.seen = {"k": frozenset({"p"})}
     register.distrust(OTHER, "k", reason="leaked", at=1.0)
     assert register.covered(ISSUER, register.state, isolated=False) == {"p"}
     assert register.covered(ISSUER, register.state, isolated=True) == frozenset()
     configured.isolated = True
-    register.isolated(configured)
+    register.isolate(configured)
     assert register.covered(ISSUER, register.state, isolated=False) == frozenset()

@@ -16,9 +16,11 @@ from jwks_guard import (
     ConfigurationError,
     DistrustNotSharedError,
     MultiIssuerVerifier,
+    Register,
     RevocationRefusedError,
     RevokedKeyError,
     SyncTokenVerifier,
+    TokenVerifier,
 )
 from jwks_guard.fleet import RedisFleet
 from jwks_guard.readiness.usage import NEVER
@@ -188,6 +190,34 @@ async def test_kids_belong_to_their_issuer(redis: RedisServer) -> None:
             await by_name.aclose()
         with redis.client() as client:
             assert client.keys("jwks-guard:state:*") == []
+
+
+async def test_issuer_that_is_resolved_later_is_refused_what_was_distrusted_before(
+    tenant: LocalTenant, redis: RedisServer
+) -> None:
+    old, token = tenant.key("previous").kid, tenant.token(key="previous")
+    here = LocalTenant(in_process=True, algorithm="ES256", issuer="https://here.test/")
+    fleet, register = fleet_of(redis), Register()
+
+    async def resolve(issuer: str) -> TokenVerifier | None:
+        return verifier_of(tenant, fleet, register=register)
+
+    with here:
+        listed = verifier_of(here, fleet, register=register)
+        async with (
+            MultiIssuerVerifier([listed], resolve=resolve) as multi,
+            instance(tenant, fleet_of(redis)) as other,
+        ):
+            await other.distrust(old, reason="leaked")
+            await exchanged(redis)
+            with pytest.raises(RevokedKeyError):
+                await multi.verify(token)
+            await multi.verify(tenant.token())
+            await multi.forget(tenant.issuer)
+            await other.reinstate(old, reason="false alarm")
+            await exchanged(redis)
+            assert (await multi.verify(token)).kid == old
+            await multi.verify(here.token())
 
 
 async def test_a_program_without_verifiers_tells_the_fleet_and_is_told_who_refuses(

@@ -14,6 +14,7 @@ from jwks_guard.errors import (
     InsufficientScopeError,
     InvalidRequestError,
     KeysUnavailableError,
+    LookUpThrottledError,
     RevokedKeyError,
     TokenExpiredError,
 )
@@ -189,12 +190,12 @@ def test_each_fault_of_the_request_has_its_status_and_challenge(
         (math.nan, "1"),
     ],
 )
-@pytest.mark.parametrize("kind", [KeysUnavailableError, AmbiguousKeyError])
-def test_missing_keys_are_503_with_whole_seconds_and_no_challenge(
+@pytest.mark.parametrize("kind", [KeysUnavailableError, AmbiguousKeyError, LookUpThrottledError])
+def test_what_is_no_fault_of_the_token_has_whole_seconds_and_no_challenge(
     kind: type[KeysUnavailableError], seconds: float, answer: str
 ) -> None:
     refused = refusal(kind("the JWKS is down", seconds), realm="things")
-    assert refused.status == 503
+    assert refused.status == kind.http_status
     assert header(refused, b"retry-after") == answer
     assert header(refused, b"www-authenticate") is None
 

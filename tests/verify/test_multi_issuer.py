@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import httpx
 import pytest
 
 from jwks_guard import (
@@ -12,11 +13,13 @@ from jwks_guard import (
     InvalidClaimError,
     InvalidSignatureError,
     InvalidTokenError,
+    KeyStore,
     KeysUnavailableError,
     MalformedTokenError,
     MissingClaimError,
     MultiIssuerVerifier,
     RevokedKeyError,
+    TokenVerifier,
     UnsupportedTokenError,
     VerifiedToken,
 )
@@ -210,3 +213,54 @@ async def test_remaining_is_that_of_the_tokens_issuer(tenants: Tenants, clock: H
         for number, tenant in enumerate(tenants, start=1)
     ]
     assert [verifier.remaining(token) for token in tokens] == [65, 125]
+
+
+# --- two audiences of one issuer ---
+
+
+async def test_one_verifier_accepts_several_audiences_of_its_issuer(
+    tenants: Tenants, clock: HandClock
+) -> None:
+    one, two = tenants
+    http_client = clients_of(one)
+    first = TokenVerifier(
+        one.issuer,
+        ["https://orders.test", "https://stock.test"],
+        algorithms=["ES256"],
+        http_client=http_client,
+        clock=clock,
+        background=False,
+    )
+    verifier = MultiIssuerVerifier([first, verifier_of(two, clock, background=False)])
+    for audience in ("https://orders.test", "https://stock.test"):
+        token = await verifier.verify(one.token(claims={"aud": audience}))
+        assert token.claims["aud"] == audience
+    both = ["https://stock.test", "https://orders.test"]
+    assert await verifier.verify(one.token(claims={"aud": both}))
+    with pytest.raises(InvalidClaimError):
+        await verifier.verify(one.token(claims={"aud": "https://other.test"}))
+
+
+async def test_two_verifiers_of_one_issuer_share_a_key_store_and_not_their_audience(
+    tenants: Tenants, clock: HandClock
+) -> None:
+    one, _ = tenants
+    async with KeyStore(one.issuer, http_client=clients_of(one), clock=clock) as keys:
+        orders, stock = (
+            TokenVerifier(one.issuer, audience, algorithms=["ES256"], keys=keys)
+            for audience in ("https://orders.test", "https://stock.test")
+        )
+        token = one.token(claims={"aud": "https://orders.test"})
+        await orders.verify(token)
+        with pytest.raises(InvalidClaimError):
+            await stock.verify(token)
+        assert requests(tenants) == [2, 0]
+        await stock.distrust(one.key().kid, reason="leaked", force=True)
+        with pytest.raises(RevokedKeyError):
+            await orders.verify(token)
+        with pytest.raises(ConfigurationError, match=r"audience=\[\.\.\.\]"):
+            MultiIssuerVerifier([orders, stock])
+
+
+def clients_of(tenant: LocalTenant) -> Callable[[], httpx.AsyncClient]:
+    return lambda: httpx.AsyncClient(transport=tenant.transport)
