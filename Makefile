@@ -6,11 +6,12 @@ STAMP := $(VENV)/.complete
 WHEEL_VENV := .check
 # Most tests wait for other processes: more of them than processors go on at once.
 WORKERS ?= 4
+PYTHONS := 3.11 3.12 3.13
 # Images often switch it off, and then each process that a test starts compiles every module again.
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-outside lint format check system-deps clean \
+.PHONY: help demo test test-outside test-long test-pythons lint format check system-deps clean \
         bench bench-revocation bench-http bench-footprint bench-fleet bench-forged \
         bench-report instructions
 
@@ -46,6 +47,17 @@ test-outside: $(STAMP) ## run the tests that need more, such as another server o
 test-long: $(STAMP) ## run thousands of random histories and repeats of distrust, where `make test` runs tens
 	@MACHINE_EXAMPLES=2500 REPEATS=10000 $(BIN)/python -m pytest tests/distrust/test_machine.py \
 	   tests/distrust/test_journal.py tests/fleet/test_contract.py
+
+# A shim of pyenv may name a version that is not active: what counts is what runs.
+test-pythons: ## run `make test` on every Python of 3.11 to 3.13 that is on PATH or in pyenv, each in its own environment
+	@found=""; failed=""; for version in $(PYTHONS); do \
+	  python=""; for each in python$$version $${PYENV_ROOT:-$$HOME/.pyenv}/versions/$$version.*/bin/python; do \
+	    $$each -c 'import sys, venv; sys.exit("%d.%d" % sys.version_info[:2] != "'$$version'")' 2>/dev/null \
+	      && { python=$$each; break; }; done; \
+	  [ -n "$$python" ] || { echo "Python $$version: not found, not tested"; continue; }; \
+	  echo "Python $$version: $$python"; found="$$found $$version"; \
+	  $(MAKE) --no-print-directory test PYTHON="$$python" VENV=.venv-$$version || failed="$$failed $$version"; \
+	done; echo "Tested on:$${found:- none}. Failed on:$${failed:- none}."; [ -n "$$found" ] && [ -z "$$failed" ]
 
 lint: $(STAMP) ## ruff, mypy --strict and the import contracts
 	@$(BIN)/ruff check .
@@ -97,4 +109,4 @@ system-deps: ## install what tests and benchmarks need besides Python (Debian, U
 	  $$run apt-get update -qq && $$run env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $$missing >/dev/null; }
 
 clean: ## remove what the other targets made
-	@rm -rf $(VENV) $(WHEEL_VENV) .bench dist build .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) .venv-* $(WHEEL_VENV) .bench dist build .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis

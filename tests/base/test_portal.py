@@ -48,6 +48,15 @@ def test_a_stopped_portal_has_ended_and_the_next_use_starts_another() -> None:
     assert process_portal.get().call(threading.get_ident) != threading.get_ident()
 
 
+def test_the_end_of_the_interpreter_prints_no_traceback() -> None:
+    printed = python(
+        "import asyncio\n"
+        "from jwks_guard.base.portal import process_portal\n"
+        "print(process_portal.get().call(asyncio.to_thread, int))\n"  # the loop has an executor now
+    )
+    assert printed == "0\n"
+
+
 def test_a_portal_that_can_not_start_says_why_and_starts_when_it_can() -> None:
     printed = python(
         "import resource\n"
