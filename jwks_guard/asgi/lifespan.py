@@ -6,6 +6,8 @@ import logging
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
+from jwks_guard.keys.home import running_loop
+
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -24,8 +26,9 @@ async def run_lifespan(
     """
     startup = await receive()
     async with AsyncExitStack() as running:
-        running.push_async_callback(verifier.aclose)
         try:
+            running_loop()  # elsewhere the verifier could not even be closed
+            running.push_async_callback(verifier.aclose)
             await verifier.start()
         except Exception as error:
             await running.aclose()

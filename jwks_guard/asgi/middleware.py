@@ -11,10 +11,16 @@ from starlette.authentication import AuthCredentials, BaseUser, UnauthenticatedU
 
 from jwks_guard.asgi.lifespan import run_lifespan
 from jwks_guard.asgi.paths import excluded_paths
+from jwks_guard.asgi.preflight import (
+    REFUSED_PREFLIGHT,
+    Preflight,
+    is_preflight,
+    passes_preflight,
+)
 from jwks_guard.asgi.refusals import send_refusal
 from jwks_guard.asgi.subprotocol import answering_bearer, hide_token, read_offer
 from jwks_guard.asgi.websocket import GuardedSocket
-from jwks_guard.errors import InvalidRequestError
+from jwks_guard.errors import ConfigurationError, InvalidRequestError, KeysUnavailableError
 from jwks_guard.net import bearer
 
 if TYPE_CHECKING:
@@ -26,6 +32,8 @@ if TYPE_CHECKING:
     from jwks_guard.verify.token import VerifiedToken
 
 _log = logging.getLogger(__name__)
+
+_REFUSED = (*bearer.REFUSED, ConfigurationError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,25 +75,28 @@ class JWKSGuardMiddleware:
 
     A request that passes has `request.user` (TokenUser), `request.auth` (`authenticated` and the
     token's scopes and permissions, so that Starlette's `@requires` works) and
-    `request.state.token` (VerifiedToken). An anonymous one, which only `exclude_paths`, a CORS
-    preflight and `optional` let pass, has Starlette's UnauthenticatedUser, no scopes and None.
+    `request.state.token` (VerifiedToken). An anonymous one, which only `exclude_paths`, `optional`
+    and `preflight="pass"` let pass, has Starlette's UnauthenticatedUser, no scopes and None.
 
-    Refusals are 400, 401, 403 and, with Retry-After, 503 where no key may be trusted. A WebSocket
-    is refused before it is accepted; an open one is closed within a second, with 1008 once its
-    token has expired or its key is distrusted or removed, with 1013 once trust in the keys ran
-    out. An HTTP response that has begun, streaming or not, is not cut short.
+    Refusals are 400, 401, 403 and, with Retry-After, 503 where no key may be trusted, or the
+    verifier raises ConfigurationError, which is logged once. A WebSocket is refused before it is
+    accepted: with the same answer where the server has the extension `websocket.http.response`,
+    else with 403. An open one is closed within a second, with 1008 once its token has expired or
+    its key is distrusted or removed, with 1013 once trust in the keys ran out; where the server
+    takes application codes only, as daphne does, with 3000 and 4013. An HTTP response that has
+    begun, streaming or not, is not cut short.
 
     Through ASGI lifespan the verifier is started before the app and closed after it. Lifespan
     does not reach a mounted app: a guard in one relies on the verifier starting by itself.
 
-    Put CORSMiddleware outside of this one, or browsers can't read the refusals; in Starlette that
-    is the middleware added last.
+    Put CORSMiddleware outside of this one, or preflights are refused and browsers can't read the
+    refusals; in Starlette that is the middleware added last.
 
     Arguments:
         app: the ASGI application to guard.
         verifier: a TokenVerifier or MultiIssuerVerifier.
-        exclude_paths: HTTP paths below `root_path` that need no token and where none is looked
-            at: whole paths, or `/public/*` for everything below `/public/`.
+        exclude_paths: paths below `root_path` that need no token and where none is looked at, for
+            HTTP and WebSocket: whole paths, or `/public/*` for everything below `/public/`.
         required_scopes: the scopes that every token must have, all of them, in `scope` or in
             Auth0's RBAC claim `permissions`.
         optional: lets a request without any Authorization header pass as anonymous. A bad token
@@ -95,9 +106,13 @@ class JWKSGuardMiddleware:
             `bearer, <token>`, for browsers. The app sees neither of the two.
         realm: the challenge's `realm`; without one a request without credentials is answered
             with `WWW-Authenticate: Bearer` and nothing else.
+        preflight: "refuse" treats a CORS preflight as any other request without credentials, and
+            warns once. "pass" lets what has its shape reach the app as anonymous: an app that does
+            not look at the method answers it with its content.
 
     Raises:
-        ConfigurationError: `exclude_paths`, `required_scopes` or `realm` can't be meant so.
+        ConfigurationError: `exclude_paths`, `required_scopes`, `realm` or `preflight` can't be
+            meant so.
 
     """
 
@@ -112,6 +127,7 @@ class JWKSGuardMiddleware:
         debug_errors: bool = False,
         bearer_subprotocol: bool = False,
         realm: str | None = None,
+        preflight: Preflight = "refuse",
     ) -> None:
         self.app = app
         self._verifier = verifier
@@ -119,6 +135,8 @@ class JWKSGuardMiddleware:
         self._required = bearer.scope_tokens(required_scopes)
         self._optional = optional
         self._bearer_subprotocol = bearer_subprotocol
+        self._passes_preflight = passes_preflight(preflight)
+        self._logged: set[str] = set()
         self._refusal = partial(
             bearer.refusal,
             realm=None if realm is None else bearer.quotable_realm(realm),
@@ -132,7 +150,7 @@ class JWKSGuardMiddleware:
                 compact = self._http_token(scope)
                 token = None if compact is None else await self._verifier.verify(compact)
                 self._introduce(token, scope)
-            except bearer.REFUSED as error:
+            except _REFUSED as error:
                 await self._refuse(scope, send, error)
                 return
             await self.app(scope, receive, send)
@@ -149,7 +167,7 @@ class JWKSGuardMiddleware:
             compact, send = self._socket_token(scope, send)
             token = None if compact is None else await self._verifier.verify(compact)
             self._introduce(token, scope)
-        except bearer.REFUSED as error:
+        except _REFUSED as error:
             await refuse(error)
             return
         if token is None:
@@ -160,12 +178,14 @@ class JWKSGuardMiddleware:
 
     def _http_token(self, scope: Scope) -> bytes | None:
         """The token that a request came with; None for one that may be anonymous."""
-        if _is_preflight(scope) or self._excluded.cover(scope):
+        if self._excluded.cover(scope) or (self._passes_preflight and is_preflight(scope)):
             return None
         return self._unless_missing(bearer.bearer_token(scope["headers"]))
 
     def _socket_token(self, scope: Scope, send: Send) -> tuple[bytes | None, Send]:
         """The token that a WebSocket came with, and the `send` that accepts it fittingly."""
+        if self._excluded.cover(scope):
+            return None, send
         compact = bearer.bearer_token(scope["headers"])
         if not self._bearer_subprotocol:
             return self._unless_missing(compact), send
@@ -192,14 +212,18 @@ class JWKSGuardMiddleware:
             scope["user"], scope["auth"] = TokenUser(token), TokenCredentials(token)
         scope.setdefault("state", {})["token"] = token
 
-    async def _refuse(self, scope: Scope, send: Send, error: bearer.Refused) -> None:
+    async def _refuse(
+        self, scope: Scope, send: Send, error: bearer.Refused | ConfigurationError
+    ) -> None:
+        if isinstance(error, ConfigurationError):  # of the verifier: no client's fault
+            self._log_once(logging.ERROR, f"tokens are refused with 503: {error}")
+            error = KeysUnavailableError(str(error))
+        elif isinstance(error, bearer.MissingCredentialsError) and is_preflight(scope):
+            self._log_once(logging.WARNING, REFUSED_PREFLIGHT)
         _log.debug("refused with %d: %s", error.http_status, error.code)
         await send_refusal(self._refusal(error), scope, send)
 
-
-def _is_preflight(scope: Scope) -> bool:
-    """Tell a CORS preflight, which never has credentials (Fetch standard section 4.8)."""
-    if scope["method"] != "OPTIONS":
-        return False
-    names = {name for name, _ in scope["headers"]}
-    return b"origin" in names and b"access-control-request-method" in names
+    def _log_once(self, level: int, text: str) -> None:
+        if text not in self._logged:
+            self._logged.add(text)
+            _log.log(level, "%s", text)

@@ -26,9 +26,9 @@ class ExcludedPaths:
     prefixes: tuple[str, ...]
 
     def cover(self, scope: Scope) -> bool:
-        """Tell whether the request's path, taken below `root_path`, is excluded.
+        """Tell whether the path of a request or WebSocket, taken below `root_path`, is excluded.
 
-        A path whose raw or decoded form is ambiguous never is.
+        One that can be read in two ways, raw or decoded, never is.
         """
         if not (self.exact or self.prefixes):
             return False
@@ -73,8 +73,14 @@ def _checked(pattern: str) -> str:
 
 
 def _below_root(path: str, root_path: str) -> str:
-    """The part of `path` that Starlette matches its routes on."""
-    if not path.startswith(root_path):
+    """The part of `path` that routes are matched on; empty where frameworks disagree about it.
+
+    With the root path `/a`, Litestar reads `/public/a/admin` as `/admin`, and Quart `/apple` as
+    `pple`. Where the server is daphne, the root path is whatever a client's header says.
+    """
+    if root_path in ("", "/"):
         return path
+    if not path.startswith(root_path):
+        return "" if root_path in path else path
     below = path[len(root_path) :]
-    return below if below[:1] in ("", "/") else path
+    return below if below.startswith("/") else ""

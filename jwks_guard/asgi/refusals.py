@@ -14,6 +14,10 @@ POLICY_VIOLATION = 1008
 INTERNAL_ERROR = 1011
 TRY_AGAIN_LATER = 1013
 
+# For servers that take no other code than 1000 and those of applications (RFC 6455 section 7.4.2);
+# 3000 is "Unauthorized" in IANA's registry.
+APPLICATION_CODES = {POLICY_VIOLATION: 3000, INTERNAL_ERROR: 4011, TRY_AGAIN_LATER: 4013}
+
 
 async def send_refusal(refusal: Refusal, scope: Scope, send: Send) -> None:
     """Answer an HTTP request, or a WebSocket that is not accepted yet, with `refusal`.

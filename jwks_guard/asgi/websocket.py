@@ -8,7 +8,12 @@ from contextlib import ExitStack, suppress
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from jwks_guard.asgi.refusals import INTERNAL_ERROR, POLICY_VIOLATION, TRY_AGAIN_LATER
+from jwks_guard.asgi.refusals import (
+    APPLICATION_CODES,
+    INTERNAL_ERROR,
+    POLICY_VIOLATION,
+    TRY_AGAIN_LATER,
+)
 from jwks_guard.errors import KeysUnavailableError
 from jwks_guard.net.bearer import REFUSED
 
@@ -43,9 +48,10 @@ class GuardedSocket:
     """One WebSocket connection and the token it was opened with.
 
     It passes messages between server and app, and closes the connection once `verifier` refuses
-    `token`: with 1008 if that is the token's fault, with 1013 if no key may be trusted. From then
-    on the app's `receive` returns `websocket.disconnect` and its `send` raises OSError, also where
-    the app waits in one of them. Frames that were sent are not recalled.
+    `token`: with 1008 if that is the token's fault, with 1013 if no key may be trusted, or with
+    3000 and 4013 where the server refuses to send those. From then on the app's `receive` returns
+    `websocket.disconnect` and its `send` raises OSError, also where the app waits in one of them.
+    Frames that were sent are not recalled.
 
     The verifier is asked before the connection is accepted, at every frame, when it says that
     trust may have changed, and when the time that it named is over. A connection that is not
@@ -159,9 +165,15 @@ class GuardedSocket:
         self._subscription.close()
 
     async def _close(self) -> None:
+        message = self._farewell("websocket.close")
         # The client may be gone already; before ASGI 2.4 servers raise a RuntimeError for that.
         with suppress(OSError, RuntimeError):
-            await self._send(self._farewell("websocket.close"))
+            try:
+                await self._send(message)
+            except (OSError, RuntimeError):
+                raise
+            except Exception:  # noqa: BLE001 - daphne raises no other for a code below 3000
+                await self._send({**message, "code": APPLICATION_CODES[message["code"]]})
 
     async def _until_ended(self, operation: Callable[[], Awaitable[T]]) -> T:
         """Await `operation`, but no longer than until the guard ends the connection."""

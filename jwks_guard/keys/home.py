@@ -48,9 +48,10 @@ class Home:
     def settle(self) -> bool:
         """Make the running event loop the home; gives False where it was already.
 
-        Raises ConfigurationError while another open loop is.
+        Raises ConfigurationError while another open loop is, and on an async library other than
+        asyncio.
         """
-        loop = asyncio.get_running_loop()
+        loop = running_loop()
         if loop is self.loop and not self.vacant:
             return False
         with self._lock:
@@ -109,6 +110,18 @@ class Home:
         else:
             with suppress(RuntimeError):  # it was closed a moment ago
                 loop.call_soon_threadsafe(callback)
+
+
+def running_loop() -> asyncio.AbstractEventLoop:
+    """The running event loop; raises ConfigurationError where another async library runs."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        raise ConfigurationError(
+            "Verifiers and fleets need asyncio, and this runs on another async library, such as "
+            "trio. Run the application on asyncio (`hypercorn -k asyncio`), or call a "
+            "SyncTokenVerifier from a worker thread."
+        ) from None
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

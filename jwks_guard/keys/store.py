@@ -34,7 +34,7 @@ from jwks_guard.keys.fleet import Fleet, FleetCopy
 from jwks_guard.keys.freshness import Freshness
 from jwks_guard.keys.health import HealthReport, health_report
 from jwks_guard.keys.hints import Hints
-from jwks_guard.keys.home import Home
+from jwks_guard.keys.home import Home, running_loop
 from jwks_guard.keys.refresh import Refresher
 from jwks_guard.keys.snapshot import Snapshot, SnapshotError
 from jwks_guard.keys.trust import Trust
@@ -136,6 +136,7 @@ class KeyStore:
     async def aclose(self) -> None:
         """Stop refreshing. Nothing is trusted afterwards: a revocation would not be noticed."""
         self.trust.close()
+        running_loop()
         if self.home.here:
             self._hints.cancel()
             if self._background is not None:
@@ -179,6 +180,7 @@ class KeyStore:
 
     async def _ready(self) -> None:
         """Bind, once the decisions in the journals and of the fleet are known."""
+        running_loop()
         await self.decisions.read(anew=self.home.vacant)
         if not self._restored:
             await waited([self._restorer.soon()], LONGEST_SECONDS)

@@ -20,6 +20,7 @@ from jwks_guard.errors import (
 )
 from jwks_guard.jose.compact import decode_object, split, to_bytes
 from jwks_guard.keys.health import HealthReport
+from jwks_guard.keys.home import running_loop
 from jwks_guard.readiness.usage import KeyUsage
 from jwks_guard.verify.resolution import MAX_ISSUER_CHARS, Resolution, not_served
 from jwks_guard.verify.resolve_call import Resolve
@@ -130,6 +131,7 @@ class MultiIssuerVerifier:
 
     async def start(self, *, require_keys: bool = False) -> None:
         """Start all listed ones at once, as TokenVerifier.start does; if one fails, close all."""
+        running_loop()
         if self._resolution is not None:
             self._resolution.closed = False
         starts = (each.start(require_keys=require_keys) for each in self.listed.values())
@@ -140,6 +142,7 @@ class MultiIssuerVerifier:
 
     async def aclose(self) -> None:
         """Close each verifier, and forget those that `resolve` gave."""
+        running_loop()
         closes = [verifier.aclose() for verifier in self.listed.values()]
         if self._resolution is not None:
             closes.append(self._resolution.aclose())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from asyncio import get_running_loop
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Self, Unpack
@@ -21,6 +20,7 @@ from jwks_guard.jose.header import normalize_typ
 from jwks_guard.jose.jws import SUPPORTED_ALGORITHMS
 from jwks_guard.keys.fleet import Fleet
 from jwks_guard.keys.health import HealthReport
+from jwks_guard.keys.home import running_loop
 from jwks_guard.keys.options import StoreOptions
 from jwks_guard.keys.state import state_of
 from jwks_guard.keys.store import KeyStore
@@ -187,7 +187,8 @@ class TokenVerifier:
         """The verified token, or an error: InvalidTokenError (401) or KeysUnavailableError (503).
 
         Whatever bytes it is given, it raises nothing else; but ConfigurationError when it is called
-        on an event loop other than the one it runs on, or its distrust journal can't be read.
+        on an event loop other than the one it runs on or on another async library than asyncio, or
+        its distrust journal can't be read.
         """
         keys, verification = self.keys, self.verification
         try:
@@ -196,12 +197,12 @@ class TokenVerifier:
             if loop is None or loop.is_closed():
                 await keys.ensure_bound()
                 loop = keys.home.loop
-            if keys.lazy and loop is get_running_loop():
+            if keys.lazy and loop is running_loop():
                 await keys.refresh_for_request()
             name, result = verification.look_up(token)
             if result is not None:
                 return result
-            if loop is not get_running_loop():
+            if loop is not running_loop():
                 keys.bind()
             try:
                 return verification.fresh(token, name)

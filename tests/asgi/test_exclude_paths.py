@@ -109,10 +109,29 @@ def test_without_a_raw_path_the_decoded_one_decides(raw_path: dict[str, None]) -
         ("/health", "/api", True),  # a server that leaves the root path out, as Starlette reads it
         ("/health/health", "/health", True),
         ("/health", "/health", False),
+        ("/health", "/", True),
+        ("/public/a", "/x/public", True),
     ],
 )
 def test_paths_are_compared_below_the_root_path(path: str, root_path: str, expected: bool) -> None:
     assert covered(path, root_path) is expected
+
+
+@pytest.mark.parametrize(
+    ("path", "root_path"),
+    [
+        ("/public/admin", "/public/"),
+        ("/public/xadmin", "/public/x"),
+        ("/public/admin", "/pub"),
+        ("/public/a/admin", "/a"),
+        ("/public/a/admin", "a/"),
+        ("/x/health", "/x/"),
+    ],
+)
+def test_a_path_that_frameworks_read_differently_below_its_root_is_never_excluded(
+    path: str, root_path: str
+) -> None:
+    assert not covered(path, root_path)
 
 
 def test_a_raw_path_without_the_root_path_is_fine() -> None:

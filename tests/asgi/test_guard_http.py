@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,7 +21,6 @@ from jwks_guard.asgi import JWKSGuardMiddleware, TokenUser
 from jwks_guard.errors import (
     ConfigurationError,
     InvalidTokenError,
-    JWKSGuardError,
     KeysUnavailableError,
     MalformedTokenError,
     RevokedKeyError,
@@ -39,7 +39,7 @@ def token(**claims: Any) -> VerifiedToken:
 class StubVerifier:
     """Accepts the tokens `good` and `machine`, and raises what it is told to for others."""
 
-    errors: dict[bytes, JWKSGuardError] = field(default_factory=dict)
+    errors: dict[bytes, Exception] = field(default_factory=dict)
     asked: list[bytes] = field(default_factory=list)
 
     async def start(self) -> None: ...
@@ -300,10 +300,80 @@ async def test_excluded_paths_are_below_the_servers_root_path() -> None:
         assert (await api.get("/v1/things")).status_code == 401
 
 
-async def test_preflight_passes_as_anonymous() -> None:
-    async with guarded() as api:
+async def content(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer whatever the method with what nobody may see without a token."""
+    await PlainTextResponse("content")(scope, receive, send)
+
+
+class Endpoint:
+    """An endpoint of Starlette that is an ASGI app, and gets every method."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await content(scope, receive, send)
+
+
+BLIND_APPS: dict[str, ASGIApp] = {
+    "bare": content,
+    "mounted": Starlette(routes=[Mount("/", content)]),
+    "endpoint": Starlette(routes=[Route("/", Endpoint())]),
+}
+
+
+def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.message for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+@pytest.mark.parametrize("app", BLIND_APPS.values(), ids=BLIND_APPS)
+async def test_a_preflight_does_not_run_the_app(
+    app: ASGIApp, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with client(JWKSGuardMiddleware(app, verifier=StubVerifier())) as api:
+        for _ in range(3):
+            answer = await api.options("/", headers=PREFLIGHT)
+            assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
+            assert "content" not in answer.text
+    (warning,) = warnings_of(caplog)
+    assert "Put CORSMiddleware outside" in warning
+
+
+@pytest.mark.parametrize("app", BLIND_APPS.values(), ids=BLIND_APPS)
+async def test_with_cors_outside_a_preflight_of_a_blind_app_is_answered_for_it(
+    app: ASGIApp, caplog: pytest.LogCaptureFixture
+) -> None:
+    guard = JWKSGuardMiddleware(app, verifier=StubVerifier())
+    async with client(CORSMiddleware(guard, allow_origins=["https://web.test"])) as api:
+        answer = await api.options("/", headers=PREFLIGHT)
+    assert (answer.status_code, answer.text) == (200, "OK")
+    assert warnings_of(caplog) == []
+
+
+async def test_a_preflight_passes_as_anonymous_where_that_was_asked_for() -> None:
+    async with guarded(preflight="pass") as api:
         answer = await api.options("/", headers=PREFLIGHT)
         assert answer.json() == NOBODY
+
+
+@pytest.mark.parametrize("options", [{"optional": True}, {"exclude_paths": ["/"]}])
+async def test_a_preflight_passes_where_any_request_without_credentials_does(
+    options: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    async with guarded(**options) as api:
+        assert (await api.options("/", headers=PREFLIGHT)).json() == NOBODY
+    assert warnings_of(caplog) == []
+
+
+async def test_a_preflight_with_a_token_is_judged_by_it(caplog: pytest.LogCaptureFixture) -> None:
+    async with guarded() as api:
+        assert (await api.options("/", headers=PREFLIGHT | GOOD)).json() == ALICE
+        bad = {"Authorization": "Bearer bad"}
+        assert (await api.options("/", headers=PREFLIGHT | bad)).status_code == 401
+    assert warnings_of(caplog) == []
+
+
+@pytest.mark.parametrize("preflight", ["allow", True, None, ["pass"]])
+def test_a_preflight_option_that_is_not_meant_so_is_a_configuration_error(preflight: Any) -> None:
+    with pytest.raises(ConfigurationError, match="write 'refuse' or 'pass'"):
+        JWKSGuardMiddleware(content, verifier=StubVerifier(), preflight=preflight)
 
 
 @pytest.mark.parametrize(
@@ -319,7 +389,7 @@ async def test_preflight_passes_as_anonymous() -> None:
 async def test_what_is_not_quite_a_preflight_needs_a_token(
     method: str, headers: dict[str, str]
 ) -> None:
-    async with guarded() as api:
+    async with guarded(preflight="pass") as api:
         assert (await api.request(method, "/", headers=headers)).status_code == 401
 
 
@@ -338,10 +408,35 @@ async def test_with_cors_outermost_browsers_get_preflights_answered_and_can_read
         assert answer.headers["access-control-allow-origin"] == "https://web.test"
 
 
-async def test_errors_that_are_no_answer_to_the_client_go_through() -> None:
+async def test_a_verifier_that_can_not_be_used_is_503_and_logged_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     broken = StubVerifier({b"good": ConfigurationError("used from a second loop")})
     async with guarded(broken) as api:
-        with pytest.raises(ConfigurationError, match="second loop"):
+        for _ in range(3):
+            answer = await api.get("/", headers=GOOD)
+            assert answer.status_code == 503
+            assert int(answer.headers["retry-after"]) >= 1
+            assert "second loop" not in answer.text
+        (logged,) = warnings_of(caplog)
+        assert "tokens are refused with 503: used from a second loop" in logged
+        broken.errors.clear()
+        assert (await api.get("/", headers=GOOD)).status_code == 200
+
+
+async def test_errors_that_are_not_of_this_library_go_through() -> None:
+    broken = StubVerifier({b"good": ZeroDivisionError("bug")})
+    async with guarded(broken) as api:
+        with pytest.raises(ZeroDivisionError, match="bug"):
+            await api.get("/", headers=GOOD)
+
+
+async def test_an_app_that_raises_a_configuration_error_is_not_taken_for_a_refusal() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        raise ConfigurationError("of the app's own verifier")
+
+    async with client(JWKSGuardMiddleware(app, verifier=StubVerifier())) as api:
+        with pytest.raises(ConfigurationError, match="own verifier"):
             await api.get("/", headers=GOOD)
 
 

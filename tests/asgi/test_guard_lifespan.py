@@ -3,7 +3,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import NoReturn
+from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 from starlette.applications import Starlette
@@ -11,7 +12,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from jwks_guard.asgi import JWKSGuardMiddleware
 from jwks_guard.errors import ConfigurationError
+from jwks_guard.testing import LocalTenant
 from jwks_guard.verify.token import VerifiedToken
+from tests.support import HandClock, verifier_of
 
 STARTUP = {"type": "lifespan.startup"}
 SHUTDOWN = {"type": "lifespan.shutdown"}
@@ -216,3 +219,76 @@ async def test_a_lifespan_that_crashes_or_is_cancelled_closes_the_verifier() -> 
         await server.run
     # Starlette says that its shutdown failed, after the verifier is closed
     assert record[:3] == ["verifier starts", "lifespan.startup.complete", "verifier closes"]
+
+
+async def unreachable(scope: Scope, receive: Receive, send: Send) -> NoReturn:
+    raise AssertionError("nothing reaches the application")
+
+
+def without_asyncio(app: ASGIApp, scope: Scope, *messages: Message) -> list[Message]:
+    """What `app` sends where another async library, and no asyncio, runs it."""
+    incoming, sent = list(messages), list[Message]()
+
+    async def receive() -> Message:
+        return incoming.pop(0)
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def run() -> None:
+        await app(scope, receive, send)
+
+    with pytest.raises((StopIteration, ConfigurationError)):
+        run().send(None)
+    return sent
+
+
+def test_on_another_async_library_the_server_is_told_why_it_can_not_start(
+    tenant: LocalTenant, clock: HandClock, tmp_path: Path
+) -> None:
+    verifier = verifier_of(tenant, clock, snapshot_path=tmp_path / "keys")
+    guard = JWKSGuardMiddleware(unreachable, verifier=verifier)
+    (failed,) = without_asyncio(guard, {"type": "lifespan"}, STARTUP)
+    assert failed["type"] == "lifespan.startup.failed"
+    assert "hypercorn -k asyncio" in failed["message"]
+
+
+def request_with(token: str) -> dict[str, Any]:
+    headers = [(b"authorization", f"Bearer {token}".encode())]
+    return {"type": "http", "method": "GET", "path": "/", "headers": headers}
+
+
+def test_on_another_async_library_without_lifespan_requests_are_503_and_one_line_says_why(
+    tenant: LocalTenant, clock: HandClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    guard = JWKSGuardMiddleware(unreachable, verifier=verifier_of(tenant, clock))
+    for _ in range(2):
+        start, _ = without_asyncio(guard, request_with(tenant.token()))
+        assert start["status"] == 503
+    (logged,) = caplog.messages
+    assert "hypercorn -k asyncio" in logged
+
+
+async def test_an_unreadable_journal_without_lifespan_is_503_until_it_can_be_read(
+    tenant: LocalTenant, clock: HandClock, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    journal = tmp_path / "keys.tombstones"
+    journal.mkdir()
+    verifier = verifier_of(tenant, clock, snapshot_path=tmp_path / "keys")
+    status: list[int] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+
+    async def send(message: Message) -> None:
+        status.extend([message["status"]] if "status" in message else [])
+
+    guard = JWKSGuardMiddleware(app, verifier=verifier)
+    for _ in range(2):
+        await guard(request_with(tenant.token()), asyncio.Queue[Message]().get, send)
+    (logged,) = (each for each in caplog.messages if "refused with 503" in each)
+    assert "journal can't be read" in logged
+    journal.rmdir()
+    await guard(request_with(tenant.token()), asyncio.Queue[Message]().get, send)
+    assert status == [503, 503, 204]
+    await verifier.aclose()

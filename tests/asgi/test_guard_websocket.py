@@ -4,15 +4,17 @@ import asyncio
 import json
 import logging
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Container
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn
+from urllib.parse import unquote
 
 import pytest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from jwks_guard.asgi import JWKSGuardMiddleware, websocket
 from jwks_guard.errors import (
+    ConfigurationError,
     JWKSGuardError,
     KeysUnavailableError,
     LookUpThrottledError,
@@ -73,12 +75,13 @@ class Connection:
         headers: list[tuple[bytes, bytes]] = GOOD,
         subprotocols: tuple[str, ...] = (),
         extensions: dict[str, Any] | None = None,
+        path: str = "/",
         **options: Any,
     ) -> None:
         self.scope: Scope = {
             "type": "websocket",
-            "path": "/",
-            "raw_path": b"/",
+            "path": unquote(path),
+            "raw_path": path.encode(),
             "headers": headers,
             "subprotocols": list(subprotocols),
             "extensions": extensions,
@@ -90,6 +93,7 @@ class Connection:
         self.writable.set()
         self.stuck = asyncio.Event()
         self.failure: Exception | None = None
+        self.codes: Container[int] = range(1000, 5000)  # that the server takes
         self.app = app
         self.app_ended = asyncio.Event()
         guard = JWKSGuardMiddleware(self.run_app, verifier=verifier, **options)
@@ -107,6 +111,8 @@ class Connection:
             await self.writable.wait()
         if self.failure is not None:
             raise self.failure
+        if message["type"] == "websocket.close" and message["code"] not in self.codes:
+            raise Exception("invalid close code")  # of no other class: so does daphne
         self.sent.put_nowait(message)
 
     def say(self, text: str) -> None:
@@ -161,6 +167,7 @@ DENIAL: dict[str, Any] = {"websocket.http.response": {}}
         (GOOD, RevokedKeyError("distrusted"), 401),
         (GOOD, KeysUnavailableError("down", 3.0), 503),
         (GOOD, LookUpThrottledError("too many", 3.0), 429),
+        (GOOD, ConfigurationError("the journal can't be read"), 503),
     ],
 )
 async def test_a_refused_connection_gets_the_http_answer_where_the_server_can_send_it(
@@ -206,11 +213,42 @@ async def test_a_required_scope_is_required_of_websockets_too() -> None:
     assert (await connection.told())["status"] == 403
 
 
-async def test_excluded_paths_do_not_apply_to_websockets() -> None:
+@pytest.mark.parametrize("headers", [[], GOOD, [(b"authorization", b"Bearer")]])
+async def test_a_socket_on_an_excluded_path_is_left_to_the_app(
+    headers: list[tuple[bytes, bytes]],
+) -> None:
+    verifier = SwitchedVerifier()
     connection = Connection(
-        unreachable, SwitchedVerifier(), headers=[], extensions=DENIAL, exclude_paths=["/"]
+        echo,
+        verifier,
+        headers=headers,
+        subprotocols=("bearer", "good"),
+        path="/ws/public",
+        exclude_paths=["/ws/*"],
+        bearer_subprotocol=True,
+    )
+    assert await connection.told() == ACCEPT
+    assert connection.scope["subprotocols"] == ["bearer", "good"]
+    assert connection.scope["state"] == {"token": None}
+    assert not connection.scope["user"].is_authenticated
+    connection.incoming.put_nowait(GONE)
+    await connection.ended()
+    assert (verifier.asked, verifier.listeners) == ([], [])
+
+
+@pytest.mark.parametrize("path", ["/ws", "/wss/a", "/ws/%2e%2e/admin", "/ws/..%2fadmin", "/ws//a"])
+async def test_a_socket_on_a_path_that_may_be_read_otherwise_is_not_excluded(path: str) -> None:
+    connection = Connection(
+        unreachable,
+        SwitchedVerifier(),
+        headers=[],
+        extensions=DENIAL,
+        path=path,
+        exclude_paths=["/ws/*"],
     )
     assert (await connection.told())["status"] == 401
+    await connection.told()
+    await connection.ended()
 
 
 async def test_frames_pass_both_ways_until_the_client_goes() -> None:
@@ -263,6 +301,30 @@ async def test_an_idle_connection_is_closed_when_the_verifier_refuses_its_token(
     await connection.ended()
     assert connection.scope["last"] == {**close, "type": "websocket.disconnect"}
     assert verifier.listeners == []
+
+
+@pytest.mark.parametrize(
+    ("verdict", "code"),
+    [(RevokedKeyError("distrusted"), 3000), (KeysUnavailableError("trust ran out"), 4013)],
+)
+async def test_a_server_of_application_codes_only_sends_one(
+    verdict: JWKSGuardError, code: int
+) -> None:
+    connection = Connection(echo, verifier := SwitchedVerifier())
+    connection.codes = {1000, *range(3000, 5000)}
+    await connection.told()
+    verifier.change(verdict)
+    assert (await connection.told())["code"] == code
+    await connection.ended()
+
+
+async def test_a_server_that_can_close_with_no_code_reports_what_it_raised() -> None:
+    connection = Connection(echo, verifier := SwitchedVerifier())
+    connection.codes = ()
+    await connection.told()
+    verifier.change(RevokedKeyError("distrusted"))
+    with pytest.raises(Exception, match="invalid close code"):
+        await connection.ended()
 
 
 async def test_a_change_is_noticed_from_any_thread() -> None:
@@ -638,7 +700,7 @@ async def test_with_the_subprotocol_switched_on_a_header_does_as_well() -> None:
 async def test_a_subprotocol_is_a_credential_only_where_it_is_the_only_one_and_switched_on(
     headers: list[tuple[bytes, bytes]],
     subprotocols: tuple[str, ...],
-    options: dict[str, bool],
+    options: dict[str, Any],
     status: int,
 ) -> None:
     verifier = SwitchedVerifier()

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from jwks_guard import ConfigurationError
+from jwks_guard import ConfigurationError, MultiIssuerVerifier
 from jwks_guard.base.portal import process_portal
 from jwks_guard.keys.home import Home
+from jwks_guard.testing import LocalTenant
+from tests.support import HandClock, verifier_of
 
 PATIENCE = 60.0
 
@@ -201,3 +205,37 @@ def test_callback_for_a_loop_that_is_closed_meanwhile_is_dropped(
     elsewhere.settle(home)
     elsewhere.close()
     home.call_soon(lambda: pytest.fail("nobody runs this"))
+
+
+def without_asyncio(step: Coroutine[Any, Any, object]) -> ConfigurationError:
+    """What `step` raises at once where another async library, and no asyncio, runs it."""
+    with pytest.raises(ConfigurationError, match="hypercorn -k asyncio") as caught:
+        step.send(None)
+    return caught.value
+
+
+@pytest.mark.parametrize("with_files", [False, True])
+def test_another_async_library_gets_one_clear_error_from_each_method(
+    tenant: LocalTenant, clock: HandClock, tmp_path: Path, with_files: bool
+) -> None:
+    files = {"snapshot_path": tmp_path / "keys"} if with_files else {}
+    verifier = verifier_of(tenant, clock, **files)
+    several = MultiIssuerVerifier([verifier])
+    for step in (
+        verifier.start(),
+        verifier.verify(tenant.token()),
+        verifier.keys.refresh(),
+        several.start(),
+        several.verify(tenant.token()),
+        several.aclose(),
+        verifier.aclose(),
+    ):
+        without_asyncio(step)
+
+
+async def test_a_verifier_of_asyncio_is_clear_to_another_async_library_too(
+    tenant: LocalTenant, clock: HandClock
+) -> None:
+    async with verifier_of(tenant, clock) as verifier:
+        for token in (tenant.token(), tenant.forged_token()):
+            await asyncio.to_thread(without_asyncio, verifier.verify(token))
