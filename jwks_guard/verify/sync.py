@@ -26,7 +26,8 @@ class SyncTokenVerifier:
     """TokenVerifier for threads; the arguments are the same, `http_client` included.
 
     Verifying runs in the calling thread. Only a fetch is handed to the process's portal, an event
-    loop in a thread of its own, which also refreshes in the background.
+    loop in a thread of its own, which also refreshes in the background. Python lets no event loop
+    resolve a name or start a thread once the main thread has ended: have it join the others.
     """
 
     def __init__(

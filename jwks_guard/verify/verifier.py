@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from asyncio import get_running_loop
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Self, Unpack
@@ -197,12 +198,12 @@ class TokenVerifier:
             if loop is None or loop.is_closed():
                 await keys.ensure_bound()
                 loop = keys.home.loop
-            if keys.lazy and loop is running_loop():
+            if keys.lazy and loop is get_running_loop():
                 await keys.refresh_for_request()
             name, result = verification.look_up(token)
             if result is not None:
                 return result
-            if loop is not running_loop():
+            if loop is not get_running_loop():
                 keys.bind()
             try:
                 return verification.fresh(token, name)
@@ -213,6 +214,9 @@ class TokenVerifier:
             verification.refused(keys.unavailable())
         except JWKSGuardError as error:
             verification.refused(error)
+        except RuntimeError:
+            running_loop()  # looked at only now: a call for each token costs 1 %
+            raise
 
     def remaining(self, token: VerifiedToken) -> float:
         """Seconds until `token`, accepted before, has to be looked at again.
