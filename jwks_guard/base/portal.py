@@ -97,7 +97,13 @@ def _start() -> tuple[BlockingPortal, threading.Thread]:
                 raise
 
     thread = threading.Thread(target=run, name="jwks-guard", daemon=True)
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError as error:
+        raise ConfigurationError(
+            f"The event loop of SyncTokenVerifier can't start ({error}). Python starts no thread "
+            "once the main thread has ended: have it join the others."
+        ) from None
     return started.result(), thread
 
 

@@ -57,6 +57,23 @@ def test_the_end_of_the_interpreter_prints_no_traceback() -> None:
     assert printed == "0\n"
 
 
+def test_after_the_end_of_the_main_thread_a_verifier_raises_errors_of_this_library() -> None:
+    printed = python(
+        "import logging, threading\n"
+        "from jwks_guard import JWKSGuardError, SyncTokenVerifier\n"
+        "logging.disable()\n"  # a fetch that fails is a line in the log
+        "verifier = SyncTokenVerifier('https://127.0.0.1:1/', 'api')\n"
+        "def verify():\n"
+        "    threading.main_thread().join()\n"
+        "    try:\n"
+        "        verifier.verify('eyJhbGciOiJSUzI1NiIsImtpZCI6ImEifQ.e30.AAAA')\n"
+        "    except JWKSGuardError as error:\n"
+        "        print(error.http_status in (500, 503))\n"
+        "threading.Thread(target=verify).start()\n"
+    )
+    assert printed == "True\n"
+
+
 def test_a_portal_that_can_not_start_says_why_and_starts_when_it_can() -> None:
     printed = python(
         "import resource\n"
