@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from jwks_guard import ConfigurationError, MultiIssuerVerifier
+from jwks_guard import ConfigurationError, MultiIssuerVerifier, TokenVerifier
 from jwks_guard.base.portal import process_portal
 from jwks_guard.keys.home import Home
 from jwks_guard.testing import LocalTenant
@@ -214,6 +214,10 @@ def without_asyncio(step: Coroutine[Any, Any, object]) -> ConfigurationError:
     return caught.value
 
 
+async def unasked(issuer: str) -> TokenVerifier | None:
+    raise AssertionError("nothing is asked")
+
+
 @pytest.mark.parametrize("with_files", [False, True])
 def test_another_async_library_gets_one_clear_error_from_each_method(
     tenant: LocalTenant, clock: HandClock, tmp_path: Path, with_files: bool
@@ -229,6 +233,7 @@ def test_another_async_library_gets_one_clear_error_from_each_method(
         several.verify(tenant.token()),
         several.aclose(),
         verifier.aclose(),
+        MultiIssuerVerifier([], resolve=unasked).verify(tenant.token()),
     ):
         without_asyncio(step)
 

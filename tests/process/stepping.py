@@ -42,6 +42,8 @@ class SteppedThread(threading.Thread):
 
     def run(self) -> None:
         measuring = sys.gettrace()
+        # 3.12 looks only here whether any frame is to be traced by its opcodes.
+        sys._getframe().f_trace_opcodes = self._opcodes
         sys.settrace(self._trace)
         try:
             self._work()
