@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from jwks_guard.testing.keys import Status
     from jwks_guard.testing.settings import Settings
 
-_FIRST_SET_AGE = 30 * 86_400.0  # s; a tenant is older than the test that uses it
+_FIRST_KEY_AGE = 30 * 86_400.0  # s; a tenant's keys are older than the test that uses them
 _ORDER = ("current", "next", "previous", "revoked")
 
 
@@ -46,11 +46,14 @@ class Keyring:
         self._settings = settings
         self._clock = settings.clock
         self._lock = Lock()
-        since = self._clock.time() - _FIRST_SET_AGE
+        now = self._clock.time()
+        since = now - _FIRST_KEY_AGE
         first = replace(self.generate(now=since), status="current", current_since=since)
         second = self.generate(now=since)
         self._keys: tuple[SigningKey, ...] = (second, first)  # the latest first
-        self._versions = [PublishedSet((first.jwk, second.jwk), since)]
+        # Dated with now: a set that looks older than the one of a tenant that ran here before is
+        # refused as the answer of a cache that lags behind.
+        self._versions = [PublishedSet((first.jwk, second.jwk), now)]
 
     def generate(
         self, *, algorithm: str | None = None, kid: str | None = None, now: float | None = None
