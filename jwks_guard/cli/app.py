@@ -11,7 +11,7 @@ from jwks_guard.cli.fleet.can_revoke import can_revoke
 from jwks_guard.cli.fleet.watch import watch
 from jwks_guard.cli.inspect.command import inspect
 from jwks_guard.cli.keys.app import keys
-from jwks_guard.cli.tenant import tenant
+from jwks_guard.cli.tenant.app import tenant
 
 app = typer.Typer(
     help="Verify a tenant's access tokens, and watch what a key rotation does to them.",
@@ -30,7 +30,7 @@ def _group() -> None:
 
 app.command()(demo)
 app.command()(inspect)
-app.command()(tenant)
 app.command("can-revoke")(can_revoke)
 app.command()(watch)
+app.add_typer(tenant, name="tenant")
 app.add_typer(keys, name="keys")

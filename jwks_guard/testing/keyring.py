@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast, get_args
 
-from jwks_guard.testing.keys import SigningKey, generate_signing_key
+from jwks_guard.testing.keys import SigningKey, Status, generate_signing_key
 
 if TYPE_CHECKING:
-    from jwks_guard.testing.keys import Status
     from jwks_guard.testing.settings import Settings
 
 _FIRST_KEY_AGE = 30 * 86_400.0  # s; a tenant's keys are older than the test that uses them
@@ -36,24 +35,47 @@ class PublishedSet:
         return document
 
 
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """Every key that was ever in the rotation, the latest first, and the set published last."""
+
+    keys: tuple[SigningKey, ...]
+    published: PublishedSet
+
+
+class KeyInUseError(ValueError):
+    """A key that is current, next or revoked already can't be revoked."""
+
+
 class Keyring:
     """Current, next, previous and revoked keys, and the published sets in order.
 
-    Safe from any thread. A key is made before the lock is taken, as RSA takes tens of milliseconds.
+    It goes on with the contents of `kept`; None: with new keys. Each change is given to `keep`
+    first; what that raises undoes it. Safe from any thread. A key is made before the lock is taken,
+    as RSA takes tens of milliseconds.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self, settings: Settings, kept: Contents | None, keep: Callable[[Contents], None]
+    ) -> None:
         self._settings = settings
+        self._keep = keep
         self._clock = settings.clock
         self._lock = Lock()
+        if kept is None:
+            kept = self._first()
+            keep(kept)
+        self._keys = kept.keys
+        self._versions = [kept.published]
+
+    def _first(self) -> Contents:
         now = self._clock.time()
         since = now - _FIRST_KEY_AGE
         first = replace(self.generate(now=since), status="current", current_since=since)
         second = self.generate(now=since)
-        self._keys: tuple[SigningKey, ...] = (second, first)  # the latest first
         # Dated with now: a set that looks older than the one of a tenant that ran here before is
         # refused as the answer of a cache that lags behind.
-        self._versions = [PublishedSet((first.jwk, second.jwk), now)]
+        return Contents((second, first), PublishedSet((first.jwk, second.jwk), now))
 
     def generate(
         self, *, algorithm: str | None = None, kid: str | None = None, now: float | None = None
@@ -90,6 +112,12 @@ class Keyring:
                 return key
         raise LookupError("no signing key has this kid")
 
+    def select(self, selector: str) -> SigningKey:
+        """The key of that status, the latest one, or of that kid; raises LookupError."""
+        if selector in get_args(Status):
+            return self.by_status(cast("Status", selector))
+        return self.key(selector)
+
     def by_status(self, status: Status) -> SigningKey:
         """The current, the next or the latest previous or revoked key; raises LookupError."""
         for key in self.keys:
@@ -102,33 +130,32 @@ class Keyring:
         new = self.generate()
         with self._lock:
             now = self._clock.time()
-            self._keys = (new, *(_rotated(key, now) for key in self._keys))
-            self._publish((*self._versions[-1].keys, new.jwk))
+            keys = (new, *(_rotated(key, now) for key in self._keys))
+            self._change(keys, (*self._listed, new.jwk))
         return new
 
     def revoke(self, kid: str) -> SigningKey:
         """Withdraw a previously used key for good and give it.
 
-        Raises LookupError if it is unknown and ValueError if it is current, next or revoked.
+        Raises LookupError if it is unknown and KeyInUseError if it is current, next or revoked.
         """
         with self._lock:
             key = self.key(kid)
             if not key.previous:
-                raise ValueError(f"the {key.status} key can't be revoked")
+                raise KeyInUseError(f"the {key.status} key can't be revoked")
             revoked = replace(key, status="revoked", revoked_at=self._clock.time())
-            self._exchange(key, revoked)
-            self._publish(_without(self._versions[-1].keys, kid))
+            self._change(self._with(revoked, instead_of=key), _without(self._listed, kid))
         return revoked
 
     def remove(self, kid: str) -> None:
         """Publish the set without `kid`, although the key is not revoked."""
         with self._lock:
-            self._publish(_without(self._versions[-1].keys, kid))
+            self._change(self._keys, _without(self._listed, kid))
 
     def publish(self, jwk: Mapping[str, Any]) -> None:
         """Publish the set with one more JWK document, whatever it says."""
         with self._lock:
-            self._publish((*self._versions[-1].keys, dict(jwk)))
+            self._change(self._keys, (*self._listed, dict(jwk)))
 
     def swap(self, kid: str) -> SigningKey:
         """Put new key material under a kid that is in use, and give the new key."""
@@ -136,17 +163,25 @@ class Keyring:
         with self._lock:
             key = self.key(kid)
             new = replace(key, private_key=made.private_key, certificate=made.certificate)
-            self._exchange(key, new)
-            listed = self._versions[-1].keys
-            self._publish(tuple(new.jwk if jwk.get("kid") == kid else jwk for jwk in listed))
+            listed = tuple(new.jwk if jwk.get("kid") == kid else jwk for jwk in self._listed)
+            self._change(self._with(new, instead_of=key), listed)
         return new
 
-    def _exchange(self, old: SigningKey, new: SigningKey) -> None:
-        self._keys = tuple(new if key is old else key for key in self._keys)
+    @property
+    def _listed(self) -> tuple[Mapping[str, Any], ...]:
+        return self._versions[-1].keys
 
-    def _publish(self, keys: tuple[Mapping[str, Any], ...]) -> None:
-        if keys != self._versions[-1].keys:
-            self._versions.append(PublishedSet(keys, self._clock.time()))
+    def _with(self, new: SigningKey, *, instead_of: SigningKey) -> tuple[SigningKey, ...]:
+        return tuple(new if key is instead_of else key for key in self._keys)
+
+    def _change(self, keys: tuple[SigningKey, ...], listed: tuple[Mapping[str, Any], ...]) -> None:
+        published = self._versions[-1]
+        if listed != published.keys:
+            published = PublishedSet(listed, self._clock.time())
+        self._keep(Contents(keys, published))
+        self._keys = keys
+        if published is not self._versions[-1]:
+            self._versions.append(published)
 
 
 def _rotated(key: SigningKey, now: float) -> SigningKey:

@@ -7,12 +7,17 @@ import secrets
 import string
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, cast
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
 from cryptography.x509.oid import NameOID
 from jwt.algorithms import get_default_algorithms
 from jwt.utils import base64url_encode
@@ -118,6 +123,25 @@ def generate_signing_key(
     )
 
 
+def load_signing_key(private_key: str, certificate: str, **place: Any) -> SigningKey:
+    """The key of both PEM texts, at the place that `SigningKey`'s other fields tell.
+
+    Raises ValueError or TypeError if the two don't fit each other and the algorithm.
+    """
+    key = load_pem_private_key(private_key.encode(), None)
+    loaded = x509.load_pem_x509_certificate(certificate.encode())
+    if not _fits(place["algorithm"], key):
+        raise ValueError("a key is not of its algorithm")
+    if loaded.public_key() != key.public_key():
+        raise ValueError("a key is not that of its certificate")
+    return SigningKey(private_key=cast("PrivateKey", key), certificate=loaded, **place)
+
+
+def private_pem(key: PrivateKey) -> str:
+    """The private key in PEM (PKCS #8), not encrypted."""
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+
+
 def new_kid() -> str:
     """A random key ID of the form that Auth0 uses today: 21 characters."""
     return "".join(secrets.choice(_KID_ALPHABET) for _ in range(21))
@@ -129,6 +153,15 @@ def _generate_private_key(algorithm: str) -> PrivateKey:
     if algorithm in _CURVES:
         return ec.generate_private_key(_CURVES[algorithm]())
     return ed25519.Ed25519PrivateKey.generate()
+
+
+def _fits(algorithm: str, key: object) -> bool:
+    if algorithm in _RSA:
+        return isinstance(key, rsa.RSAPrivateKey)
+    if algorithm in _CURVES:
+        curve = _CURVES[algorithm]
+        return isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(key.curve, curve)
+    return algorithm == "EdDSA" and isinstance(key, ed25519.Ed25519PrivateKey)
 
 
 def _self_signed(private_key: PrivateKey, now: float, common_name: str) -> x509.Certificate:

@@ -11,14 +11,17 @@ import anyio.to_thread
 import jwt
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Mount, Route
 
+from jwks_guard.errors import ConfigurationError
+from jwks_guard.testing.keyring import KeyInUseError
 from jwks_guard.testing.rate_limit import RateLimit
-from jwks_guard.testing.settings import SIGNING_KEYS_PATH
+from jwks_guard.testing.settings import MANAGEMENT_PATH, SIGNING_KEYS_PATH
 from jwks_guard.testing.tokens import own_claims
 
 if TYPE_CHECKING:
     from starlette.requests import Request
+    from starlette.types import Receive, Scope, Send
 
     from jwks_guard.testing.keyring import Keyring
     from jwks_guard.testing.keys import SigningKey
@@ -43,8 +46,11 @@ class APIError(Exception):
         self.response = JSONResponse({k: v for k, v in body.items() if v is not None}, status)
 
 
-def management_routes(settings: Settings, keyring: Keyring) -> list[Route]:
-    """List, get, rotate and revoke, each behind its scopes and its rate limit."""
+def management_routes(settings: Settings, keyring: Keyring) -> list[BaseRoute]:
+    """List, get, rotate and revoke, each behind its scopes and its rate limit.
+
+    The rest of the Management API is not there: 404, as the tenant words it.
+    """
     general = RateLimit(_REQUESTS_PER_SECOND, _REQUESTS_PER_SECOND, settings.clock)
     rotations = RateLimit(_ROTATIONS, _ROTATIONS / _DAY, settings.clock)
 
@@ -62,26 +68,16 @@ def management_routes(settings: Settings, keyring: Keyring) -> list[Route]:
         kid = _found(keyring, request).kid
         try:
             key = keyring.revoke(kid)
-        except ValueError as error:
+        except KeyInUseError as error:
             raise APIError(REVOKE_REFUSED, str(error)) from None
         return JSONResponse({"kid": key.kid, "cert": key.cert})
 
     def guarded(handler: Handler, limit: RateLimit, *scopes: str) -> Handler:
         async def endpoint(request: Request) -> Response:
-            headers = {}
-            try:
-                _authorize(request, settings, keyring, scopes)
-                allowance = limit.take()
-                headers = allowance.headers
-                if not allowance.granted:
-                    raise APIError(429, "Global limit has been reached", "too_many_requests")
-                response = await handler(request)
-            except APIError as error:
-                response = error.response
-            response.headers.update(headers)
-            return response
+            _authorize(request, settings, keyring, scopes)
+            return await _limited(handler, limit, request)
 
-        return endpoint
+        return _answering(endpoint)
 
     one = SIGNING_KEYS_PATH + "/{kid}"
     create, read, update = (f"{action}:signing_keys" for action in ("create", "read", "update"))
@@ -94,7 +90,36 @@ def management_routes(settings: Settings, keyring: Keyring) -> list[Route]:
         ),
         Route(one, guarded(get_key, general, read)),
         Route(one + "/revoke", guarded(revoke, general, update), methods=["PUT"]),
+        Mount(MANAGEMENT_PATH, _not_found),
     ]
+
+
+def _answering(endpoint: Handler) -> Handler:
+    async def answering(request: Request) -> Response:
+        try:
+            return await endpoint(request)
+        except APIError as error:
+            return error.response
+
+    return answering
+
+
+async def _limited(handler: Handler, limit: RateLimit, request: Request) -> Response:
+    allowance = limit.take()
+    try:
+        if not allowance.granted:
+            raise APIError(429, "Global limit has been reached", "too_many_requests")
+        response = await handler(request)
+    except APIError as error:
+        response = error.response
+    except ConfigurationError:
+        response = APIError(500, "The state can't be written; nothing was changed").response
+    response.headers.update(allowance.headers)
+    return response
+
+
+async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:
+    await APIError(404, "Not Found").response(scope, receive, send)
 
 
 def key_document(key: SigningKey) -> dict[str, Any]:
@@ -135,7 +160,9 @@ def _authorize(
     if scheme.lower() != "bearer":
         raise APIError(401, "Missing authentication")
     try:
-        claims = own_claims(token, settings=settings, keyring=keyring)
+        claims = own_claims(
+            token, settings=settings, keyring=keyring, audience=settings.management_audience
+        )
     except jwt.InvalidTokenError:
         raise APIError(401, "Invalid token") from None
     if claims["exp"] <= settings.clock.time():

@@ -10,7 +10,15 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from jwks_guard.testing.settings import DISCOVERY_PATH, JWKS_PATH, TOKEN_PATH, http_date
+from jwks_guard.testing.client_auth import ASSERTION_ALGORITHMS
+from jwks_guard.testing.settings import (
+    AUTHORIZE_PATH,
+    DISCOVERY_PATH,
+    JWKS_PATH,
+    TOKEN_PATH,
+    USERINFO_PATH,
+    http_date,
+)
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -71,21 +79,25 @@ def discovery_document(settings: Settings, algorithm: str) -> dict[str, Any]:
     """The tenant's OpenID configuration (OpenID Connect Discovery 1.0 section 3)."""
     return {
         "issuer": settings.issuer,
-        "authorization_endpoint": settings.url("/authorize"),
+        "authorization_endpoint": settings.url(AUTHORIZE_PATH),
         "token_endpoint": settings.url(TOKEN_PATH),
-        "userinfo_endpoint": settings.url("/userinfo"),
+        "userinfo_endpoint": settings.url(USERINFO_PATH),
         "jwks_uri": settings.url(JWKS_PATH),
-        "response_types_supported": ["code", "token", "id_token", "code token", "code id_token"],
+        "response_types_supported": ["code"],
+        "response_modes_supported": ["query"],
+        "grant_types_supported": ["authorization_code", "client_credentials"],
+        "code_challenge_methods_supported": ["S256"],
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": [algorithm],
         "token_endpoint_auth_methods_supported": [
             "client_secret_basic",
             "client_secret_post",
             "private_key_jwt",
+            "none",
         ],
-        "token_endpoint_auth_signing_alg_values_supported": ["RS256", "RS384", "PS256"],
-        "scopes_supported": ["openid", "profile", "email", "offline_access"],
-        "claims_supported": ["aud", "exp", "iat", "iss", "sub"],
+        "token_endpoint_auth_signing_alg_values_supported": ASSERTION_ALGORITHMS,
+        "scopes_supported": ["openid", "profile", "email"],
+        "claims_supported": ["aud", "email", "exp", "iat", "iss", "name", "nickname", "sub"],
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import struct
 from contextlib import suppress
 from threading import Thread
@@ -32,13 +33,15 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: on, for 0 seconds
 
 
 class ServerThread:
-    """Serves `app` on a listening socket until `stop`.
+    """Serves `app` on a listening socket until `stop`, over TLS if `tls` is given.
 
     The caller's loop may block or close meanwhile. Connections queue on the socket from the start,
     so that there is nothing to wait for.
     """
 
-    def __init__(self, app: ASGIApp, listener: socket.socket) -> None:
+    def __init__(
+        self, app: ASGIApp, listener: socket.socket, tls: ssl.SSLContext | None = None
+    ) -> None:
         connections: Connections = {}
         config = uvicorn.Config(
             _offering_hang_up(app, connections),
@@ -54,6 +57,8 @@ class ServerThread:
             proxy_headers=False,
             timeout_keep_alive=_IDLE_SECONDS,
         )
+        config.load()
+        config.ssl = tls  # uvicorn itself would make it of files that stay
         self._server = _Server(config)
         self._thread = Thread(target=self._server.run, args=([listener],), name="local tenant")
         self._thread.daemon = True
@@ -103,7 +108,8 @@ def listen(host: str, port: int) -> socket.socket:
     """A listening socket; port 0 takes a free one. Raises OSError."""
     # With its protocol named, as asyncio looks for that before it turns Nagle's algorithm off,
     # which costs every answer 40 ms.
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
@@ -139,6 +145,7 @@ def _offering_hang_up(app: ASGIApp, connections: Connections) -> ASGIApp:
             if reset:
                 connection = transport.get_extra_info("socket")
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+                transport.abort()  # over TLS, closing would say goodbye first
             transport.close()
 
         scope["extensions"] = {**scope.get("extensions", {}), HANG_UP: hang_up}

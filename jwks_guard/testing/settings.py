@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from email.utils import formatdate
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import urlsplit
+
+from jwks_guard.errors import ConfigurationError
+from jwks_guard.testing.keys import ALGORITHMS
 
 JWKS_PATH = "/.well-known/jwks.json"
 DISCOVERY_PATH = "/.well-known/openid-configuration"
 TOKEN_PATH = "/oauth/token"  # noqa: S105 - a path, not a secret
-SIGNING_KEYS_PATH = "/api/v2/keys/signing"
+AUTHORIZE_PATH = "/authorize"
+USERINFO_PATH = "/userinfo"
+MANAGEMENT_PATH = "/api/v2"
+SIGNING_KEYS_PATH = MANAGEMENT_PATH + "/keys/signing"
+ISSUE_PATH = "/testing/token"
+DEFAULT_SUBJECT = "auth0|alice"
+DEFAULT_SCOPE = "read:things"
 
 
 class Clock(Protocol):
@@ -26,7 +36,7 @@ class Settings:
     """The identity of a running tenant and of its one machine-to-machine client."""
 
     issuer: str
-    audience: str
+    audiences: tuple[str, ...]
     algorithm: str
     token_lifetime: float
     clock: Clock
@@ -41,13 +51,32 @@ class Settings:
         return urlsplit(self.issuer).hostname or "localhost"
 
     @property
+    def audience(self) -> str:
+        """The audience of the API that tokens are for where none is named."""
+        return self.audiences[0]
+
+    @property
     def management_audience(self) -> str:
         """The audience of Management API tokens."""
-        return self.url("/api/v2/")
+        return self.url(MANAGEMENT_PATH + "/")
 
     def url(self, path: str) -> str:
         """The absolute URL of `path`, which begins with a slash."""
         return self.issuer + path[1:]
+
+
+def checked_settings(*, issuer: str, audience: str | Sequence[str], **others: Any) -> Settings:
+    """The settings of these arguments of `LocalTenant`; raises ConfigurationError."""
+    audiences = (audience,) if isinstance(audience, str) else tuple(audience)
+    if not audiences or not all(audiences):
+        raise ConfigurationError("audience: write at least one, and none that is empty")
+    if others["algorithm"] not in ALGORITHMS:
+        raise ConfigurationError(f"algorithm: use one of {', '.join(ALGORITHMS)}")
+    if issuer and not (issuer.startswith(("http://", "https://")) and issuer.endswith("/")):
+        raise ConfigurationError("issuer: write a URL that ends in a slash")
+    if not issuer.isascii():
+        raise ConfigurationError("issuer: write its host in ASCII (xn--...)")
+    return Settings(issuer=issuer, audiences=audiences, **others)
 
 
 def http_date(timestamp: float) -> str:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self, cast, get_args
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
 
-from jwks_guard.errors import ConfigurationError
 from jwks_guard.testing.app import Site, open_site
-from jwks_guard.testing.keys import ALGORITHMS, SigningKey, Status
-from jwks_guard.testing.settings import JWKS_PATH, Clock, Settings
-from jwks_guard.testing.tokens import access_token_claims, access_token_header, edited, sign
+from jwks_guard.testing.keys import SigningKey
+from jwks_guard.testing.memory import Memory
+from jwks_guard.testing.serving import Serving
+from jwks_guard.testing.settings import DEFAULT_SCOPE, DEFAULT_SUBJECT, JWKS_PATH, checked_settings
+from jwks_guard.testing.tokens import access_token_header, api_token_claims, edited, sign
 from jwks_guard.testing.transport import InProcessTransport
 
 if TYPE_CHECKING:
@@ -22,10 +23,9 @@ if TYPE_CHECKING:
 
     from jwks_guard.testing.faults import Faults
     from jwks_guard.testing.request_log import RequestLog
-    from jwks_guard.testing.server import ServerThread
+    from jwks_guard.testing.settings import Clock
 
 _IN_PROCESS_ISSUER = "https://tenant.test/"
-_NO_SERVER = "in_process: write True, or add a server by pip install 'jwks-guard[testing]'"
 
 
 class LocalTenant:
@@ -35,19 +35,24 @@ class LocalTenant:
     (0: a free one) in a thread of its own; with `in_process=True` it binds nothing and answers
     only through `transport`. Stopped and started again it is the same tenant at the same address.
 
-    `issuer` replaces the one that follows from the address. `algorithm` (RS, PS, ES or EdDSA) is
-    that of its keys, `token_lifetime` is in seconds, `clock` is anything with `time()`.
+    `audience` is that of its API; several are those of several APIs. `issuer` replaces the one that
+    follows from the address, and its endpoints are said to lie there. `algorithm` (RS, PS, ES or
+    EdDSA) is that of its keys, `token_lifetime` is in seconds, `clock` is anything with `time()`.
+    `state` is a file (mode 0600) that keeps its keys and its client for the next run; private keys
+    lie in it. `tls` serves https, with a certificate by `ca_certificate`.
     `client_public_key` (PEM) lets its client authenticate with `private_key_jwt` too.
     `conditional_requests` gives the JWKS an `ETag` and answers 304 where that is due.
 
-    Raises `ConfigurationError` for an argument that can't be used, and OSError from the start if
-    the port is taken.
+    It is for tests: whoever can reach its port gets a token for any user, without a password.
+
+    Raises `ConfigurationError` for an argument or a file that can't be used, and OSError from the
+    start if the port is taken. A change that `state` can't take raises the former, and is not made.
     """
 
     def __init__(
         self,
         *,
-        audience: str = "https://api.local.test",
+        audience: str | Sequence[str] = "https://api.local.test",
         host: str = "127.0.0.1",
         port: int = 0,
         in_process: bool = False,
@@ -57,48 +62,36 @@ class LocalTenant:
         clock: Clock = time,
         client_public_key: str | None = None,
         conditional_requests: bool = False,
+        state: str | Path | None = None,
+        tls: bool = False,
     ) -> None:
-        if algorithm not in ALGORITHMS:
-            raise ConfigurationError(f"algorithm: use one of {', '.join(ALGORITHMS)}")
-        if issuer is not None and not (issuer.startswith("http") and issuer.endswith("/")):
-            raise ConfigurationError("issuer: write a URL that ends in a slash")
-        self._settings = Settings(
+        self._memory = Memory(Path(state) if state else None)
+        self._settings = checked_settings(
             issuer=issuer or "",  # "": as the address will be
             audience=audience,
             algorithm=algorithm,
             token_lifetime=token_lifetime,
             clock=clock,
-            client_id=secrets.token_hex(16),
-            client_secret=secrets.token_hex(24),
+            client_id=self._memory.client_id,
+            client_secret=self._memory.client_secret,
             client_public_key=client_public_key,
             conditional_requests=conditional_requests,
         )
-        self._host = host
-        self._port = port
+        self._serving = Serving(host, port, tls=tls, memory=self._memory)
         self._in_process = in_process
         self._site: Site | None = None
-        self._server: ServerThread | None = None
 
     def start(self) -> None:
         """Make the keys and listen. Blocks for as long as two RSA keys take."""
         if self._in_process:
             self._open(_IN_PROCESS_ISSUER)
-            return
-        try:
-            from jwks_guard.testing.server import ServerThread, listen
-        except ModuleNotFoundError:
-            raise ConfigurationError(_NO_SERVER) from None
-        listener = listen(self._host, self._port)
-        self._port = listener.getsockname()[1]
-        site = self._open(f"http://{self._host}:{self._port}/")
-        self._server = ServerThread(site.app, listener)
+        else:
+            self._serving.start(self._open)
 
     def stop(self) -> None:
         """End every fault and every connection, and close the port."""
         self.faults.clear()
-        if self._server is not None:
-            self._server.stop()
-            self._server = None
+        self._serving.stop()
 
     def __enter__(self) -> Self:
         self.start()
@@ -126,8 +119,20 @@ class LocalTenant:
 
     @property
     def audience(self) -> str:
-        """The audience of its access tokens."""
+        """The audience of its access tokens where none is named: that of its first API."""
         return self._settings.audience
+
+    @property
+    def audiences(self) -> tuple[str, ...]:
+        """The audience of each of its APIs."""
+        return self._settings.audiences
+
+    @property
+    def ca_certificate(self) -> str:
+        """The certificate (PEM) that clients have to trust; LookupError before it served https."""
+        if self._memory.authority is None:
+            raise LookupError("the tenant has not served https")
+        return self._memory.authority.pem
 
     @property
     def management_audience(self) -> str:
@@ -169,9 +174,7 @@ class LocalTenant:
 
         Raises LookupError if there is none.
         """
-        if selector in get_args(Status):
-            return self._running.keyring.by_status(cast("Status", selector))
-        return self._running.keyring.key(selector)
+        return self._running.keyring.select(selector)
 
     def jwks(self) -> dict[str, Any]:
         """The JWK Set that it publishes now."""
@@ -180,8 +183,8 @@ class LocalTenant:
     def token(
         self,
         *,
-        sub: str = "auth0|alice",
-        scope: str | None = "read:things",
+        sub: str = DEFAULT_SUBJECT,
+        scope: str | None = DEFAULT_SCOPE,
         permissions: Sequence[str] | None = None,
         audience: str | Sequence[str] | None = None,
         lifetime: float | None = None,
@@ -198,13 +201,14 @@ class LocalTenant:
         """
         signer = key if isinstance(key, SigningKey) else self.key(key)
         settings = self._running.settings
-        audience = settings.audience if audience is None else audience
-        if isinstance(audience, str):
-            audience = [audience, settings.url("/userinfo")]
-        usual = access_token_claims(
-            settings, sub=sub, audience=audience, scope=scope, lifetime=lifetime
+        usual = api_token_claims(
+            settings,
+            sub=sub,
+            scope=scope,
+            permissions=permissions,
+            audience=audience,
+            lifetime=lifetime,
         )
-        usual["permissions"] = permissions
         named = {**access_token_header(signer), "kid": kid or signer.kid}
         return sign(signer, header=edited(named, header), claims=edited(usual, claims))
 
@@ -255,5 +259,5 @@ class LocalTenant:
     def _open(self, address: str) -> Site:
         if self._site is None:
             issuer = self._settings.issuer or address
-            self._site = open_site(replace(self._settings, issuer=issuer))
+            self._site = open_site(replace(self._settings, issuer=issuer), self._memory)
         return self._site

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import jwt
 from jwt.utils import base64url_encode
 
+from jwks_guard.testing.settings import USERINFO_PATH
+
 if TYPE_CHECKING:
     from jwt.types import Options
 
@@ -58,8 +60,32 @@ def access_token_claims(
     }
 
 
-def own_claims(compact: str, *, settings: Settings, keyring: Keyring) -> dict[str, Any]:
-    """The claims of a Management API token that this tenant signed, whether expired or not.
+def api_token_claims(
+    settings: Settings,
+    *,
+    sub: str,
+    scope: str | None,
+    permissions: Sequence[str] | None,
+    audience: str | Sequence[str] | None,
+    lifetime: float | None = None,
+) -> dict[str, Any]:
+    """The claims of a user's access token, for the first API of the tenant if none is named.
+
+    An `audience` that is a string is joined by the userinfo endpoint, as is usual.
+    """
+    audience = settings.audience if audience is None else audience
+    if isinstance(audience, str):
+        audience = [audience, settings.url(USERINFO_PATH)]
+    claims = access_token_claims(
+        settings, sub=sub, audience=audience, scope=scope, lifetime=lifetime
+    )
+    return {**claims, "permissions": permissions}
+
+
+def own_claims(
+    compact: str, *, settings: Settings, keyring: Keyring, audience: str
+) -> dict[str, Any]:
+    """The claims of a token for `audience` that this tenant signed, whether expired or not.
 
     Raises `jwt.InvalidTokenError`; a token by a revoked key is invalid.
     """
@@ -73,7 +99,7 @@ def own_claims(compact: str, *, settings: Settings, keyring: Keyring) -> dict[st
         compact,
         key.private_key.public_key(),
         algorithms=[key.algorithm],
-        audience=settings.management_audience,
+        audience=audience,
         issuer=settings.issuer,
     )
 

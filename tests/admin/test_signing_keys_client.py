@@ -57,7 +57,7 @@ NOW = HandClock().wall
 @pytest.fixture(scope="module")
 def command() -> Iterator[dict[str, str]]:
     """What `jwks-guard tenant --json` prints; it runs in a process of its own."""
-    with program("-m", "jwks_guard", "tenant", "--json") as process:
+    with program("-m", "jwks_guard", "tenant", "--port=0", "--json") as process:
         assert process.stdout is not None
         facts: dict[str, str] = json.loads(process.stdout.readline())
         yield facts

@@ -550,7 +550,7 @@ def test_secret_is_seen_nowhere(
 
 def test_keys_work_on_the_tenant_command_as_it_says(tmp_path: Path) -> None:
     served = subprocess.Popen(
-        [sys.executable, "-m", "jwks_guard", "tenant"],
+        [sys.executable, "-m", "jwks_guard", "tenant", "--port=0"],
         env=environment(tmp_path, PYTHONUNBUFFERED="1"),
         stdout=subprocess.PIPE,
         text=True,

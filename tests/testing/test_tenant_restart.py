@@ -1,4 +1,4 @@
-"""A tenant that is started anew, with other keys, at the address that a running API fetches from."""
+"""A tenant that is started anew, with other keys, under a running API."""
 
 from __future__ import annotations
 

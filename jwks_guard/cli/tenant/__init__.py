@@ -1,0 +1,1 @@
+"""`jwks-guard tenant`: a local tenant to develop against, and tokens of it."""
