@@ -4,12 +4,14 @@ import json
 import queue
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO
+from pathlib import Path
+from typing import IO, Any
 
 import httpx
 import jwt
@@ -24,9 +26,12 @@ GRANTED = ("client_id", "client_secret", "audience")
 
 @contextmanager
 def command(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], queue.Queue[str]]]:
-    """`jwks-guard tenant` in a process of its own, and the lines of its output as they come."""
+    """`jwks-guard tenant` in a process of its own, and the lines of its output as they come.
+
+    On a free port, unless the arguments name one.
+    """
     process = subprocess.Popen(
-        [sys.executable, "-m", "jwks_guard", "tenant", *arguments],
+        [sys.executable, "-m", "jwks_guard", "tenant", "--port=0", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -64,6 +69,7 @@ def test_tenant_prints_one_line_of_json_and_serves_until_it_is_told_to_stop(
             "management_audience",
             "client_id",
             "client_secret",
+            "audiences",
         ]
         keys = httpx.get(facts["jwks_uri"], trust_env=False).json()["keys"]
         assert len(keys) == 2
@@ -118,6 +124,90 @@ def test_port_that_is_taken_is_a_usage_error() -> None:
             assert process.wait(PATIENCE) == 2
             assert process.stderr is not None
             assert process.stderr.read().startswith(f"Can't listen on 127.0.0.1:{port}: ")
+
+
+def facts_of(lines: queue.Queue[str]) -> dict[str, Any]:
+    facts: dict[str, Any] = json.loads(lines.get(timeout=PATIENCE))
+    return facts
+
+
+def stopped(process: subprocess.Popen[str]) -> str:
+    """What it says at its end, which is asked for."""
+    process.send_signal(signal.SIGTERM)
+    return ended(process, 0)
+
+
+def ended(process: subprocess.Popen[str], status: int) -> str:
+    assert process.wait(PATIENCE) == status
+    assert process.stderr is not None
+    return process.stderr.read()
+
+
+def test_tenant_keeps_its_state_and_its_authority_for_the_next_start(tmp_path: Path) -> None:
+    kept = ("--json", "--tls", f"--state={tmp_path}/tenant.json", f"--ca-file={tmp_path}/ca.pem")
+    seen = []
+    for _ in range(2):
+        with command(*kept) as (process, lines):
+            facts = facts_of(lines)
+            assert facts["ca_file"] == str(tmp_path / "ca.pem")
+            context = ssl.create_default_context(cafile=facts["ca_file"])
+            keys = httpx.get(facts["jwks_uri"], verify=context, trust_env=False).json()
+            authority = (tmp_path / "ca.pem").read_bytes()
+            seen.append((keys, authority, facts["client_id"], facts["client_secret"]))
+            assert stopped(process) == ""
+    assert seen[0] == seen[1]
+    assert (tmp_path / "tenant.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_issuer_and_audiences_are_as_told() -> None:
+    told = (
+        "--issuer=http://tenant.test/",
+        "--audience=https://a.test",
+        "--audience=https://b.test",
+    )
+    with command("--json", *told) as (_, lines):
+        facts = facts_of(lines)
+    assert (facts["issuer"], facts["audience"]) == ("http://tenant.test/", "https://a.test")
+    assert facts["audiences"] == ["https://a.test", "https://b.test"]
+    assert facts["jwks_uri"] == "http://tenant.test/.well-known/jwks.json"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--issuer=tenant.test"], "issuer: write a URL that ends in a slash"),
+        (["--state={0}/foreign"], "foreign is not the state of a local tenant"),
+        (["--state={0}/none/state"], "No such file or directory"),
+        (["--tls", "--ca-file={0}/foreign"], "foreign is no certificate. It was left as it is."),
+        (["--tls", "--ca-file={0}/none/ca.pem"], "--ca-file: "),
+    ],
+)
+def test_what_cannot_be_used_is_a_usage_error_without_a_traceback(
+    tmp_path: Path, arguments: list[str], said: str
+) -> None:
+    foreign = tmp_path / "foreign"
+    foreign.write_text("notes")
+    foreign.chmod(0o600)
+    with command(*(each.format(tmp_path) for each in arguments)) as (process, _):
+        message = ended(process, 2)
+    assert said in message
+    assert "Traceback" not in message
+    assert foreign.read_text() == "notes"
+
+
+def test_tenant_with_tls_prints_the_lines_for_python_and_node(tmp_path: Path) -> None:
+    path = tmp_path / "a name" / "ca.pem"
+    path.parent.mkdir()
+    with command("--tls", f"--ca-file={path}", "--host=0.0.0.0") as (process, lines):
+        shown = ""
+        while "Ctrl-C" not in shown:
+            shown += lines.get(timeout=PATIENCE)
+        assert f"export SSL_CERT_FILE='{path}'\n" in shown
+        assert f"export NODE_EXTRA_CA_CERTS='{path}'\n" in shown
+        assert f"--cacert '{path}'" in shown
+        assert "It listens on 0.0.0.0: who reaches that gets a token" in shown
+        assert path.stat().st_mode & 0o777 == 0o644
+        assert stopped(process) == ""
 
 
 @pytest.mark.parametrize("missing", ["typer", "rich", "uvicorn"])

@@ -66,7 +66,18 @@ def test_two_tenants_share_no_key() -> None:
     assert len(thumbprints) == 4
 
 
-@pytest.mark.parametrize("issuer", ["https://tenant.test", "tenant.test/"])
+@pytest.mark.parametrize("audience", ["", [], ["https://api.test", ""]])
+def test_audience_that_is_empty_is_refused(audience: str | list[str]) -> None:
+    with pytest.raises(ConfigurationError, match="audience: write at least one"):
+        LocalTenant(audience=audience)
+
+
+def test_issuer_of_other_letters_is_refused_with_what_to_write() -> None:
+    with pytest.raises(ConfigurationError, match="xn--"):
+        LocalTenant(issuer="https://b\u00fccher.test/")
+
+
+@pytest.mark.parametrize("issuer", ["https://tenant.test", "tenant.test/", "httpx://tenant.test/"])
 def test_issuer_without_scheme_or_slash_is_refused(issuer: str) -> None:
     with pytest.raises(ConfigurationError, match="slash"):
         LocalTenant(issuer=issuer)

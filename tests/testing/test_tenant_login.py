@@ -1,4 +1,4 @@
-"""Logging in at a tenant: the page, the code, the tokens, and what a stranger can't do with them."""
+"""Logging in at a tenant: the page, the code, the tokens, and what a stranger can't do."""
 
 from __future__ import annotations
 
@@ -67,13 +67,13 @@ async def logged_in(
 
 
 async def redeemed(
-    client: httpx.AsyncClient, tenant: LocalTenant, code: str, **changes: str | None
+    client: httpx.AsyncClient, tenant: LocalTenant, issued: str, **changes: str | None
 ) -> httpx.Response:
     """The answer to the code, as a public client asks; None leaves a parameter out."""
     asked: dict[str, str | None] = {
         "grant_type": "authorization_code",
         "client_id": tenant.client_id,
-        "code": code,
+        "code": issued,
         "redirect_uri": CALLBACK,
         "code_verifier": VERIFIER,
         **changes,
@@ -468,7 +468,7 @@ async def test_userinfo_knows_the_user_of_a_token_with_openid(
 async def test_userinfo_refuses_other_tokens(
     tenant: LocalTenant, client: httpx.AsyncClient
 ) -> None:
-    for token in ("", "x", tenant.token(audience=[tenant.audience]), tenant.forged_token()):
+    for token in ("x", "x.y.z", tenant.token(audience=[tenant.audience]), tenant.forged_token()):
         answer = await client.get("/userinfo", headers={"Authorization": f"Bearer {token}"})
         assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (
             401,

@@ -243,3 +243,24 @@ async def test_management_token_from_the_token_endpoint_is_accepted(
     assert jwt.get_unverified_header(token)["kid"] == tenant.key("current").kid
     headers = {"Authorization": f"Bearer {token}"}
     assert (await client.get(KEYS, headers=headers)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/api/v2/clients"),
+        ("GET", "/api/v2/"),
+        ("POST", "/api/v2/keys/signing/x/rotate"),
+        ("PATCH", "/api/v2/keys/signing"),
+        ("DELETE", "/api/v2/keys/signing/x"),
+        ("GET", "/api/v2/keys/signing/x/revoke"),
+        ("GET", "/api/v2/keys/encryption/../signing/"),
+    ],
+)
+async def test_path_that_is_not_there_is_answered_in_the_form_of_the_management_api(
+    client: httpx.AsyncClient, method: str, path: str
+) -> None:
+    answer = await client.request(method, path)
+    assert answer.status_code == 404
+    assert answer.headers["Content-Type"] == "application/json"
+    assert answer.json() == {"statusCode": 404, "error": "Not Found", "message": "Not Found"}
