@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from pathlib import Path
 from threading import Lock
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -15,17 +15,20 @@ from jwks_guard.testing.authority import Authority, load_authority
 from jwks_guard.testing.keyring import Contents, PublishedSet
 from jwks_guard.testing.keys import SigningKey, Status, load_signing_key, private_pem
 
+_Text = Annotated[str, msgspec.Meta(min_length=1)]
+_Time = Annotated[float, msgspec.Meta(ge=0, lt=253_402_300_800)]  # a date before the year 10000
+
 
 # Read strictly: a file that says more, or something else, is not a tenant's.
 class _Key(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    kid: str
-    algorithm: str
+    kid: _Text
+    algorithm: _Text
     private_key: str
     certificate: str
     status: Status
-    current_since: float | None
-    current_until: float | None
-    revoked_at: float | None
+    current_since: _Time | None
+    current_until: _Time | None
+    revoked_at: _Time | None
 
 
 class _Authority(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -35,11 +38,11 @@ class _Authority(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class _State(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     format: Literal["jwks-guard tenant, 1"]
-    client_id: str
-    client_secret: str
+    client_id: _Text
+    client_secret: _Text
     keys: tuple[_Key, ...] = ()
     published: tuple[dict[str, Any], ...] = ()
-    changed_at: float = 0.0
+    changed_at: _Time = 0.0
     authority: _Authority | None = None
 
 
@@ -145,6 +148,8 @@ def _contents(state: _State) -> Contents | None:
     statuses = [key.status for key in keys]
     if statuses.count("current") != 1 or statuses.count("next") != 1:
         raise ValueError("it needs one current and one next key")
+    if len({key.kid for key in keys}) != len(keys):
+        raise ValueError("two keys have one kid")
     return Contents(keys, PublishedSet(state.published, state.changed_at))
 
 

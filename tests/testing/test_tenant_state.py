@@ -193,7 +193,10 @@ def edited(saved: dict[str, Any], **changes: Any) -> dict[str, Any]:
         {"status": "next"},
         {"status": "lost"},
         {"kid": None},
+        {"kid": ""},
         {"current_since": "yesterday"},
+        {"current_since": 1e300},
+        {"current_since": -1},
         {"more": 1},
     ],
 )
@@ -204,6 +207,23 @@ def test_key_that_is_damaged_stops_the_start_and_is_not_shown(
     with pytest.raises(ConfigurationError, match="is not the state") as caught:
         tenant_with(path, clock)
     assert "PRIVATE KEY" not in str(caught.value)
+
+
+def test_damage_beside_the_keys_stops_the_start(
+    path: Path, clock: ManualClock, saved: dict[str, Any]
+) -> None:
+    kid = saved["keys"][0]["kid"]
+    for damaged in (
+        edited(saved, kid=kid),
+        {**saved, "changed_at": 1e300},
+        {**saved, "client_id": ""},
+        {**saved, "client_secret": None},
+        {**saved, "published": "x"},
+        {**saved, "keys": saved["keys"][:1]},
+    ):
+        write(path, json.dumps(damaged).encode())
+        with pytest.raises(ConfigurationError, match="is not the state"):
+            tenant_with(path, clock)
 
 
 def test_key_of_another_certificate_stops_the_start(
