@@ -91,7 +91,8 @@ class _Server(uvicorn.Server):
             await asyncio.sleep(0)
         state = self.server_state
         for connection in list(state.connections):
-            connection.shutdown()
+            if not connection.transport.is_closing():  # closed twice, TLS can't be aborted any more
+                connection.shutdown()
         with suppress(TimeoutError):
             async with asyncio.timeout(_GRACE_SECONDS):
                 while state.connections or state.tasks:  # noqa: ASYNC110 - no event tells of it
@@ -146,7 +147,8 @@ def _offering_hang_up(app: ASGIApp, connections: Connections) -> ASGIApp:
                 connection = transport.get_extra_info("socket")
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
                 transport.abort()  # over TLS, closing would say goodbye first
-            transport.close()
+            else:
+                transport.close()
 
         scope["extensions"] = {**scope.get("extensions", {}), HANG_UP: hang_up}
         await app(scope, receive, send)

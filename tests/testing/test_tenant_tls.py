@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import time
 from pathlib import Path
 
 import httpx
@@ -147,3 +148,22 @@ def test_faults_work_over_https_too() -> None:
                 client.get(tenant.jwks_uri)
             assert client.get(tenant.jwks_uri).status_code == 200
         assert tenant.requests.count(JWKS_PATH) == 3
+
+
+def test_client_that_does_not_say_goodbye_does_not_delay_the_stop() -> None:
+    """asyncio waits 30 s for a client's close_notify, and a second close hides it from abort."""
+    tenant = https_tenant()
+    tenant.start()
+    address = ("127.0.0.1", int(tenant.issuer.rstrip("/").rpartition(":")[2]))
+    with (
+        socket.create_connection(address) as raw,
+        trusting(tenant.ca_certificate).wrap_socket(raw, server_hostname="localhost") as client,
+    ):
+        client.sendall(
+            f"GET {JWKS_PATH} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
+        )
+        while client.recv(65_536):
+            pass
+        begun = time.monotonic()
+        tenant.stop()
+        assert time.monotonic() - begun < 20
