@@ -84,8 +84,9 @@ def new_authority(hosts: Sequence[str]) -> Authority:
 
 
 def load_authority(certificate: str, private_key: str) -> Authority:
-    """The authority of both PEM texts; raises ValueError or TypeError if they are none."""
+    """The authority of both PEM texts; raises what `cryptography` does if they are none."""
     loaded = x509.load_pem_x509_certificate(certificate.encode())
+    loaded.extensions.get_extension_for_class(x509.NameConstraints)  # `covers` reads it
     key = load_pem_private_key(private_key.encode(), None)
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise TypeError("the authority's key is of another type")

@@ -8,6 +8,8 @@ from threading import Lock
 from typing import Annotated, Any, Literal
 
 import msgspec
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 
 from jwks_guard.base.files import read_private, require_support, write_atomically
 from jwks_guard.errors import ConfigurationError
@@ -15,6 +17,14 @@ from jwks_guard.testing.authority import Authority, load_authority
 from jwks_guard.testing.keyring import Contents, PublishedSet
 from jwks_guard.testing.keys import SigningKey, Status, load_signing_key, private_pem
 
+# What `cryptography` raises for keys and certificates that are damaged or not a tenant's.
+_UNUSABLE = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.ExtensionNotFound,
+)
 _Text = Annotated[str, msgspec.Meta(min_length=1)]
 _Time = Annotated[float, msgspec.Meta(ge=0, lt=253_402_300_800)]  # a date before the year 10000
 
@@ -63,7 +73,7 @@ class Memory:
         if path and state:
             try:
                 self.contents, self.authority = _contents(state), _authority(state)
-            except (ValueError, TypeError) as error:
+            except _UNUSABLE as error:
                 raise _foreign(path, str(error)) from None
         self._state = state or _State(
             "jwks-guard tenant, 1", secrets.token_hex(16), secrets.token_hex(24)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,16 @@ def test_directory_that_does_not_exist_stops_the_start(path: Path, clock: Manual
     tenant = tenant_with(path / "tenant.json", clock)
     with pytest.raises(ConfigurationError, match="No such file or directory"):
         tenant.start()
+
+
+def test_start_that_fails_leaves_the_port_free(path: Path, clock: ManualClock) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    tenant = tenant_with(path / "tenant.json", clock, in_process=False, port=port)
+    with pytest.raises(ConfigurationError, match="can't be written"):
+        tenant.start()
+    with tenant_with(path, clock, in_process=False, port=port) as other:
+        assert other.issuer == f"http://127.0.0.1:{port}/"
 
 
 def loosened(path: Path) -> None:

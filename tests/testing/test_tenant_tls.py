@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import ssl
 import time
@@ -10,11 +11,13 @@ from pathlib import Path
 import httpx
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from jwks_guard import TokenVerifier
 from jwks_guard.errors import ConfigurationError
 from jwks_guard.testing import JWKS_PATH, LocalTenant
 from jwks_guard.testing.authority import LOOPBACK, new_authority
+from jwks_guard.testing.keys import generate_signing_key, private_pem
 from tests.support import PATIENCE
 
 
@@ -93,17 +96,22 @@ def test_authority_for_other_hosts_is_made_anew(tmp_path: Path) -> None:
         assert second.ca_certificate != first.ca_certificate
 
 
-@pytest.mark.parametrize("member", ["certificate", "private_key"])
-def test_damaged_authority_stops_the_start(tmp_path: Path, member: str) -> None:
+@pytest.mark.parametrize(
+    ("member", "text"),
+    [
+        ("certificate", new_authority(LOOPBACK).pem),
+        ("certificate", generate_signing_key("ES256", now=0, common_name="other").cert),
+        ("private_key", "x"),
+        ("private_key", private_pem(ed25519.Ed25519PrivateKey.generate())),
+    ],
+)
+def test_damaged_authority_stops_the_start(tmp_path: Path, member: str, text: str) -> None:
     path = tmp_path / "tenant.json"
     with https_tenant(state=path):
         pass
-    other = new_authority(LOOPBACK)
-    text = {"certificate": other.pem, "private_key": "x"}[member]
-    document = path.read_text()
-    start = document.index(f'"{member}": "', document.index('"authority"')) + len(member) + 5
-    replaced = document[:start] + text.replace("\n", "\\n") + document[document.index('"', start) :]
-    path.write_text(replaced)
+    document = json.loads(path.read_bytes())
+    document["authority"][member] = text
+    path.write_text(json.dumps(document))
     with pytest.raises(ConfigurationError, match="is not the state"):
         https_tenant(state=path)
 
