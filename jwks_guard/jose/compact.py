@@ -38,8 +38,8 @@ def _shallow(levels: int) -> Any:
 
 _decode_shallow = msgspec.json.Decoder(_shallow(4)).decode
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
-# ValueError: what is not UTF-8. RecursionError: deep nesting.
-_DECODE_ERRORS = (msgspec.MsgspecError, ValueError, RecursionError)
+DECODE_ERRORS = (msgspec.MsgspecError, ValueError, RecursionError)
+"""What msgspec raises for untrusted bytes: ValueError if not UTF-8, RecursionError if deep."""
 
 
 def b64url_decode(segment: bytes) -> bytes:
@@ -76,13 +76,13 @@ def json_object(data: bytes) -> dict[str, Any]:
         shallow: dict[str, Any] = _decode_shallow(data)
     except msgspec.ValidationError:
         pass  # deeper than that, or no object
-    except _DECODE_ERRORS:
+    except DECODE_ERRORS:
         raise ValueError("not a JSON object in UTF-8") from None
     else:
         return shallow
     try:
         decoded = _decode(data)
-    except _DECODE_ERRORS:
+    except DECODE_ERRORS:
         raise ValueError("not a JSON object in UTF-8") from None
     # Without a limit, deep nesting would end the recursion of whatever walks the object later.
     if _deeper_than(decoded, MAX_DEPTH):
@@ -144,7 +144,12 @@ def decode_object(segment: bytes, part: str) -> dict[str, Any]:
         return json_object(b64url_decode(segment))
     except ValueError:
         decode_segment(segment, part)  # which of the two it was
-        raise MalformedTokenError(f"The token's {part} is not a JSON object in UTF-8.") from None
+        raise not_an_object(part) from None
+
+
+def not_an_object(part: str) -> MalformedTokenError:
+    """Give the error for a segment that encodes something else than a JSON object."""
+    return MalformedTokenError(f"The token's {part} is not a JSON object in UTF-8.")
 
 
 def malformed(payload: bytes, signature: bytes) -> MalformedTokenError:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from contextlib import suppress
 from typing import Any
 
@@ -15,8 +16,8 @@ from jwks_guard.errors import (
     TokenTypeError,
     UnsupportedTokenError,
 )
-from jwks_guard.jose.compact import b64url_encode
-from jwks_guard.jose.header import Header, normalize_typ, parse_header
+from jwks_guard.jose.compact import b64url_encode, json_object
+from jwks_guard.jose.header import MAX_HEADER_BYTES, Header, normalize_typ, parse_header
 
 ALGORITHMS = frozenset({"RS256", "ES256"})
 TOKEN_TYPES = frozenset({"jwt", "at+jwt", None})
@@ -34,9 +35,7 @@ def with_parameter(name: str, value: Any) -> dict[str, Any]:
 
 
 def test_header_is_parsed() -> None:
-    header = parse({**GOOD, "x": 1})
-    assert (header.alg, header.kid, header.typ) == ("RS256", "key-1", "jwt")
-    assert header.parameters == {**GOOD, "x": 1}
+    assert parse({**GOOD, "x": 1}) == Header("RS256", "key-1", "jwt")
 
 
 @pytest.mark.parametrize("name", ["jku", "x5u", "x5c", "x5t", "jwk", "enc", "zip", "b64"])
@@ -131,6 +130,78 @@ def test_last_of_duplicate_parameters_wins_as_everywhere() -> None:
 
 def test_header_shows_no_foreign_parameters_in_its_repr() -> None:
     assert "secret" not in repr(parse({**GOOD, "x": "secret"}))
+
+
+# --- what it costs ---
+
+
+def encoded(header: bytes) -> bytes:
+    return b64url_encode(header).encode()
+
+
+def with_extra(value: bytes) -> bytes:
+    return encoded(b'{"alg":"RS256","kid":"key-1","x":%s}' % value)
+
+
+HOSTILE = {
+    "nested arrays": b"[" + b",".join([b"[" * 58 + b"]" * 58] * 50) + b"]",
+    "objects": b"[" + b",".join([b'{"a":{}}'] * 600) + b"]",
+    "numbers": b"[" + b",".join([b"2.2250738585072011e-308"] * 250) + b"]",
+    "a long number": b"9" * 6000,
+    "escapes": b'"' + b"\\u0061" * 1000 + b'"',
+    "many members": b"{" + b",".join(b'"%x":1' % number for number in range(600)) + b"}",
+    "white space": b" " * 6000 + b"1",
+}
+
+
+@pytest.mark.parametrize("value", HOSTILE.values(), ids=HOSTILE)
+def test_no_object_is_made_of_a_parameter_that_is_not_read(value: bytes) -> None:
+    segment = with_extra(value)
+    parse_header(segment, ALGORITHMS, TOKEN_TYPES)  # what is made once only
+    tracemalloc.start()
+    try:
+        parse_header(segment, ALGORITHMS, TOKEN_TYPES)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak <= 2 * len(segment) + 2000, "the segment padded, decoded, and the few strings"
+
+
+@pytest.mark.parametrize("depth", [65, 900, 3000])
+def test_nesting_without_end_is_skipped_or_malformed(depth: int) -> None:
+    with suppress(MalformedTokenError):
+        parse_header(with_extra(b"[" * depth + b"]" * depth), ALGORITHMS, TOKEN_TYPES)
+
+
+def test_longer_header_is_refused_before_it_is_decoded() -> None:
+    fits = with_extra(b'"%s"' % (b"x" * 6100))
+    assert len(fits) <= MAX_HEADER_BYTES
+    assert parse_header(fits, ALGORITHMS, TOKEN_TYPES).kid == "key-1"
+    with pytest.raises(MalformedTokenError, match="longer than 8192 bytes"):
+        parse_header(b"not base64url!" * 600, ALGORITHMS, TOKEN_TYPES)
+
+
+def test_certificate_chain_fits_into_a_header() -> None:
+    parse_header(
+        encoded(json.dumps({**GOOD, "x5c": ["M" * 1900] * 3}).encode()), ALGORITHMS, TOKEN_TYPES
+    )
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b'{"alg":"RS256","kid":"a","k\\u0069d":"b"}',
+        b'{"alg":"RS256","k\\u0069d":"a","kid":"b"}',
+        b'{"alg":"ES256","kid":"a","kid":"b","alg":"RS256"}',
+        b'{"alg":"RS256","kid":["a"],"kid":"b"}',
+        b'{"alg":"RS256","kid":"a","kid\\u0000":"c","kid":"b"}',
+    ],
+)
+def test_what_is_read_is_what_the_whole_header_says(header: bytes) -> None:
+    read = parse_header(encoded(header), ALGORITHMS, TOKEN_TYPES)
+    assert (read.alg, read.kid) == ("RS256", "b")
+    whole = json_object(header)
+    assert (whole["alg"], whole["kid"]) == ("RS256", "b")
 
 
 json_values = st.recursive(
