@@ -8,6 +8,10 @@ from typing import Any
 from jwks_guard.jose.claims import freeze, permissions_of, scopes_of
 from jwks_guard.jose.jwk import VerificationKey
 from jwks_guard.readiness.usage import Counter
+from jwks_guard.verify.footprint import footprint
+
+RESULT_BYTES = 480
+"""What a cached result takes besides its claims: itself, and its place in the cache."""
 
 
 class VerifiedToken:
@@ -17,10 +21,24 @@ class VerifiedToken:
     are tuples. `to_dict` gives a copy to work on. What is seldom read is made when it is read.
     """
 
-    __slots__ = ("_claims", "_counter", "_frozen", "_header", "_key", "_scopes", "_valid_until")
+    __slots__ = (
+        "_claims",
+        "_counter",
+        "_frozen",
+        "_header",
+        "_header_size",
+        "_key",
+        "_size",
+        "_valid_until",
+    )
 
+    # Only set where results are kept.
     _counter: Counter
-    """What counts it when it is found again; only set where results are kept."""
+    """What counts it when it is found again."""
+    _header_size: int | None
+    """The bytes that its header takes, 0 if others share that; None once it is measured."""
+    _size: int
+    """The bytes that all of it takes at the most."""
 
     def __init__(
         self,
@@ -34,7 +52,6 @@ class VerifiedToken:
         self._key = key
         self._valid_until = valid_until
         self._frozen: Mapping[str, Any] | None = None
-        self._scopes: frozenset[str] | None = None
 
     @property
     def claims(self) -> Mapping[str, Any]:
@@ -69,9 +86,7 @@ class VerifiedToken:
     @property
     def scopes(self) -> frozenset[str]:
         """The values of `scope` (RFC 8693 section 4.2); none if it is not a string."""
-        if self._scopes is None:
-            self._scopes = scopes_of(self._claims)
-        return self._scopes
+        return scopes_of(self._claims)
 
     @property
     def permissions(self) -> frozenset[str]:
@@ -87,6 +102,19 @@ class VerifiedToken:
         """A copy of the claims set as plain dicts and lists, the caller's to change."""
         copy: dict[str, Any] = _thawed(self._claims)
         return copy
+
+    def _takes(self) -> int:
+        """Give the bytes that it takes, with all that is kept when it is read (`Cacheable`)."""
+        size = RESULT_BYTES + (self._header_size or 0) + footprint(self._claims)
+        return min(self._size, size)
+
+    def _measure(self) -> int | None:
+        """Set `_size` to what it takes; gives by how much that is less (`Cacheable`)."""
+        if self._header_size is None:
+            return None
+        before, self._size = self._size, self._takes()
+        self._header_size = None
+        return before - self._size
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, VerifiedToken):

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from hashlib import sha256
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from jwks_guard.base.clock import Instant
 from jwks_guard.errors import JWKSGuardError, RemovedKeyError, TokenExpiredError
 from jwks_guard.jose.claims import ClaimsPolicy
-from jwks_guard.jose.compact import b64url_decode, json_object, malformed, split
+from jwks_guard.jose.compact import (
+    b64url_decode,
+    decode_object,
+    json_object,
+    malformed,
+    split,
+)
 from jwks_guard.jose.header import Header, parse_header
 from jwks_guard.jose.jwk import VerificationKey
 from jwks_guard.jose.jws import SignatureCheck, signature_check
@@ -16,13 +22,16 @@ from jwks_guard.keys.store import KeyStore
 from jwks_guard.keys.view import TrustedKeys
 from jwks_guard.readiness.usage import Counter
 from jwks_guard.verify.cache import TokenCache
+from jwks_guard.verify.footprint import WORST, footprint
 from jwks_guard.verify.token import VerifiedToken
 
-Resolved = tuple[Header, VerificationKey, SignatureCheck, Counter]
-"""A header, the key that it names, what checks its signatures by this `alg`, and what counts."""
+Resolved = tuple[Header, VerificationKey, SignatureCheck, Counter, dict[str, Any] | None]
+"""A header, the key that it names, what checks its signatures by this `alg`, what counts, and all
+parameters of the header, once a token with it was accepted."""
 
 MEMO_ENTRIES = 256
-MEMO_SEGMENT_BYTES = 1024
+MEMO_BYTES = 4096
+"""What a header that is remembered takes at the most."""
 
 
 class KeyNotHeldError(Exception):
@@ -44,6 +53,7 @@ class Verification:
         token_types: frozenset[str | None],
         max_token_bytes: int,
         cache_size: int,
+        cache_bytes: int,
     ) -> None:
         self.max_token_bytes = max_token_bytes
         self.usage = keys.usage_of(policy.leeway)
@@ -54,8 +64,8 @@ class Verification:
         self._token_types = token_types
         self._clock = keys.clock
         self._caches = cache_size > 0
-        self._cache: TokenCache[VerifiedToken] = TokenCache(cache_size)
-        # Header segments of accepted tokens with what they resolved to, good for one view.
+        self._cache: TokenCache[VerifiedToken] = TokenCache(cache_size, cache_bytes)
+        # Header segments of accepted tokens, parsed, with what they resolved to: for one view.
         self._memo: tuple[TrustedKeys, dict[bytes, Resolved]] = (self._trust.view, {})
 
     def look_up(self, token: bytes) -> tuple[bytes | None, VerifiedToken | None]:
@@ -77,44 +87,56 @@ class Verification:
             ):
                 result._counter.accepted += 1
                 return name, result
+            self._cache.drop(name)
         return name, None
 
     def fresh(self, token: bytes, name: bytes | None) -> VerifiedToken:
         """Verify a token by the current view; raises KeyNotHeldError when that has no answer."""
-        header_segment, payload, signature, signing_input = split(token)
+        header_segment, payload_segment, signature, signing_input = split(token)
         view = self._trust.view
         until = view.trusted_until
-        trusted = self._clock.monotonic() < until.monotonic and self._clock.time() < until.wall
+        now = self._clock.time()
+        trusted = now < until.wall and self._clock.monotonic() < until.monotonic
         memo_view, memo = self._memo
         known = memo.get(header_segment) if memo_view is view and trusted else None
-        header, key, check, counter = resolved = known or self._resolve(
+        header, key, check, counter, parameters = known or self._resolve(
             header_segment, view, trusted
         )
         try:
             check(signing_input, b64url_decode(signature))
-            claims = json_object(b64url_decode(payload))
-            valid_until = self._policy.check(claims, self._clock.time())
+            # Not before: a forged token is not worth the objects that its JSON makes.
+            if parameters is None:
+                parameters = decode_object(header_segment, "header")
+            payload = b64url_decode(payload_segment)
+            claims = json_object(payload)
+            valid_until = self._policy.check(claims, now)
         except JWKSGuardError as error:
             error.kid = header.kid
             raise
         except ValueError:
-            refusal = malformed(payload, signature)
+            refusal = malformed(payload_segment, signature)
             refusal.kid = header.kid
             raise refusal from None
         # Trust may have changed since the view was taken: the result stands only if its key does.
         if self._trust.view is not view and key not in self._trust.view.live:
             return self.fresh(token, name)
+        header_size = 0
         if known is None:
-            self._remember(view, header_segment, resolved)
+            resolved = (header, key, check, counter, parameters)
+            header_size = self._remember(view, header_segment, resolved, parameters)
         counter.accepted += 1
         if valid_until > counter.until:
             counter.until = valid_until
             issued_at = claims.get("iat")
-            counter.lasted(valid_until - (self._clock.time() if issued_at is None else issued_at))
-        result = VerifiedToken(header.parameters, claims, key, valid_until)
+            counter.lasted(valid_until - (now if issued_at is None else issued_at))
+        result = VerifiedToken(parameters, claims, key, valid_until)
         if name is not None:
             result._counter = counter
-            self._cache.put(name, result)
+            result._header_size = header_size
+            result._size = WORST * len(payload)
+            if header_size:
+                result._size += header_size
+            self._cache.put(name, result, now)
         return result
 
     def remaining(self, token: VerifiedToken) -> float:
@@ -146,12 +168,18 @@ class Verification:
         if key is None or not trusted:
             raise KeyNotHeldError(header.kid)
         counter = self.usage.counter(header.kid)
-        return header, key, signature_check(key, header.alg), counter
+        return header, key, signature_check(key, header.alg), counter, None
 
-    def _remember(self, view: TrustedKeys, segment: bytes, resolved: Resolved) -> None:
+    def _remember(
+        self, view: TrustedKeys, segment: bytes, resolved: Resolved, parameters: dict[str, Any]
+    ) -> int:
+        """Keep a header for the next tokens; gives its size in memory if it is not kept."""
         memo_view, memo = self._memo  # once: another thread may exchange it for another view's
         if memo_view is not view:
             memo = {}
             self._memo = (view, memo)
-        if len(memo) < MEMO_ENTRIES and len(segment) <= MEMO_SEGMENT_BYTES:
-            memo[segment] = resolved
+        size = footprint(parameters)
+        if len(memo) >= MEMO_ENTRIES or size > MEMO_BYTES:
+            return size
+        memo[segment] = resolved
+        return 0

@@ -41,6 +41,7 @@ class VerifierOptions(StoreOptions, total=False):
     max_token_age: float | None
     token_types: Collection[str | None]
     token_cache_size: int
+    token_cache_bytes: int
     max_token_bytes: int
     keys: KeyStore | None
 
@@ -61,6 +62,7 @@ class TokenVerifier:
         max_stale: the trust bound: seconds for which a key is trusted after the issuer last
             confirmed it.
         token_cache_size: how many results are kept; 0 turns the cache off.
+        token_cache_bytes: how much memory they may take, in bytes; expired ones go first.
         max_token_bytes: the longest token that is looked at.
         max_jwks_bytes: the largest key set or discovery document, decoded.
         http_client: an httpx.AsyncClient, or a callable that makes one per event loop, for
@@ -95,6 +97,7 @@ class TokenVerifier:
         refresh_interval: float = 60.0,
         max_stale: float = 3600.0,
         token_cache_size: int = 10_000,
+        token_cache_bytes: int = 32 * 2**20,
         max_token_bytes: int = 16_384,
         max_jwks_bytes: int = 524_288,
         http_client: HTTPClient | None = None,
@@ -116,6 +119,7 @@ class TokenVerifier:
         if max_token_age is not None:
             require_seconds("max_token_age", max_token_age)
         require_count("token_cache_size", token_cache_size, minimum=0)
+        require_count("token_cache_bytes", token_cache_bytes, minimum=1)
         require_count("max_token_bytes", max_token_bytes, minimum=1)
         options: StoreOptions = {
             "jwks_uri": jwks_uri,
@@ -144,6 +148,7 @@ class TokenVerifier:
             token_types=_normalized(token_types),
             max_token_bytes=max_token_bytes,
             cache_size=token_cache_size,
+            cache_bytes=token_cache_bytes,
         )
 
     @classmethod

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import gc
+import json
 import threading
+import tracemalloc
+from dataclasses import InitVar, dataclass, field
 
 import pytest
 from hypothesis import given
@@ -8,57 +12,171 @@ from hypothesis import strategies as st
 
 from jwks_guard import InvalidSignatureError, JWKSGuardError
 from jwks_guard.testing import LocalTenant
-from jwks_guard.verify.cache import TokenCache
+from jwks_guard.verify.cache import (
+    LARGEST_RESULT,
+    MEASURED_AT_ONCE,
+    SWEEP_SECONDS,
+    TokenCache,
+)
 from tests.support import HandClock, verifier_of
 
 # --- the cache ---
 
+NOW = 1_800_000_000.0
+ROOM = 1_000_000
+
+
+@dataclass(slots=True)
+class Result:
+    """A result that is charged with `size` until it is measured, and then with `real`."""
+
+    name: str = ""
+    size: InitVar[int] = 1
+    real: int = 1
+    until: InitVar[float] = NOW + 3600
+    measured: int = 0
+    _size: int = field(init=False)
+    _valid_until: float = field(init=False)
+
+    def __post_init__(self, size: int, until: float) -> None:
+        self._size, self._valid_until = size, until
+
+    def _takes(self) -> int:
+        return self.real
+
+    def _measure(self) -> int | None:
+        if self.measured:
+            return None
+        self.measured += 1
+        before, self._size = self._size, self.real
+        return before - self.real
+
+
+def held(cache: TokenCache[Result], *names: str) -> list[str]:
+    return [name for name in names if cache.get(name.encode()) is not None]
+
+
+def put(cache: TokenCache[Result], *results: Result, now: float = NOW) -> None:
+    for result in results:
+        cache.put(result.name.encode(), result, now)
+
 
 def test_result_is_found_by_its_key_and_by_no_other() -> None:
-    cache = TokenCache[str](2)
-    cache.put(b"a", "A")
-    assert cache.get(b"a") == "A"
+    cache, result = TokenCache[Result](2, ROOM), Result("a")
+    put(cache, result)
+    assert cache.get(b"a") is result
     assert cache.get(b"b") is None
 
 
 def test_full_cache_drops_the_result_that_came_first() -> None:
-    cache = TokenCache[str](2)
-    for name in ("a", "b", "c"):
-        assert cache.get(b"a") == (None if name == "a" else "A"), "reading it keeps it no longer"
-        cache.put(name.encode(), name.upper())
-    assert [cache.get(key) for key in (b"a", b"b", b"c")] == [None, "B", "C"]
+    cache = TokenCache[Result](2, ROOM)
+    put(cache, Result("a"), Result("b"))
+    assert cache.get(b"a"), "reading it keeps it no longer"
+    put(cache, Result("c"))
+    assert held(cache, "a", "b", "c") == ["b", "c"]
 
 
-def test_later_result_takes_the_place_of_the_earlier_one_and_drops_none() -> None:
-    cache = TokenCache[str](2)
-    cache.put(b"a", "A")
-    cache.put(b"b", "B")
-    cache.put(b"a", "A again")
-    assert (cache.get(b"a"), cache.get(b"b"), len(cache)) == ("A again", "B", 2)
+def test_result_stays_when_another_thread_puts_one_for_the_same_token() -> None:
+    cache, first = TokenCache[Result](2, ROOM), Result("a")
+    put(cache, first, Result("b"), Result("a"))
+    assert cache.get(b"a") is first
+    assert held(cache, "a", "b") == ["a", "b"]
+    assert cache.bytes == 2
 
 
-@given(st.lists(st.binary(max_size=2)), st.integers(1, 5))
-def test_cache_holds_what_was_put_last_and_never_more_than_its_size(
-    keys: list[bytes], size: int
+def test_results_that_take_too_much_together_drop_the_first_ones() -> None:
+    cache = TokenCache[Result](100, 1000)
+    put(cache, *(Result(name, 400, 400) for name in "abc"))
+    assert held(cache, "a", "b", "c") == ["b", "c"]
+    assert cache.bytes == 800
+
+
+def test_result_that_alone_takes_too_much_is_not_kept() -> None:
+    cache = TokenCache[Result](100, 1000)
+    put(cache, Result("a", 1001, 1001))
+    assert (len(cache), cache.bytes) == (0, 0)
+
+
+def test_results_are_measured_before_one_is_dropped_and_each_once() -> None:
+    cache = TokenCache[Result](100, 1000)
+    results = [Result(name, 400, 10) for name in "abcdefgh"]
+    put(cache, *results)
+    assert held(cache, *"abcdefgh") == list("abcdefgh")
+    assert max(result.measured for result in results) == 1
+    assert cache.bytes <= 1000
+
+
+@pytest.mark.parametrize("real", [LARGEST_RESULT, LARGEST_RESULT + 1])
+def test_large_result_is_not_kept_as_it_would_push_out_many(real: int) -> None:
+    cache = TokenCache[Result](100, 10 * ROOM)
+    put(cache, Result("a"), Result("b", MEASURED_AT_ONCE + 1, real))
+    assert held(cache, "a", "b") == (["a", "b"] if real == LARGEST_RESULT else ["a"])
+
+
+def test_result_that_turns_out_large_is_dropped_before_others() -> None:
+    cache = TokenCache[Result](100, ROOM)
+    put(cache, Result("a"), Result("b", 200_000, LARGEST_RESULT + 1), Result("c", ROOM, 1))
+    assert held(cache, "a", "b", "c") == ["a", "c"]
+    assert cache.bytes == 2
+
+
+def test_result_is_not_measured_while_all_fit_anyway() -> None:
+    cache, result = TokenCache[Result](1, 1000), Result("a", 400, 10)
+    put(cache, result, Result("b", 400, 10))
+    assert result.measured == 0
+
+
+@pytest.mark.parametrize(("size", "room"), [(3, ROOM), (100, 3)])
+def test_expired_results_go_first(size: int, room: int) -> None:
+    cache = TokenCache[Result](size, room)
+    ended = Result("ended", until=NOW - 1)
+    put(cache, Result("a"), ended, Result("b"), Result("c"))
+    assert held(cache, "a", "ended", "b", "c") == ["a", "b", "c"]
+    assert cache.bytes == 3
+
+
+def test_full_cache_does_not_look_for_expired_results_each_time() -> None:
+    cache = TokenCache[Result](2, ROOM)
+    put(cache, Result("a"), Result("b"), Result("c"))
+    put(cache, Result("ended", until=NOW - 1))
+    put(cache, Result("d"), now=NOW + SWEEP_SECONDS - 1)
+    assert held(cache, "ended", "d") == ["ended", "d"], "too soon: the oldest one went"
+    put(cache, Result("e"), now=NOW + SWEEP_SECONDS)
+    assert held(cache, "ended", "d", "e") == ["d", "e"]
+
+
+def test_dropped_result_takes_nothing_any_more() -> None:
+    cache = TokenCache[Result](2, ROOM)
+    put(cache, Result("a"))
+    cache.drop(b"a")
+    cache.drop(b"a")
+    assert (len(cache), cache.bytes) == (0, 0)
+
+
+@given(st.lists(st.tuples(st.binary(max_size=2), st.integers(1, 50))), st.integers(1, 5))
+def test_cache_holds_what_was_put_last_and_never_more_than_its_limits(
+    puts: list[tuple[bytes, int]], size: int
 ) -> None:
-    cache = TokenCache[bytes](size)
-    for key in keys:
-        cache.put(key, key)
-        assert cache.get(key) == key
+    cache = TokenCache[Result](size, 100)
+    for key, taken in puts:
+        cache.put(key, Result(size=taken, real=taken // 2), NOW)
+        assert cache.get(key)
         assert len(cache) <= size
+        assert cache.bytes <= 100
 
 
 def test_threads_may_read_and_write_at_once() -> None:
-    cache, barrier = TokenCache[int](16), threading.Barrier(8)
+    cache, barrier = TokenCache[Result](16, 300), threading.Barrier(8)
     foreign: list[object] = []
 
     def work(name: int) -> None:
         barrier.wait()
         for number in range(2000):
             key = (name * 7 + number) % 64
-            cache.put(bytes([key]), key)
+            result = Result(str(key), 50, 15, until=NOW + (number % 3 - 1) * 100)
+            cache.put(bytes([key]), result, NOW + number)
             seen = cache.get(bytes([(key + 1) % 64]))
-            if seen not in (None, (key + 1) % 64):
+            if seen is not None and seen.name != str((key + 1) % 64):
                 foreign.append(seen)
 
     threads = [threading.Thread(target=work, args=(name,)) for name in range(8)]
@@ -68,6 +186,56 @@ def test_threads_may_read_and_write_at_once() -> None:
         thread.join()
     assert foreign == []
     assert len(cache) <= 16
+
+
+# --- what it takes ---
+
+CRAFTED = {
+    "objects": [{"a": {}}] * 25,
+    "many objects": [{"a": {}}] * 1100,
+    "permissions": [f"read:resource-{number:05d}-of-tenant" for number in range(150)],
+    "nested": json.loads("[" * 50 + "]" * 50),
+    "text": "\U0001f600" + "x" * 3000,
+}
+
+
+@pytest.mark.parametrize("name", CRAFTED)
+async def test_full_cache_takes_no_more_memory_than_configured(
+    name: str, tenant: LocalTenant, clock: HandClock
+) -> None:
+    room = 2**19
+    verifier = verifier_of(tenant, clock, background=False, token_cache_bytes=room)
+    tokens = [tenant.token(sub=f"{each}", claims={"m": CRAFTED[name]}) for each in range(60)]
+    await verifier.verify(tenant.token())
+    tracemalloc.start()
+    try:
+        for token in tokens:
+            assert (await verifier.verify(token)).claims["m"]
+        gc.collect()
+        taken = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert taken <= room
+    assert taken > room / 6 or name == "many objects", "what is not too large is kept"
+
+
+async def test_default_cache_holds_ten_thousand_ordinary_results(
+    tenant: LocalTenant, clock: HandClock
+) -> None:
+    verifier = verifier_of(tenant, clock, background=False)
+    claims = {"permissions": ["read:things", "write:things"], "azp": "x" * 32, "gty": "password"}
+    await verifier.verify(tenant.token())
+    result = await verifier.verify(tenant.token(sub=f"auth0|{7:024}", claims=claims))
+    assert result._takes() <= 32 * 2**20 / 10_000
+
+
+async def test_header_that_no_other_token_has_is_charged_too(
+    tenant: LocalTenant, clock: HandClock
+) -> None:
+    verifier = verifier_of(tenant, clock, background=False)
+    plain = await verifier.verify(tenant.token())
+    own = await verifier.verify(tenant.token(header={"x": [{"a": {}}] * 400}))
+    assert own._takes() > plain._takes() + 200_000
 
 
 # --- in a verifier ---

@@ -1,0 +1,77 @@
+"""What is charged for parsed JSON is never less than Python allocates for it."""
+
+from __future__ import annotations
+
+import tracemalloc
+from typing import Any
+
+import msgspec
+import pytest
+
+from jwks_guard.jose.claims import freeze
+from jwks_guard.jose.compact import json_object
+from jwks_guard.verify.footprint import WORST, footprint
+
+COPIES = 20
+SLACK = 5
+"""So many times as much may be charged, so that counting is cheap."""
+NAMES = [f"{number:03x}" for number in range(1000)]
+
+
+def array(element: str) -> str:
+    return '{"m":[' + ",".join([element] * (12_000 // (len(element) + 1))) + "]}"
+
+
+def members(value: str) -> str:
+    return "{" + ",".join(f'"{name}":{value}' for name in NAMES) + "}"
+
+
+def nested(opening: str, closing: str) -> str:
+    return array(opening * 60 + "1" + closing * 60)
+
+
+SHAPES = {
+    "objects in objects": array('{"a":{}}'),
+    "empty objects": array("{}"),
+    "empty arrays": array("[]"),
+    "nested arrays": nested("[", "]"),
+    "nested objects": nested('{"a":', "}"),
+    "nested objects with empty names": nested('{"":', "}"),
+    "integers": array("999"),
+    "floats": array("1.5"),
+    "short strings": array('"ab"'),
+    "short strings outside ASCII": array('"\u00e9a"'),
+    "short strings of four bytes a character": array('"\U0001f600a"'),
+    "a long string": f'{{"m":"{"a" * 12_000}"}}',
+    "a long string of four bytes a character": f'{{"m":"\U0001f600{"a" * 12_000}"}}',
+    "the same escaped": f'{{"m":"\\ud83d\\ude00{"a" * 12_000}"}}',
+    "members": members("1.5"),
+    "members with arrays": members("[]"),
+    "members with objects": members('{"a":1}'),
+    "tables just enlarged": array("{" + ",".join(f'"{name}":1.5' for name in NAMES[:11]) + "}"),
+    "numbers of 300 digits": array("9" * 300),
+    "permissions": array('"read:resource-of-tenant"'),
+}
+
+
+def allocated(encoded: bytes) -> tuple[float, dict[str, Any]]:
+    """Bytes that Python allocates for one of several copies, with what is made when it is read."""
+    kept: list[object] = [None] * COPIES
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for number in range(COPIES):
+            value = json_object(encoded)
+            msgspec.json.encode(value)  # as an application may, and then strings keep their UTF-8
+            kept[number] = (value, freeze(value))
+        return (tracemalloc.get_traced_memory()[0] - before) / COPIES, value
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_charge_covers_what_is_allocated_and_is_at_most_five_times_that(shape: str) -> None:
+    encoded = shape.encode()
+    real, value = allocated(encoded)
+    assert real <= footprint(value) <= SLACK * real
+    assert real <= WORST * len(encoded) + 400
