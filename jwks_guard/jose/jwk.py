@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey, RSAPublicNumbers
 
-from jwks_guard.jose.compact import b64url_decode, b64url_encode
+from jwks_guard.jose.compact import DECODE_ERRORS, b64url_decode, b64url_encode
 from jwks_guard.jose.header import MAX_KID_CHARS, is_kid
 
 PublicKey = RSAPublicKey | ec.EllipticCurvePublicKey | Ed25519PublicKey | Ed448PublicKey
@@ -31,7 +31,15 @@ ALGORITHMS_BY_KEY_TYPE: Final[dict[tuple[str, str | None], frozenset[str]]] = {
 }
 """What a key of this (`kty`, `crv`) can verify; its own `alg` narrows it to one (RFC 8725 3.1)."""
 
+MAX_KEYS = 1000
+"""The keys that are taken from a set; the largest that issuers publish have some dozens."""
+MAX_VALUES = 50_000
+"""The commas in a document; one of half a megabyte of 2048-bit keys has 10,000."""
+MAX_MEMBER_BYTES = 4096
+_READ = frozenset({"kid", "kty", "crv", "alg", "use", "key_ops", "issuer", "n", "e", "x", "y"})
+
 _PRIVATE_MEMBERS = ("d", "p", "q", "dp", "dq", "qi", "oth", "k")
+_READ_OR_REFUSED = _READ.union(_PRIVATE_MEMBERS)
 _RSA_BITS = range(2048, 8193)
 _RSA_EXPONENTS = range(3, 2**32, 2)
 _EC_CURVES: Final[dict[str, ec.EllipticCurve]] = {
@@ -43,6 +51,21 @@ _OKP_CURVES: Final[dict[str, type[Ed25519PublicKey | Ed448PublicKey]]] = {
     "Ed25519": Ed25519PublicKey,
     "Ed448": Ed448PublicKey,
 }
+
+
+_ABSENT = msgspec.Raw()
+
+
+class _Set(msgspec.Struct):
+    keys: msgspec.Raw = _ABSENT
+
+
+_decode_set = msgspec.json.Decoder(_Set).decode
+_decode_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_Members = msgspec.defstruct(
+    "_Members", [(name, msgspec.Raw, _ABSENT) for name in sorted(_READ_OR_REFUSED)]
+)
+_decode_members = msgspec.json.Decoder(_Members).decode
 
 
 class UnusableKeyError(ValueError):
@@ -95,6 +118,9 @@ def load_jwk_set(
 ) -> tuple[tuple[VerificationKey, ...], tuple[SkippedKey, ...]]:
     """Give the usable keys of a JWK Set (RFC 7517 section 5) and the skipped ones, in its order.
 
+    `keys` holds parsed JSON, or JSON as `jwk_set` leaves it. Of more usable keys than MAX_KEYS the
+    first ones are taken, and no more skipped ones are listed.
+
     Raises ValueError if `keys` is not an array; one unusable JWK never fails its set.
     """
     jwks = document.get("keys")
@@ -102,13 +128,59 @@ def load_jwk_set(
         raise ValueError("the JWK Set has no array `keys`")
     keys: list[VerificationKey] = []
     skipped: list[SkippedKey] = []
-    for jwk in jwks:
+    left = len(jwks)
+    for each in jwks:
+        if len(keys) >= MAX_KEYS:
+            break
+        left -= 1
+        jwk: object = None
         try:
+            jwk = _members(each) if isinstance(each, msgspec.Raw) else each
             keys.append(load_jwk(jwk))
         except UnusableKeyError as error:
-            kid = jwk.get("kid") if isinstance(jwk, dict) else None
-            skipped.append(SkippedKey(kid if is_kid(kid) else None, str(error)))
+            if len(skipped) < MAX_KEYS:
+                kid = jwk.get("kid") if isinstance(jwk, dict) else None
+                skipped.append(SkippedKey(kid if is_kid(kid) else None, str(error)))
+    if left:
+        skipped.append(SkippedKey(None, f"{left} more, after the first {MAX_KEYS} usable keys"))
     return tuple(keys), tuple(skipped)
+
+
+def jwk_set(body: bytes) -> dict[str, object]:
+    """Give the JWK Set in `body`, its JWKs still JSON.
+
+    What is no key is never made an object of: half a megabyte of nested arrays would hold up every
+    thread for a second.
+
+    Raises ValueError, never with the data in it.
+    """
+    if body.count(b",") > MAX_VALUES:
+        raise ValueError(f"it has more than {MAX_VALUES} values")
+    try:
+        keys = _decode_set(body).keys
+    except DECODE_ERRORS:
+        raise ValueError("not a JSON object in UTF-8") from None
+    try:
+        return {"keys": _decode_array(keys)}
+    except DECODE_ERRORS:
+        return {}
+
+
+def _members(jwk: msgspec.Raw) -> object:
+    """Give the members that are read, parsed; what is no object is none."""
+    try:
+        members = _decode_members(jwk)
+    except DECODE_ERRORS:
+        return None
+    fields = msgspec.structs.asdict(members).items()
+    read = {name: value for name, value in fields if value is not _ABSENT}
+    for name, value in read.items():
+        if memoryview(value).nbytes > MAX_MEMBER_BYTES:
+            raise UnusableKeyError(f"`{name}` is longer than {MAX_MEMBER_BYTES} bytes")
+    try:
+        return {name: msgspec.json.decode(value) for name, value in read.items()}
+    except DECODE_ERRORS:
+        return None
 
 
 def load_jwk(jwk: object) -> VerificationKey:

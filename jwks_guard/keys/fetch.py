@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import InitVar, dataclass, field
+from hashlib import sha256
 from http import HTTPStatus
+from typing import TypeAlias
 
 from jwks_guard.base.clock import EPOCH, Instant
 from jwks_guard.jose.compact import json_object
-from jwks_guard.jose.jwk import SkippedKey, VerificationKey, load_jwk_set
+from jwks_guard.jose.jwk import SkippedKey, VerificationKey, jwk_set, load_jwk_set
 from jwks_guard.net import urls
 from jwks_guard.net.caching import Dating, dating, entity_tag, retry_after
 from jwks_guard.net.clients import Clients, HTTPClient
@@ -23,6 +26,8 @@ from jwks_guard.net.exchange import (
 
 DEADLINE_SECONDS = 5.0
 """For everything that one fetch does, discovery included, from connecting to the last byte."""
+OFF_LOOP_BYTES = 65_536
+"""A longer key set is parsed in another thread: it would hold up the event loop for too long."""
 REDISCOVERY_SECONDS = 3600.0
 REDISCOVERY_RETRY_SECONDS = 300.0
 _HEADERS = {
@@ -31,6 +36,9 @@ _HEADERS = {
     "Cache-Control": "no-cache",
     "User-Agent": USER_AGENT,
 }
+
+
+KeySet: TypeAlias = tuple[tuple[VerificationKey, ...], tuple[SkippedKey, ...]]
 
 
 class FetchError(Exception):
@@ -81,6 +89,7 @@ class HTTPKeyFetcher:
     discovered: str | None = field(init=False, default=None)
     _discover_again: Instant = field(init=False, default=EPOCH)
     _clients: Clients = field(init=False)
+    _last: tuple[bytes, KeySet] | None = field(init=False, default=None)
 
     def __post_init__(self, client: HTTPClient | None) -> None:
         self._clients = Clients(client)
@@ -103,19 +112,26 @@ class HTTPKeyFetcher:
             if moved != uri:
                 uri = moved
                 reply = await self._get(client, uri, held)
-        return self._answer(reply, uri, held, now)
+        return await self._answer(reply, uri, held, now)
 
-    def _answer(self, reply: Reply, uri: str, held: Held | None, now: Instant) -> Answer:
+    async def _answer(self, reply: Reply, uri: str, held: Held | None, now: Instant) -> Answer:
         dates = dating(reply.headers, latest=now.wall + self.deadline)
         if reply.status == HTTPStatus.NOT_MODIFIED and held and held.tag_for(uri):
             answer = Answer(None, (), dates, held)
         else:
             _require_ok(reply, now)
-            keys, skipped = _key_set(reply.body)
+            keys, skipped = await self._key_set(reply.body)
             answer = Answer(keys, skipped, dates, Held(uri, entity_tag(reply.headers)))
         if dates.age >= self.max_stale:
             raise FetchError(f"the answer's Age of {dates.age:g} s is past max_stale")
         return answer
+
+    async def _key_set(self, body: bytes) -> KeySet:
+        """The keys in `body`: those of the last answer if it is the same, byte by byte."""
+        digest = sha256(body).digest()
+        if self._last is None or self._last[0] != digest:
+            self._last = digest, await _parsed(body)
+        return self._last[1]
 
     async def _discover(self, client: Client, now: Instant, *, again: bool = False) -> str:
         """The issuer's `jwks_uri` by OpenID Connect Discovery 1.0 section 4, asked for hourly.
@@ -171,9 +187,16 @@ def _require_ok(reply: Reply, now: Instant) -> None:
         )
 
 
-def _key_set(body: bytes) -> tuple[tuple[VerificationKey, ...], tuple[SkippedKey, ...]]:
+async def _parsed(body: bytes) -> KeySet:
+    if len(body) > OFF_LOOP_BYTES:
+        with suppress(RuntimeError):  # the interpreter is ending: no thread begins any more
+            return await asyncio.to_thread(_key_set, body)
+    return _key_set(body)
+
+
+def _key_set(body: bytes) -> KeySet:
     try:
-        keys, skipped = load_jwk_set(json_object(body))
+        keys, skipped = load_jwk_set(jwk_set(body))
     except ValueError as error:
         raise FetchError(f"the answer is not a JWK Set ({error})") from None
     if not keys:

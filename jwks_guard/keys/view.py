@@ -15,6 +15,13 @@ from jwks_guard.jose.jwk import SkippedKey, VerificationKey
 
 REMEMBERED_KIDS = 1024
 """Removed kids are told from unknown ones as long as there are no more than these."""
+REMEMBERED_THUMBPRINTS = 10_000
+"""Of the keys that were ever listed under a kid. An issuer that exchanges its key each hour, and
+not its kid, gets there after more than a year; then no further key is taken under that kid."""
+_NO_ROOM = (
+    f"more than {REMEMBERED_THUMBPRINTS} keys were published under the kids that are in use: let "
+    "the issuer give each key a kid of its own, and restart this process"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +44,16 @@ class PublishedSet:
 
     def same_keys(self, keys: tuple[VerificationKey, ...]) -> bool:
         """Whether `keys` are these keys."""
-        return {key.identity for key in keys} == {key.identity for key in self.keys}
+        return keys == self.keys or (
+            {key.identity for key in keys} == {key.identity for key in self.keys}
+        )
+
+    def _recent(self) -> Mapping[str, frozenset[str]]:
+        """What was seen, or if that is too much, what was seen under the kids of this set."""
+        total = sum(map(len, self.seen.values()))
+        if len(self.seen) <= REMEMBERED_KIDS and total <= REMEMBERED_THUMBPRINTS:
+            return self.seen
+        return {key.kid: self.seen[key.kid] for key in self.keys}
 
     def succeeded_by(
         self, keys: tuple[VerificationKey, ...], skipped: tuple[SkippedKey, ...], confirmed: Instant
@@ -48,20 +64,46 @@ class PublishedSet:
         (one of them may have stood still or been set), changes no date. Other keys are as old as
         the answer that lists them.
         """
-        known = {key.identity: key for key in self.keys}
-        kept = {key.identity: known.get(key.identity, key) for key in keys}
-        seen = dict(self.seen)
-        if len(seen) > REMEMBERED_KIDS:
-            seen = {key.kid: self.seen[key.kid] for key in self.keys}
-        for key in keys:
-            seen[key.kid] = seen.get(key.kid, frozenset()) | {key.thumbprint}
+        seen = self.seen
+        if keys != self.keys:  # they are other objects
+            known = {key.identity: key for key in self.keys}
+            taken = tuple({key.identity: known.get(key.identity, key) for key in keys}.values())
+            keys, seen, refused = _remembered(self._recent(), taken)
+            skipped += refused
         confirmed_before = self.same_keys(keys) and not self.confirmed.reached(confirmed)
         return PublishedSet(
-            keys=tuple(kept.values()),
+            keys=keys,
             skipped=skipped,
             confirmed=self.confirmed if confirmed_before else confirmed,
             seen=seen,
         )
+
+
+def _remembered(
+    seen: Mapping[str, frozenset[str]], keys: tuple[VerificationKey, ...]
+) -> tuple[tuple[VerificationKey, ...], dict[str, frozenset[str]], tuple[SkippedKey, ...]]:
+    """The keys that can be taken, what was seen by then, and the keys that can't be.
+
+    What is distrusted later covers all that was seen under its kid. If the first of these could be
+    pushed out by others, a stolen key could come back under another kid. So nothing is forgotten
+    of a kid that is listed: where there is no room, no further key is taken under it.
+    """
+    listed = {key.kid for key in keys}
+    room = REMEMBERED_THUMBPRINTS - sum(len(seen[kid]) for kid in listed if kid in seen)
+    after: dict[str, set[str]] = {kid: set(seen.get(kid, ())) for kid in listed}
+    taken: list[VerificationKey] = []
+    refused: list[SkippedKey] = []
+    for key in keys:
+        thumbprints = after[key.kid]
+        if key.thumbprint not in thumbprints:
+            if room <= 0:
+                refused.append(SkippedKey(key.kid, _NO_ROOM))
+                continue
+            thumbprints.add(key.thumbprint)
+            room -= 1
+        taken.append(key)
+    changed = {kid: frozenset(thumbprints) for kid, thumbprints in after.items() if thumbprints}
+    return tuple(taken), {**seen, **changed}, tuple(refused)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -119,14 +161,14 @@ def subtract(
     Distrusted are those kids, and under any kid the keys with those `thumbprints`.
     """
     refused = set(distrusted)
-    by_kid: dict[str, tuple[VerificationKey, ...]] = {}
+    by_kid: dict[str, list[VerificationKey]] = {}
     for key in published.keys:
         if key.kid in distrusted or key.thumbprint in thumbprints:
             refused.add(key.kid)
         else:
-            by_kid[key.kid] = (*by_kid.get(key.kid, ()), key)
+            by_kid.setdefault(key.kid, []).append(key)
     return TrustedKeys(
-        by_kid=by_kid,
+        by_kid={kid: tuple(keys) for kid, keys in by_kid.items()},
         live=frozenset(key for keys in by_kid.values() for key in keys),
         distrusted=frozenset(refused),
         removed=published.removed,

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from collections.abc import Callable
 from contextlib import suppress
 from hashlib import sha256
@@ -11,10 +12,14 @@ from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jwks_guard.jose.compact import b64url_decode, b64url_encode
+from jwks_guard.jose.compact import b64url_decode, b64url_encode, json_object
 from jwks_guard.jose.jwk import (
+    MAX_KEYS,
+    MAX_MEMBER_BYTES,
+    MAX_VALUES,
     SkippedKey,
     UnusableKeyError,
+    jwk_set,
     load_jwk,
     load_jwk_set,
     thumbprint,
@@ -326,6 +331,115 @@ def test_key_set_without_keys_is_empty() -> None:
 def test_document_without_an_array_of_keys_is_no_key_set(document: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="no array `keys`"):
         load_jwk_set(document)
+
+
+# --- large and crafted key sets ---
+
+HALF_A_MEGABYTE = 524_288
+
+
+def body_of(*jwks: object) -> bytes:
+    return json.dumps({"keys": list(jwks)}, separators=(",", ":")).encode()
+
+
+def test_key_set_is_read_from_its_bytes_as_from_parsed_json(public_jwk: MakeJWK) -> None:
+    jwks: list[object] = [
+        public_jwk(kid="first", x5c=["MIIC"], unknown={"a": [1]}),
+        public_jwk("Ed25519", kid="second", key_ops=["verify"]),
+        public_jwk(kid="for-encryption", use="enc"),
+        public_jwk(kid="leaked", d="AQAB"),
+        {"kty": "oct", "kid": "shared", "k": "c2VjcmV0"},
+        *[None, [], "x", 1, {}],
+    ]
+    body = b'{"a":1,"keys":[1],' + body_of(*jwks)[1:]
+    keys, skipped = load_jwk_set(jwk_set(body))
+    as_parsed, skipped_parsed = load_jwk_set(json_object(body))
+    assert [key.identity for key in keys] == [key.identity for key in as_parsed]
+    assert skipped == skipped_parsed
+    assert len(keys) == 2
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"null", b"<html>", b'{"keys":[]', b'{"keys":[]}x'])
+def test_bytes_that_are_no_json_object_are_no_key_set(body: bytes) -> None:
+    with pytest.raises(ValueError, match="not a JSON object"):
+        jwk_set(body)
+
+
+@pytest.mark.parametrize("body", [b"{}", b'{"keys":null}', b'{"keys":{}}', b'{"Keys":[]}'])
+def test_bytes_without_an_array_of_keys_are_no_key_set(body: bytes) -> None:
+    with pytest.raises(ValueError, match="no array `keys`"):
+        load_jwk_set(jwk_set(body))
+
+
+@given(st.binary())
+def test_any_bytes_give_a_key_set_or_value_error(body: bytes) -> None:
+    for each in (body, b'{"keys":[%s]}' % body, b'{"keys":[{"kty":%s}]}' % body):
+        with suppress(ValueError):
+            load_jwk_set(jwk_set(each))
+
+
+def filled(element: bytes) -> bytes:
+    return (
+        b'{"keys":[' + b",".join([element] * (HALF_A_MEGABYTE // (len(element) + 1) - 10)) + b"]}"
+    )
+
+
+@pytest.mark.parametrize("element", [b"1", b"{}", b"[]"])
+def test_key_set_of_very_many_values_is_refused_before_they_are_made(element: bytes) -> None:
+    body = filled(element)
+    assert body.count(b",") > MAX_VALUES
+    with pytest.raises(ValueError, match="more than 50000 values"):
+        jwk_set(body)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        filled(b"[" * 60 + b"]" * 60),
+        filled(b'{"a":' * 60 + b"1" + b"}" * 60),
+        b'{"keys":[],"x":' + filled(b"[" * 60 + b"]" * 60) + b"}",
+        b'{"keys":[{"kty":"RSA","n":' + filled(b"[" * 60 + b"]" * 60) + b"}]}",
+    ],
+)
+def test_no_object_is_made_of_what_is_no_member_of_a_key(body: bytes) -> None:
+    with suppress(ValueError):
+        load_jwk_set(jwk_set(body))  # what is made once only
+    tracemalloc.start()
+    try:
+        load_jwk_set(jwk_set(body))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < len(body), "parsed, they take 40 to 70 times as much"
+
+
+def test_member_that_is_longer_than_any_key_is_skipped_with_its_reason() -> None:
+    long = {"kty": "RSA", "kid": "a", "e": "AQAB", "n": "A" * MAX_MEMBER_BYTES}
+    assert load_jwk_set(jwk_set(body_of(long))) == (
+        (),
+        (SkippedKey(None, "`n` is longer than 4096 bytes"),),
+    )
+
+
+def test_largest_rsa_key_fits(public_jwk: MakeJWK) -> None:
+    (key,), _ = load_jwk_set(jwk_set(body_of(rsa_jwk(2**8191 + 1))))
+    assert key.signature_octets == 1024
+
+
+def test_as_many_keys_are_taken_as_anybody_publishes_and_the_rest_is_named() -> None:
+    many = [
+        {
+            "kty": "OKP",
+            "crv": "Ed25519",
+            "kid": "same",
+            "x": b64url_encode(sha256(b"%d" % n).digest()),
+        }
+        for n in range(MAX_KEYS + 7)
+    ]
+    keys, skipped = load_jwk_set(jwk_set(body_of(*[None] * (MAX_KEYS + 5), *many)))
+    assert len(keys) == MAX_KEYS
+    assert len(skipped) == MAX_KEYS + 1
+    assert skipped[-1] == SkippedKey(None, "7 more, after the first 1000 usable keys")
 
 
 def test_key_shows_no_numbers_in_its_repr(public_jwk: MakeJWK) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import json
 from collections.abc import Awaitable, Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 
 from jwks_guard.base.clock import Instant
 from jwks_guard.keys.fetch import (
+    OFF_LOOP_BYTES,
     Answer,
     FetchError,
     Held,
@@ -83,9 +85,11 @@ def server() -> Server:
     return Server({URI: [lambda _: ok()]})
 
 
-def fetcher_of(server: Server, uri: str | None = URI, **options: Any) -> HTTPKeyFetcher:
+def fetcher_of(
+    server: Server, uri: str | None = URI, max_bytes: int = LIMIT, **options: Any
+) -> HTTPKeyFetcher:
     options.setdefault("client", httpx.AsyncClient(transport=httpx.MockTransport(server)))
-    return HTTPKeyFetcher(ISSUER, uri, LIMIT, 3600.0, **options)
+    return HTTPKeyFetcher(ISSUER, uri, max_bytes, 3600.0, **options)
 
 
 async def fetched(server: Server, held: Held | None = None, **options: Any) -> Answer:
@@ -574,3 +578,53 @@ async def test_faults_of_a_whole_tenant_end_in_failures_with_reasons(clock: Hand
             assert str(error.value)
             tenant.faults.clear()
         assert kids(await fetcher.fetch(None, NOW)) == [key.kid for key in tenant.signing_keys]
+
+
+# --- what a key set costs ---
+
+
+class CountingExecutor(ThreadPoolExecutor):
+    """Counts what is handed to threads of the event loop."""
+
+    count = 0
+
+    def submit(self, *args: Any, **kwargs: Any) -> Future[Any]:
+        self.count += 1
+        return super().submit(*args, **kwargs)
+
+
+def large(kid: str = "large") -> bytes:
+    """A key set that is long enough for another thread."""
+    jwk = {**KEYS[0].jwk, "kid": kid, "x5c": ["M" * OFF_LOOP_BYTES]}
+    return json.dumps({"keys": [jwk]}).encode()
+
+
+@pytest.mark.parametrize(("body", "threads"), [(JWKS, 0), (large(), 1)])
+async def test_large_key_set_is_parsed_off_the_event_loop(body: bytes, threads: int) -> None:
+    executor = CountingExecutor(1)
+    asyncio.get_running_loop().set_default_executor(executor)
+    server = Server()
+    server.on(URI, lambda _: ok(body))
+    fetcher = fetcher_of(server, max_bytes=200_000)
+    first = await fetcher.fetch(None, NOW)
+    assert first.keys
+    assert executor.count == threads
+    again = await fetcher.fetch(None, NOW)
+    assert again.keys is first.keys, "the same bytes are the same keys"
+    assert executor.count == threads
+
+
+async def test_other_bytes_are_parsed_anew() -> None:
+    server = Server()
+    server.on(URI, lambda _: ok(large("one")), lambda _: ok(large("two")))
+    fetcher = fetcher_of(server, max_bytes=200_000)
+    kids = [(await fetcher.fetch(None, NOW)).keys for _ in range(2)]
+    assert [key.kid for keys in kids for key in keys or ()] == ["one", "two"]
+
+
+async def test_large_key_set_is_parsed_where_no_thread_begins_any_more() -> None:
+    await asyncio.get_running_loop().shutdown_default_executor()
+    server = Server()
+    server.on(URI, lambda _: ok(large()))
+    answered = await fetcher_of(server, max_bytes=200_000).fetch(None, NOW)
+    assert answered.keys

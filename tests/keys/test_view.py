@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection
 from dataclasses import FrozenInstanceError, replace
 
@@ -8,7 +9,13 @@ import pytest
 from jwks_guard import AlgorithmNotAllowedError, AmbiguousKeyError, RevokedKeyError
 from jwks_guard.base.clock import EPOCH, Instant
 from jwks_guard.jose.jwk import SkippedKey, VerificationKey, load_jwk
-from jwks_guard.keys.view import REMEMBERED_KIDS, PublishedSet, TrustedKeys, subtract
+from jwks_guard.keys.view import (
+    REMEMBERED_KIDS,
+    REMEMBERED_THUMBPRINTS,
+    PublishedSet,
+    TrustedKeys,
+    subtract,
+)
 from jwks_guard.testing.keys import generate_signing_key
 
 START = Instant(1_800_000_000.0, 5_000.0)
@@ -89,6 +96,68 @@ def test_memory_of_removed_kids_is_bounded() -> None:
     held = published(*many, B).succeeded_by((B, C), (), START)
     assert len(held.removed) == REMEMBERED_KIDS
     assert held.succeeded_by((B,), (), START).removed == {"c"}
+
+
+def rotated(held: PublishedSet, kid: str, times: int, at_once: int = 500) -> PublishedSet:
+    """`held` after as many other keys were published under one kid."""
+    for first in range(0, times, at_once):
+        numbers = range(first, min(times, first + at_once))
+        keys = (replace(A, kid=kid, thumbprint=f"{kid}-{number}") for number in numbers)
+        held = held.succeeded_by(tuple(keys), (), START)
+    return held
+
+
+def test_stolen_key_is_not_pushed_out_of_what_a_distrust_covers_by_later_ones() -> None:
+    held = rotated(published(A), "a", REMEMBERED_THUMBPRINTS + 700)
+    assert A.thumbprint in held.seen["a"]
+    back = replace(A, kid="another")
+    after = held.succeeded_by((back,), (), START)
+    assert subtract(after, {"a"}, held.seen["a"], 600.0).live == frozenset()
+
+
+def test_memory_of_thumbprints_is_bounded_and_no_key_is_taken_that_it_has_no_room_for() -> None:
+    held = rotated(published(A), "a", REMEMBERED_THUMBPRINTS + 700)
+    assert sum(map(len, held.seen.values())) == REMEMBERED_THUMBPRINTS
+    assert held.keys == ()
+    assert {each.kid for each in held.skipped} == {"a"}
+    assert "a kid of its own" in held.skipped[0].reason
+    taken = {thumbprint for thumbprints in held.seen.values() for thumbprint in thumbprints}
+    assert f"a-{REMEMBERED_THUMBPRINTS - 2}" in taken
+    assert f"a-{REMEMBERED_THUMBPRINTS}" not in taken
+
+
+def test_key_that_was_taken_before_is_taken_again_when_there_is_no_room() -> None:
+    full = rotated(published(A), "a", REMEMBERED_THUMBPRINTS)
+    assert full.succeeded_by((A, replace(A, thumbprint="new")), (), START).keys == (A,)
+
+
+def test_thumbprints_of_kids_that_are_gone_make_room() -> None:
+    full = rotated(published(A), "a", REMEMBERED_THUMBPRINTS - 1)
+    without = full.succeeded_by((B,), (), START)
+    assert without.keys == (B,)
+    assert without.succeeded_by((C,), (), START).keys == (C,)
+
+
+def test_view_of_very_many_keys_under_one_kid_is_made_in_one_pass() -> None:
+    def calls(number: int) -> int:
+        keys = tuple(replace(A, thumbprint=f"{each}") for each in range(number))
+        counted = 0
+
+        def count(frame: object, event: str, argument: object) -> None:
+            nonlocal counted
+            counted += 1
+
+        before = sys.getprofile()
+        sys.setprofile(count)
+        try:
+            held = PublishedSet().succeeded_by(keys, (), START)
+            subtract(held, (), frozenset(), 600.0)
+            held.succeeded_by(keys, (), START)
+        finally:
+            sys.setprofile(before)
+        return counted
+
+    assert calls(800) < 2.2 * calls(400)
 
 
 def test_what_was_skipped_is_that_of_the_last_set() -> None:
