@@ -12,7 +12,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-outside test-long test-pythons lint format check system-deps clean \
-        bench bench-revocation bench-http bench-footprint bench-fleet bench-forged \
+        bench bench-revocation bench-http bench-footprint bench-fleet bench-forged bench-hostile \
         bench-report instructions
 
 help: ## list the targets
@@ -86,6 +86,9 @@ bench-fleet: $(STAMP) ## measure how long a revoked key is accepted anywhere in 
 
 bench-forged: $(STAMP) ## measure what a million forged kids leave in memory
 	@$(BIN)/python -m benchmarks.forged
+
+bench-hostile: $(STAMP) ## measure what it costs to refuse each shape of hostile input, and to take hostile key sets
+	@$(BIN)/python -m benchmarks.hostile
 
 bench-report: bench bench-revocation bench-http bench-footprint ## all of these, and their tables and charts in the README
 	@$(BIN)/python -m benchmarks.instructions

@@ -47,6 +47,12 @@ class Rounds:
         pairs = zip(self._seconds[case], self._seconds[against], strict=True)
         return statistics.median(mine / theirs for mine, theirs in pairs)
 
+    def spread(self, case: str, against: str) -> tuple[float, float]:
+        """The first and third quartile of these ratios."""
+        pairs = zip(self._seconds[case], self._seconds[against], strict=True)
+        first, _, third = statistics.quantiles([mine / theirs for mine, theirs in pairs], n=4)
+        return first, third
+
     def row(self, case: str, against: str, goal: float | None = None) -> Row:
         """Both figures of a case."""
         return Row(case, self.microseconds(case), self.ratio(case, against), against, goal)

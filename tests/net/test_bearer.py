@@ -50,6 +50,35 @@ def test_token_follows_the_scheme_in_any_case_after_one_or_more_spaces(value: by
     assert bearer_token([(b"host", b"api"), (b"authorization", value)]) == b"abc.def.ghi"
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        b" " * 65_000,
+        b"Bearer" + b" " * 65_000,
+        b"Bearer" + b" " * 65_000 + b"abc",
+        b"Bearer abc" + b"\t" * 65_000,
+        b" \t" * 30_000 + b"Bearer abc",
+        b"Bearer abc" + b"=" * 65_000,
+    ],
+)
+def test_blanks_and_padding_of_a_long_header_are_not_stripped_one_by_one(value: bytes) -> None:
+    with pytest.raises(InvalidRequestError, match="too many blanks"):
+        bearer_token([(b"authorization", value)])
+
+
+def test_few_blanks_around_a_long_token_are_stripped() -> None:
+    token = b"a" * 8000
+    assert bearer_token([(b"authorization", b" Bearer  " + token + b" \t")]) == token
+
+
+def test_padding_ends_a_b64token() -> None:
+    for value in (b"Bearer a" + b"=" * 1000, b"Bearer abc=", b"Bearer " + b"a" * 9000 + b"=="):
+        assert bearer_token([(b"authorization", value)]) == value.removeprefix(b"Bearer ")
+    for value in (b"Bearer a=b", b"Bearer a==b=", b"Bearer =a", b"Bearer =="):
+        with pytest.raises(InvalidRequestError):
+            bearer_token([(b"authorization", value)])
+
+
 def test_every_character_of_a_b64token_is_taken() -> None:
     token = b"ABCXYZabcxyz0189-._~+/=="
     assert bearer_token([(b"authorization", b"Bearer " + token)]) == token
