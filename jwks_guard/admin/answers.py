@@ -30,6 +30,13 @@ _LONGEST_MESSAGE = 1_000  # characters; the patterns below take the square of it
 _EXPECTED = re.compile(r"expected any of: *([\w:,. -]+)")
 _SCOPE = re.compile(r"\w+:\w+")
 _JWS = re.compile(r"\beyJ[\w-]")  # a token or an assertion, which begins with '{"'
+# What the error is where the body is not the tenant's own. A key is missing only if the tenant says
+# so: else a proxy's page would be taken for the end of a key.
+_FOREIGN: dict[int, type[ManagementAPIError]] = {
+    HTTPStatus.UNAUTHORIZED: UnauthorizedError,
+    HTTPStatus.FORBIDDEN: ForbiddenError,
+    HTTPStatus.NOT_FOUND: ManagementAPIError,
+}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -51,6 +58,8 @@ def api_error(reply: Reply, now: float, scopes: Sequence[str], secret: str) -> M
     `now` is in seconds since the epoch; `scopes` are what the call needs. What the answer says is
     quoted unless `secret` is in it.
     """
+    if reply.status in _FOREIGN and not isinstance(_json(reply.body), dict):
+        return _foreign("The Management API", reply.status)
     body = _object(reply.body)
     said = _quoted(body.get("message"), secret)
     code = _clean(body.get("errorCode"), secret, _LONGEST_CODE)
@@ -75,6 +84,8 @@ def api_error(reply: Reply, now: float, scopes: Sequence[str], secret: str) -> M
 
 def grant_error(reply: Reply, now: float, secret: str | None) -> ManagementAPIError:
     """The error that a refusal of the token endpoint stands for (RFC 6749 section 5.2)."""
+    if reply.status in _FOREIGN and not isinstance(_json(reply.body), dict):
+        return _foreign("The token endpoint", reply.status)
     body = _object(reply.body)
     said = _quoted(body.get("error_description"), secret)
     code = _clean(body.get("error"), secret, _LONGEST_CODE)
@@ -118,6 +129,15 @@ def _general(who: str, reply: Reply, now: float, said: str, code: str | None) ->
             retry_after=pause,
         )
     return ManagementAPIError(f"{answered}.", status=reply.status, error_code=code)
+
+
+def _foreign(who: str, status: int) -> ManagementAPIError:
+    return _FOREIGN[status](
+        f"{who} answered {_status(status)} with a body that is not its own JSON: a firewall or a "
+        "proxy on the way refuses the call, or the domain is not the tenant's. The tenant's scopes "
+        "and credentials have no part in that.",
+        status=status,
+    )
 
 
 def _rate_limited(

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from jwks_guard import JWKSGuardError
 from jwks_guard.admin import SigningKeysClient, StaticToken
-from jwks_guard.admin.answers import api_error
+from jwks_guard.admin.answers import api_error, grant_error
 from jwks_guard.admin.management import ManagementAPI
 from jwks_guard.errors import (
     ForbiddenError,
@@ -102,6 +102,34 @@ async def test_body_that_tells_nothing_leaves_the_error_of_the_status(
             await keys.list()
     assert (refused.value.status, refused.value.error_code) == (status, None)
     assert "(" not in str(refused.value)
+
+
+@pytest.mark.parametrize("content", [b"", HTML, b"[]", b"\xff", b'"denied"'])
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [(401, UnauthorizedError), (403, ForbiddenError), (404, ManagementAPIError)],
+)
+async def test_refusal_that_is_not_the_tenants_own_is_not_blamed_on_scopes_or_keys(
+    server: Scripted, status: int, kind: type[ManagementAPIError], content: bytes
+) -> None:
+    server.on("GET", KEYS, answer(status, content))
+    async with client_of(server, retries=0) as keys:
+        with pytest.raises(ManagementAPIError, match="a firewall or a proxy on the way") as refused:
+            await keys.list()
+    assert type(refused.value) is kind
+    assert "Grant" not in str(refused.value)
+    assert "such signing key" not in str(refused.value)
+    if isinstance(refused.value, ForbiddenError):
+        assert refused.value.required == ()
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_refusal_of_a_token_that_is_not_the_tenants_own_is_not_blamed_on_the_client(
+    status: int,
+) -> None:
+    error = grant_error(Reply(status, {}, HTML), NOW, None)
+    assert str(error).startswith(f"The token endpoint answered {status} ")
+    assert "a firewall or a proxy on the way" in str(error)
 
 
 async def test_refusal_in_gzip_is_read_like_another(server: Scripted) -> None:
