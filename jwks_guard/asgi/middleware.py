@@ -59,7 +59,7 @@ class TokenUser(BaseUser):
 
 
 class TokenCredentials(AuthCredentials):
-    """`request.auth`: `authenticated`, and the token's scopes and permissions, once asked for."""
+    """`request.auth`: `authenticated`, and the token's scopes, once asked for."""
 
     def __init__(self, token: VerifiedToken) -> None:
         self._token = token
@@ -67,16 +67,16 @@ class TokenCredentials(AuthCredentials):
     @cached_property
     def scopes(self) -> list[str]:  # type: ignore[override] # can be set, like what it overrides
         """A list of this request's own."""
-        return ["authenticated", *self._token.scopes, *self._token.permissions]
+        return ["authenticated", *self._token.scopes]
 
 
 class JWKSGuardMiddleware:
     """Lets through only requests whose bearer token `verifier` accepts (RFC 6750).
 
     A request that passes has `request.user` (TokenUser), `request.auth` (`authenticated` and the
-    token's scopes and permissions, so that Starlette's `@requires` works) and
-    `request.state.token` (VerifiedToken). An anonymous one, which only `exclude_paths`, `optional`
-    and `preflight="pass"` let pass, has Starlette's UnauthenticatedUser, no scopes and None.
+    token's scopes, so that Starlette's `@requires` works) and `request.state.token`
+    (VerifiedToken). An anonymous one, which only `exclude_paths`, `optional` and `preflight="pass"`
+    let pass, has Starlette's UnauthenticatedUser, no scopes and None.
 
     Refusals are 400, 401, 403 and, with Retry-After, 503 where no key may be trusted, or the
     verifier raises ConfigurationError, which is logged once. A WebSocket is refused before it is
@@ -97,8 +97,11 @@ class JWKSGuardMiddleware:
         verifier: a TokenVerifier or MultiIssuerVerifier.
         exclude_paths: paths below `root_path` that need no token and where none is looked at, for
             HTTP and WebSocket: whole paths, or `/public/*` for everything below `/public/`.
-        required_scopes: the scopes that every token must have, all of them, in `scope` or in
-            Auth0's RBAC claim `permissions`.
+        required_scopes: the scopes that every token must have, all of them, in `scope` or `scp`:
+            what its client was granted.
+        any_scopes: scopes of which every token must have one. A refusal names the first of them.
+        required_permissions: the permissions that every token must have, all of them, in Auth0's
+            RBAC claim `permissions`: what its user may do, whatever the client was granted.
         optional: lets a request without any Authorization header pass as anonymous. A bad token
             is refused all the same.
         debug_errors: tells clients the error's code and message. Not for production.
@@ -111,7 +114,7 @@ class JWKSGuardMiddleware:
             not look at the method answers it with its content.
 
     Raises:
-        ConfigurationError: `exclude_paths`, `required_scopes`, `realm` or `preflight` can't be
+        ConfigurationError: `exclude_paths`, `realm`, `preflight`, or what is required can't be
             meant so.
 
     """
@@ -123,6 +126,8 @@ class JWKSGuardMiddleware:
         verifier: RequestVerifier,
         exclude_paths: Iterable[str] = (),
         required_scopes: Iterable[str] = (),
+        any_scopes: Iterable[str] = (),
+        required_permissions: Iterable[str] = (),
         optional: bool = False,
         debug_errors: bool = False,
         bearer_subprotocol: bool = False,
@@ -132,7 +137,8 @@ class JWKSGuardMiddleware:
         self.app = app
         self._verifier = verifier
         self._excluded = excluded_paths(exclude_paths)
-        self._required = bearer.scope_tokens(required_scopes)
+        required = bearer.requirement(required_scopes, any_scopes, required_permissions)
+        self._required = required or None
         self._optional = optional
         self._bearer_subprotocol = bearer_subprotocol
         self._passes_preflight = passes_preflight(preflight)
@@ -207,8 +213,8 @@ class JWKSGuardMiddleware:
         if token is None:
             scope["user"], scope["auth"] = UnauthenticatedUser(), AuthCredentials()
         else:
-            if self._required:
-                bearer.require_scopes(self._required, token.scopes | token.permissions)
+            if self._required is not None:
+                self._required.check(token)
             scope["user"], scope["auth"] = TokenUser(token), TokenCredentials(token)
         scope.setdefault("state", {})["token"] = token
 

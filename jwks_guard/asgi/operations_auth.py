@@ -113,7 +113,7 @@ class Admission:
     ) -> None:
         self._stores = stores
         self._configured = stores.configured
-        self._scopes = {name: bearer.scope_tokens([scope]) for name, scope in scopes.items()}
+        self._required = {name: bearer.requirement([scope]) for name, scope in scopes.items()}
         self._secrets: StaticSecrets | None = None
         self._tokens: TokenAcceptor | None = None
         self._looks: dict[str, tuple[float, asyncio.Future[list[None]]]] = {}
@@ -136,10 +136,10 @@ class Admission:
             self._secrets.require(credentials)
         elif self._tokens is not None:
             token = await self._tokens.verify(credentials)
-            required = self._scopes[permission]
-            bearer.require_scopes(required, token.scopes | token.permissions)
+            required = self._required[permission]
+            required.check(token)
             if permission != "read":
-                await self._require_foreign(token, required)
+                await self._require_foreign(token, required.scopes)
 
     async def _require_foreign(self, token: VerifiedToken, required: tuple[str, ...]) -> None:
         key, prints = token._key, set[str]()

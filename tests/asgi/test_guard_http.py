@@ -83,7 +83,7 @@ ALICE = {
     "user": "auth0|alice",
     "name": "auth0|alice",
     "authenticated": True,
-    "scopes": ["authenticated", "delete:things", "read:things"],
+    "scopes": ["authenticated", "read:things"],
     "token": "auth0|alice",
 }
 NOBODY = {"user": "", "name": "", "authenticated": False, "scopes": [], "token": None}
@@ -99,12 +99,18 @@ async def write(request: Request) -> PlainTextResponse:
     return PlainTextResponse("written")
 
 
+@requires("delete:things")
+async def delete(request: Request) -> PlainTextResponse:
+    return PlainTextResponse("deleted")
+
+
 METHODS = ["GET", "POST", "OPTIONS"]
 ROUTES = [
     Route("/", who, methods=METHODS),
     Route("/health", who),
     Route("/things", things),
     Route("/write", write),
+    Route("/delete", delete),
     Route("/public/{name}", who),
 ]
 
@@ -228,10 +234,43 @@ async def test_unavailable_keys_get_503_with_retry_after() -> None:
     assert "www-authenticate" not in answer.headers
 
 
-@pytest.mark.parametrize("scope", ["read:things", "delete:things"])
-async def test_a_required_scope_may_be_a_scope_or_a_permission(scope: str) -> None:
-    async with guarded(required_scopes=[scope]) as api:
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"required_scopes": ["read:things"]},
+        {"any_scopes": ["admin", "read:things"]},
+        {"required_permissions": ["delete:things"]},
+        {"required_scopes": ["read:things"], "required_permissions": ["delete:things"]},
+    ],
+)
+async def test_a_token_that_grants_what_is_required_passes(options: dict[str, Any]) -> None:
+    async with guarded(**options) as api:
         assert (await api.get("/", headers=GOOD)).json() == ALICE
+
+
+@pytest.mark.parametrize(
+    ("options", "scope"),
+    [
+        ({"required_scopes": ["delete:things"]}, 'scope="delete:things"'),
+        ({"any_scopes": ["delete:things", "admin"]}, 'scope="delete:things"'),
+        ({"required_permissions": ["read:things"]}, None),
+    ],
+)
+async def test_what_a_user_may_do_is_not_what_its_client_was_granted(
+    options: dict[str, Any], scope: str | None
+) -> None:
+    async with guarded(**options) as api:
+        answer = await api.get("/", headers=GOOD)
+    assert answer.status_code == 403
+    challenge = answer.headers["www-authenticate"]
+    assert 'error="insufficient_scope"' in challenge
+    assert (scope in challenge) if scope else ("scope=" not in challenge)
+
+
+async def test_requires_of_starlette_counts_no_permissions() -> None:
+    async with guarded() as api:
+        assert (await api.get("/things", headers=GOOD)).status_code == 200
+        assert (await api.get("/delete", headers=GOOD)).status_code == 403
 
 
 async def test_a_token_without_a_required_scope_gets_403_that_names_all_of_them() -> None:
