@@ -6,6 +6,7 @@ from jwks_guard.distrust.state import Distrusted
 from jwks_guard.errors import (
     AlgorithmNotAllowedError,
     AmbiguousKeyError,
+    BindingRequiredError,
     ConfigurationError,
     DistrustNotSharedError,
     ForbiddenError,
@@ -48,6 +49,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AlgorithmNotAllowedError",
     "AmbiguousKeyError",
+    "BindingRequiredError",
     "ConfigurationError",
     "DistrustNotSharedError",
     "Distrusted",

@@ -14,6 +14,7 @@ JWKSGuardError
 |  |- InvalidSignatureError
 |  |- InvalidClaimError
 |  |- MissingClaimError
+|  |- BindingRequiredError                    the proof of a proof-bound token is missing
 |  |- TokenExpiredError
 |  `- TokenNotYetValidError
 |- InsufficientScopeError                403
@@ -31,7 +32,8 @@ JWKSGuardError
 |- RotationUncertainError                     it may have rotated or not: look before going on
 `- RevocationRefusedError                     it would refuse tokens that are still needed
 
-No message holds a token, a claim's value or a secret.
+No message holds a token, a claim's value or a secret; an `iss` that differs from the configured
+issuer in a trailing slash alone is quoted.
 """
 
 from __future__ import annotations
@@ -118,7 +120,7 @@ class RevokedKeyError(InvalidTokenError):
 
 
 class InvalidSignatureError(InvalidTokenError):
-    """The signature does not verify under the key that the token names."""
+    """The signature does not verify under the key that was found for the token."""
 
     code = "invalid_signature"
 
@@ -149,6 +151,12 @@ class MissingClaimError(InvalidTokenError):
         return str(self.args[0])
 
 
+class BindingRequiredError(InvalidTokenError):
+    """The token is bound to a key (`cnf`, RFC 7800), and no proof of that key was checked."""
+
+    code = "binding_required"
+
+
 class TokenExpiredError(InvalidTokenError):
     """The token's `exp` (or its `max_token_age`) has passed."""
 
@@ -162,7 +170,10 @@ class TokenNotYetValidError(InvalidTokenError):
 
 
 class InsufficientScopeError(JWKSGuardError):
-    """A good token that does not grant `required`, the scopes this request needs."""
+    """A good token that does not grant what this request needs.
+
+    `required` are scopes that would be enough; none where it is permissions that are missing.
+    """
 
     code = "insufficient_scope"
     http_status = 403

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from jwks_guard.errors import ConfigurationError, InvalidRequestError
@@ -11,6 +12,11 @@ from jwks_guard.net.bearer import b64token
 MAX_SECONDS = 1e10
 """300 years: beyond it a duration is a mistake, and a large enough one overflows a float."""
 MIN_SECRET_CHARS = 16
+_EXACTLY = "exactly as in the tokens' `iss`, for example 'https://acme.eu.auth0.com/'"
+_PLAIN_HTTP = {
+    urls.NOT_HTTPS: "; allow_http=[...] names hosts on a trusted network that may be asked over "
+    "plain http"
+}
 
 
 def require_seconds(name: str, value: object, *, positive: bool = True) -> None:
@@ -53,22 +59,55 @@ def require_text(name: str, value: object) -> None:
 
 
 def require_issuer(value: object) -> None:
-    """Raise ConfigurationError unless `value` can be an issuer (OpenID Connect Discovery 1.0)."""
-    if (why := url_refusal(value, query=False)) is not None:
+    """Raise ConfigurationError unless `value` can be an `iss` (RFC 7519 section 4.1.1).
+
+    Any string of printable characters can. A URL is only needed for discovery.
+    """
+    if not isinstance(value, str) or not value or not value.isprintable():
+        raise ConfigurationError(f"issuer must be a string, {_EXACTLY}.")
+
+
+def require_addresses(issuer: str, jwks_uri: object, allow_http: Any) -> frozenset[str]:
+    """The hosts that may be asked over plain http, as `allow_http` names them.
+
+    Raises ConfigurationError where keys may not be fetched from `jwks_uri` or, without one, may not
+    be discovered from `issuer` (OpenID Connect Discovery 1.0).
+    """
+    hosts = _host_names(allow_http)
+    if jwks_uri is None:
+        if (why := url_refusal(issuer, query=False, http_hosts=hosts)) is not None:
+            raise ConfigurationError(
+                f"issuer can't be used for discovery: {why}. Write it {_EXACTLY}, and add jwks_uri "
+                f"where that is not the address of its metadata{_PLAIN_HTTP.get(why, '')}."
+            )
+    elif (why := url_refusal(jwks_uri, http_hosts=hosts)) is not None:
         raise ConfigurationError(
-            f"issuer can't be used: {why}. Write it exactly as in the tokens' `iss`, "
-            "for example 'https://acme.eu.auth0.com/'."
+            f"jwks_uri can't be used: {why}. Write an https URL, or leave it out for discovery"
+            f"{_PLAIN_HTTP.get(why, '')}."
         )
+    return hosts
 
 
 def require_jwks_uri(value: object) -> None:
     """Raise ConfigurationError unless keys may be fetched from `value`, or it is None."""
-    if value is None:
-        return
-    if (why := url_refusal(value)) is not None:
+    if value is not None:
+        require_addresses("", value, ())
+
+
+def _host_names(allow_http: Any) -> frozenset[str]:
+    listed = isinstance(allow_http, list | tuple | set | frozenset)
+    if not listed or not all(isinstance(each, str) and is_host_name(each) for each in allow_http):
         raise ConfigurationError(
-            f"jwks_uri can't be used: {why}. Write an https URL, or leave it out for discovery."
+            "allow_http must be a list of host names without scheme and port, like ['keycloak']."
         )
+    return frozenset(each.lower() for each in allow_http)
+
+
+def is_host_name(text: str) -> bool:
+    """Whether `text` is the name of a host and nothing more: no port, no scheme, no path."""
+    url = f"https://{text}/"
+    usable = urls.refusal(url, http_on_loopback=False) is None
+    return usable and urls.origin(url) == ("https", text.lower(), 443)
 
 
 def require_secret(secret: object) -> None:
@@ -83,6 +122,12 @@ def require_secret(secret: object) -> None:
             f"A secret must be a string of {MIN_SECRET_CHARS} characters or more, of letters, "
             "digits and -._~+/ alone; `openssl rand -hex 32` makes one."
         ) from None
+
+
+def require_one_of(name: str, value: object, values: Collection[str]) -> None:
+    """Raise ConfigurationError unless `value` is one of `values`."""
+    if value not in values:
+        raise ConfigurationError(f"{name} must be {' or '.join(map(repr, values))}.")
 
 
 def require_strings(name: str, value: Any, *, allowed: frozenset[str] | None = None) -> None:
@@ -106,9 +151,11 @@ def _is_encodable(text: str) -> bool:
     return True
 
 
-def url_refusal(value: object, *, query: bool = True) -> str | None:
-    """Why `value` is no URL that is https, or on loopback; None where it is one."""
+def url_refusal(
+    value: object, *, query: bool = True, http_hosts: Collection[str] = ()
+) -> str | None:
+    """Why `value` is no URL that is https, or on loopback or one of `http_hosts`; None if it is."""
     if not isinstance(value, str):
         return "it is no URL"
-    why = urls.refusal(value, http_on_loopback=True)
+    why = urls.refusal(value, http_on_loopback=True, http_hosts=http_hosts)
     return "it has a query" if why is None and not query and "?" in value else why

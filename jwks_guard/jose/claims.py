@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any, TypeGuard
 
 from jwks_guard.errors import (
+    BindingRequiredError,
     InvalidClaimError,
     InvalidTokenError,
     MissingClaimError,
@@ -21,40 +22,52 @@ from jwks_guard.errors import (
 _FIRST_DATE = -62_135_596_800
 _LAST_DATE = 253_402_300_799
 _CONTAINERS = frozenset({dict, list})
+# RFC 9068 section 2.2, OpenID Connect Core section 2, Okta, Microsoft Entra.
+_CLIENT_CLAIMS = ("client_id", "azp", "cid", "appid")
+_PROOFS = {
+    "jkt": "a DPoP proof (RFC 9449)",
+    "x5t#S256": "the client's certificate by mutual TLS (RFC 8705)",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimsPolicy:
     """What a claims set has to say to be accepted.
 
-    issuer: exactly the `iss`. audiences: one of them is in `aud`. leeway: seconds that the issuer's
-    clock may be off. required_claims: present and not null, besides `iss` and `aud`.
-    max_token_age: seconds since `iat`, which it then requires.
+    issuer: exactly the `iss`. audiences: one of them is in `aud`; None takes only tokens without
+    `aud`, and of those that say their `token_use` only "access". client_ids: each of `client_id`,
+    `azp`, `cid` and `appid` that is there is one of them, and one is there; None asks for nothing.
+    leeway: seconds that the issuer's clock may be off. required_claims: present and not null,
+    besides `iss` and `aud`. max_token_age: seconds since `iat`, which it then requires.
+    takes_bound: whether a token with `cnf` is accepted although no proof is checked here.
     """
 
     issuer: str
-    audiences: frozenset[str]
+    audiences: frozenset[str] | None
     leeway: float
     required_claims: tuple[str, ...]
     max_token_age: float | None
+    client_ids: frozenset[str] | None = None
+    takes_bound: bool = False
 
     def check(self, claims: dict[str, Any], now: float) -> float:
         """Give the end of acceptance in epoch seconds, `math.inf` if nothing ends it.
 
         claims: as parsed, their signature verified. now: epoch seconds.
 
-        Raises InvalidClaimError, MissingClaimError, TokenExpiredError and TokenNotYetValidError.
+        Raises InvalidClaimError, MissingClaimError, TokenExpiredError, TokenNotYetValidError and
+        BindingRequiredError.
         """
         if claims.get("iss") != self.issuer:
-            raise _refusal(claims, "iss", "is not the configured issuer")
+            raise issuer_refusal(claims.get("iss"), self.issuer)
         aud = claims.get("aud")
         if isinstance(aud, str):
-            named = aud in self.audiences
-        elif _is_array_of_strings(aud):
-            named = not self.audiences.isdisjoint(aud)
-        else:
+            aud = [aud]
+        if self.audiences is None:
+            _check_no_audience(claims)
+        elif not _is_array_of_strings(aud):
             raise _refusal(claims, "aud", "is not a string or an array of strings")
-        if not named:
+        elif self.audiences.isdisjoint(aud):
             raise _refusal(claims, "aud", "does not name this API")
         if not isinstance(claims.get("sub", ""), str):
             raise InvalidClaimError("The `sub` claim is not a string.", "sub")
@@ -62,7 +75,16 @@ class ClaimsPolicy:
         for name in self.required_claims:
             if claims.get(name) is None:
                 raise _missing(name)
+        if self.client_ids is not None or "cnf" in claims:
+            self._check_bearer(claims)
         return until
+
+    def _check_bearer(self, claims: dict[str, Any]) -> None:
+        """Check whose token it is, and that nobody else's proof is needed to use it."""
+        if self.client_ids is not None:
+            _check_client(claims, self.client_ids)
+        if "cnf" in claims and not self.takes_bound:
+            raise _unproven(claims["cnf"])
 
     def _check_times(self, claims: dict[str, Any], now: float) -> float:
         until = math.inf
@@ -83,22 +105,57 @@ class ClaimsPolicy:
         return until
 
 
+def issuer_refusal(iss: object, configured: str) -> InvalidTokenError:
+    """Give the error for an `iss` that is not the configured one, or is missing.
+
+    It is quoted only where a trailing slash is all that differs.
+    """
+    if iss is None:
+        return _missing("iss")
+    if hint := slash_hint(iss, configured):
+        return InvalidClaimError(f"The `iss` claim is {hint}.", "iss")
+    return InvalidClaimError("The `iss` claim is not the configured issuer.", "iss")
+
+
+def slash_hint(issuer: object, configured: str) -> str | None:
+    """Give both issuers and what to change, if a trailing slash is all that they differ in."""
+    if issuer == configured + "/":
+        return f"{issuer!r}, configured is {configured!r}: add the slash to the configured issuer"
+    if isinstance(issuer, str) and issuer + "/" == configured:
+        return f"{issuer!r}, configured is {configured!r}: remove the slash from it"
+    return None
+
+
 def scopes_of(claims: dict[str, Any]) -> frozenset[str]:
-    """Give the scopes in `scope` (RFC 8693 section 4.2), none if it is not a string."""
-    scope = claims.get("scope")
-    if not isinstance(scope, str):
-        return frozenset()
-    return _kept_scopes(scope) if len(scope) <= _SHORT else _scopes(scope)
+    """Give the scopes in `scope` (RFC 8693 section 4.2) and `scp` (Okta, Microsoft Entra).
+
+    A string is split at its spaces; items of an array are taken as they are. A claim of another
+    type has none.
+    """
+    scopes = _scopes(claims.get("scope"))
+    return scopes | _scopes(claims["scp"]) if "scp" in claims else scopes
 
 
-def _scopes(scope: str) -> frozenset[str]:
+def _scopes(value: object) -> frozenset[str]:
+    if isinstance(value, str):
+        return _kept_scopes(value) if len(value) <= _SHORT else _separated(value)
+    return frozenset(value) if _is_array_of_strings(value) else frozenset()
+
+
+def _separated(scope: str) -> frozenset[str]:
     # Only the space separates (RFC 6749 section 3.3); split() would take a dozen other characters.
     return frozenset(filter(None, scope.split(" ")))
 
 
+def client_id_of(claims: dict[str, Any]) -> str | None:
+    """Give the client: the first of `client_id`, `azp`, `cid` and `appid` that is a string."""
+    found = (claims.get(name) for name in _CLIENT_CLAIMS)
+    return next((each for each in found if isinstance(each, str)), None)
+
+
 # Few values are in use at an API, in very many tokens. A long one is not worth its memory.
 _SHORT = 512
-_kept_scopes = lru_cache(maxsize=256)(_scopes)
+_kept_scopes = lru_cache(maxsize=256)(_separated)
 
 
 def permissions_of(claims: dict[str, Any]) -> frozenset[str]:
@@ -119,6 +176,45 @@ def freeze(value: Any) -> Any:
         if type(v) in _CONTAINERS:
             copy[name] = freeze(v)
     return MappingProxyType(copy)
+
+
+def _check_no_audience(claims: dict[str, Any]) -> None:
+    if "aud" in claims:
+        raise InvalidClaimError(
+            "The token has an `aud` claim: with audience=None only tokens without one are "
+            "accepted. Give the audience of this API.",
+            "aud",
+        )
+    if claims.get("token_use", "access") != "access":
+        raise InvalidClaimError("The `token_use` claim is not access.", "token_use")
+
+
+def _check_client(claims: dict[str, Any], client_ids: frozenset[str]) -> None:
+    present = [name for name in _CLIENT_CLAIMS if claims.get(name) is not None]
+    if not present:
+        names = ", ".join(_CLIENT_CLAIMS)
+        raise MissingClaimError(f"None of the claims {names} names the client.", "client_id")
+    for name in present:
+        client = claims[name]
+        if not isinstance(client, str) or client not in client_ids:
+            raise InvalidClaimError(f"The `{name}` claim is not one of client_ids.", name)
+
+
+def _unproven(cnf: object) -> BindingRequiredError:
+    """The refusal of a token that names a key whose holder has to prove it (RFC 7800 section 3)."""
+    members = [name for name in _PROOFS if isinstance(cnf, dict) and name in cnf]
+    if not members:
+        return BindingRequiredError(
+            "The token's `cnf` claim names no way of proof that is known (jkt, x5t#S256), so the "
+            "proof that it needs can't be checked."
+        )
+    named = " and ".join(f"`{name}`" for name in members)
+    proofs = " and ".join(_PROOFS[name] for name in members)
+    return BindingRequiredError(
+        f"The token is bound to a key (`cnf` with {named}) and needs {proofs}, which is not "
+        "checked here. Request tokens without it, or set bindings='checked upstream' if a gateway "
+        "in front of this API checks the proof."
+    )
 
 
 def _numeric_date(value: object, name: str) -> float:

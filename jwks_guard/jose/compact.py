@@ -17,8 +17,12 @@ _LETTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 # the same bytes: one signature would have several spellings, and one token several digests.
 _ENDS = (_LETTERS, b"", b"AQgw", b"AEIMQUYcgkosw048")
 _PADDING = (b"", b"", b"==", b"=")
+_TO_BASE64URL = bytes.maketrans(b"+/", b"-_")
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _PLUS, _SLASH, _DOT = b"+/."
 _TEXT = (str, bytes)
+
+_WITH_SCHEME = "The token begins with `Bearer `, which is the header's: give what follows it."
 
 MAX_DEPTH = 64
 """Levels of nesting that a JSON object may have, far beyond what claims and key sets have."""
@@ -60,6 +64,18 @@ def b64url_decode(segment: bytes) -> bytes:
         raise ValueError("not unpadded base64url") from None
 
 
+def b64_decode(text: bytes) -> bytes:
+    """Give the bytes that `text` encodes in base64url or in base64, with or without padding.
+
+    For what an issuer publishes, never for a token. Raises ValueError, never with the data in it.
+    """
+    bare = text.translate(_TO_BASE64URL).rstrip(b"=")
+    try:
+        return b64decode(bare + b"=" * (-len(bare) % 4), b"-_", True)
+    except ValueError:
+        raise ValueError("not base64url") from None
+
+
 def b64url_encode(data: bytes) -> str:
     """Give `data` in base64url without padding (RFC 7515 section 2)."""
     return b64encode_as_string(data, b"-_").rstrip("=")
@@ -90,6 +106,14 @@ def json_object(data: bytes) -> dict[str, Any]:
     return decoded
 
 
+def json_document(data: bytes) -> dict[str, Any]:
+    """Give the JSON object of a document that an issuer publishes, as `json_object` does.
+
+    A byte order mark before it is ignored (RFC 8259 section 8.1).
+    """
+    return json_object(data.removeprefix(BYTE_ORDER_MARK))
+
+
 def _deeper_than(value: Any, levels: int) -> bool:
     level = [value]
     for _ in range(levels):
@@ -100,6 +124,11 @@ def _deeper_than(value: Any, levels: int) -> bool:
             if isinstance(inner, dict | list)
         ]
     return bool(level)
+
+
+def has_scheme(credentials: bytes) -> bool:
+    """Tell whether the scheme of an Authorization header stands before a token."""
+    return credentials[:7].lower() == b"bearer "
 
 
 def to_bytes(compact: str | bytes, max_bytes: int) -> bytes:
@@ -135,6 +164,8 @@ def decode_segment(segment: bytes, part: str) -> bytes:
     try:
         return b64url_decode(segment)
     except ValueError:
+        if has_scheme(segment):
+            raise MalformedTokenError(_WITH_SCHEME) from None
         raise MalformedTokenError(f"The token's {part} is not unpadded base64url.") from None
 
 
@@ -163,6 +194,8 @@ def malformed(payload: bytes, signature: bytes) -> MalformedTokenError:
 
 
 def _not_a_jws(token: bytes) -> InvalidTokenError:
+    if has_scheme(token):
+        return MalformedTokenError(_WITH_SCHEME)
     dots = token.count(b".")
     if dots == 4:
         return UnsupportedTokenError(

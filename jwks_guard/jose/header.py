@@ -42,12 +42,13 @@ _decode_string = msgspec.json.Decoder(str).decode
 class Header:
     """What a token says about itself, before its signature is verified.
 
-    alg: on the allow-list. kid: names the key, nothing else does. typ: normalised, or None.
+    alg: on the allow-list. kid: names the key, nothing else does; None for a token without one,
+    which an empty string counts as. typ: normalised, or None.
     Of other parameters, `jku`, `x5u`, `x5c` and `jwk` among them, nothing is read.
     """
 
     alg: str
-    kid: str
+    kid: str | None
     typ: str | None
 
 
@@ -79,12 +80,12 @@ def parse_header(
         raise TokenTypeError("The header's `typ` is not a string.")
     if typ not in token_types:
         raise TokenTypeError("The header's `typ` is not one of the accepted token types.")
-    kid = _string(parameters.kid)
-    if not is_kid(kid):
+    kid = "" if parameters.kid is _ABSENT else _string(parameters.kid)
+    if kid != "" and not is_kid(kid):
         raise MalformedTokenError(
-            f"The header has no `kid` that is a string of 1 to {MAX_KID_CHARS} characters."
+            f"The header's `kid` is not a string of at most {MAX_KID_CHARS} characters."
         )
-    return Header(alg, kid, typ)
+    return Header(alg, kid or None, typ)
 
 
 def _parameters(segment: bytes) -> _Parameters:

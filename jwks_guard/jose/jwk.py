@@ -14,22 +14,13 @@ from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey, RSAPublicNumbers
 
-from jwks_guard.jose.compact import DECODE_ERRORS, b64url_decode, b64url_encode
+from jwks_guard.jose.algorithms import ALGORITHMS_BY_KEY_TYPE, AllowList
+from jwks_guard.jose.compact import BYTE_ORDER_MARK, DECODE_ERRORS, b64_decode, b64url_encode
 from jwks_guard.jose.header import MAX_KID_CHARS, is_kid
 
 PublicKey = RSAPublicKey | ec.EllipticCurvePublicKey | Ed25519PublicKey | Ed448PublicKey
 _JSONObject = dict[str, object]
 _Loaded = tuple[PublicKey, int, dict[str, str]]
-
-ALGORITHMS_BY_KEY_TYPE: Final[dict[tuple[str, str | None], frozenset[str]]] = {
-    ("RSA", None): frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"}),
-    ("EC", "P-256"): frozenset({"ES256"}),
-    ("EC", "P-384"): frozenset({"ES384"}),
-    ("EC", "P-521"): frozenset({"ES512"}),
-    ("OKP", "Ed25519"): frozenset({"EdDSA", "Ed25519"}),
-    ("OKP", "Ed448"): frozenset({"EdDSA", "Ed448"}),
-}
-"""What a key of this (`kty`, `crv`) can verify; its own `alg` narrows it to one (RFC 8725 3.1)."""
 
 MAX_KEYS = 1000
 """The keys that are taken from a set; the largest that issuers publish have some dozens."""
@@ -37,7 +28,8 @@ MAX_VALUES = 50_000
 """The commas in a document; one of half a megabyte of 2048-bit keys has 10,000."""
 MAX_MEMBER_BYTES = 4096
 _READ = frozenset({"kid", "kty", "crv", "alg", "use", "key_ops", "issuer", "n", "e", "x", "y"})
-
+_TENANT = "{tenantid}"
+_EMPTY: Final[tuple[object, ...]] = (None, "", [])
 _PRIVATE_MEMBERS = ("d", "p", "q", "dp", "dq", "qi", "oth", "k")
 _READ_OR_REFUSED = _READ.union(_PRIVATE_MEMBERS)
 _RSA_BITS = range(2048, 8193)
@@ -76,8 +68,9 @@ class UnusableKeyError(ValueError):
 class VerificationKey:
     """A public key with all that binds it. Two loads of one JWK: two objects, one `identity`.
 
-    thumbprint: RFC 7638 with SHA-256, in base64url. algorithms: what it may verify.
-    signature_octets: the exact length of its signatures.
+    kid: the JWK's, or the thumbprint where it has none: then it is not `named`.
+    thumbprint: RFC 7638 with SHA-256, in base64url, over the decoded values.
+    algorithms: what it may verify. signature_octets: the exact length of its signatures.
     members: its public members in their one canonical spelling, those the thumbprint is made of.
     """
 
@@ -92,16 +85,23 @@ class VerificationKey:
     signature_octets: int
     members: Mapping[str, str] = field(repr=False)
     public_key: PublicKey = field(repr=False)
+    named: bool = True
+
+    def may_verify(self, alg: str, allowed: AllowList) -> bool:
+        """Whether it may verify signatures by `alg` where these algorithms are allowed."""
+        of_type = allowed.unbound if self.alg is None else allowed.fitting
+        return alg in self.algorithms and alg in of_type[self.kty, self.crv]
 
     @property
     def identity(self) -> tuple[object, ...]:
         """What makes it the same key after a refresh; with anything else in it, it is a new key."""
-        return (self.kid, self.thumbprint, self.alg, self.use, self.key_ops)
+        return (self.kid, self.named, self.thumbprint, self.alg, self.use, self.key_ops)
 
     def to_jwk(self) -> dict[str, Any]:
         """Give the public JWK that loads to a key of the same identity."""
         key_ops = None if self.key_ops is None else sorted(self.key_ops)
-        bindings = {"kid": self.kid, "alg": self.alg, "use": self.use, "key_ops": key_ops}
+        kid = self.kid if self.named else None
+        bindings = {"kid": kid, "alg": self.alg, "use": self.use, "key_ops": key_ops}
         return {**self.members, **{name: v for name, v in bindings.items() if v is not None}}
 
 
@@ -114,29 +114,36 @@ class SkippedKey:
 
 
 def load_jwk_set(
-    document: Mapping[str, object],
+    document: Mapping[str, object], issuer: str | None = None
 ) -> tuple[tuple[VerificationKey, ...], tuple[SkippedKey, ...]]:
     """Give the usable keys of a JWK Set (RFC 7517 section 5) and the skipped ones, in its order.
 
     `keys` holds parsed JSON, or JSON as `jwk_set` leaves it. Of more usable keys than MAX_KEYS the
-    first ones are taken, and no more skipped ones are listed.
+    first ones are taken, and no more skipped ones are listed. `issuer` is whose set it is; a JWK
+    that names another one is skipped.
 
     Raises ValueError if `keys` is not an array; one unusable JWK never fails its set.
     """
-    jwks = document.get("keys")
-    if not isinstance(jwks, list):
+    given = document.get("keys")
+    if not isinstance(given, list):
         raise ValueError("the JWK Set has no array `keys`")
+    jwks = [_read(jwk) for jwk in given]
+    # A serializer that writes an absent array as [] does so in every JWK. Beside a JWK that has no
+    # `key_ops`, an empty one says that its key is for nothing (RFC 7517 section 4.3).
+    omitted = any(isinstance(jwk, dict) and "key_ops" not in jwk for jwk in jwks)
     keys: list[VerificationKey] = []
     skipped: list[SkippedKey] = []
     left = len(jwks)
-    for each in jwks:
+    for jwk in jwks:
         if len(keys) >= MAX_KEYS:
             break
         left -= 1
-        jwk: object = None
         try:
-            jwk = _members(each) if isinstance(each, msgspec.Raw) else each
-            keys.append(load_jwk(jwk))
+            if isinstance(jwk, UnusableKeyError):
+                raise jwk
+            if omitted and isinstance(jwk, dict) and jwk.get("key_ops") == []:
+                raise UnusableKeyError("`key_ops` is empty, and other JWKs of the set have none")
+            keys.append(load_jwk(jwk, issuer))
         except UnusableKeyError as error:
             if len(skipped) < MAX_KEYS:
                 kid = jwk.get("kid") if isinstance(jwk, dict) else None
@@ -147,7 +154,7 @@ def load_jwk_set(
 
 
 def jwk_set(body: bytes) -> dict[str, object]:
-    """Give the JWK Set in `body`, its JWKs still JSON.
+    """Give the JWK Set in `body`, its JWKs still JSON; a byte order mark is ignored (RFC 8259 8.1).
 
     What is no key is never made an object of: half a megabyte of nested arrays would hold up every
     thread for a second.
@@ -157,13 +164,21 @@ def jwk_set(body: bytes) -> dict[str, object]:
     if body.count(b",") > MAX_VALUES:
         raise ValueError(f"it has more than {MAX_VALUES} values")
     try:
-        keys = _decode_set(body).keys
+        keys = _decode_set(body.removeprefix(BYTE_ORDER_MARK)).keys
     except DECODE_ERRORS:
         raise ValueError("not a JSON object in UTF-8") from None
     try:
         return {"keys": _decode_array(keys)}
     except DECODE_ERRORS:
         return {}
+
+
+def _read(jwk: object) -> object:
+    """Give the JWK as parsed JSON, or why it can't be used."""
+    try:
+        return _members(jwk) if isinstance(jwk, msgspec.Raw) else jwk
+    except UnusableKeyError as error:
+        return error
 
 
 def _members(jwk: msgspec.Raw) -> object:
@@ -183,15 +198,20 @@ def _members(jwk: msgspec.Raw) -> object:
         return None
 
 
-def load_jwk(jwk: object) -> VerificationKey:
+def load_jwk(jwk: object, issuer: str | None = None) -> VerificationKey:
     """Give the verification key that `jwk`, any parsed JSON, describes (RFC 7517 section 4).
 
-    `x5c`, `x5t` and unknown members are ignored. Raises UnusableKeyError with the reason.
+    A member that is null, an empty string or an empty array counts as absent: serializers write
+    absent members like that. `x5c`, `x5t` and unknown members are ignored. If the JWK has a member
+    `issuer` (Microsoft Entra), it has to match a given `issuer`.
+
+    Raises UnusableKeyError with the reason.
     """
     if not isinstance(jwk, dict):
         raise UnusableKeyError("not a JSON object")
+    jwk = {name: value for name, value in jwk.items() if value not in _EMPTY}
     kid = jwk.get("kid")
-    if not is_kid(kid):
+    if kid is not None and not is_kid(kid):
         raise UnusableKeyError(f"`kid` is not a string of 1 to {MAX_KID_CHARS} characters")
     kty, crv = _key_type(jwk)
     for member in _PRIVATE_MEMBERS:
@@ -199,10 +219,13 @@ def load_jwk(jwk: object) -> VerificationKey:
             raise UnusableKeyError(f"published with its private member `{member}`")
     use, key_ops = _use(jwk), _key_ops(jwk)
     alg, algorithms = _algorithms(jwk, kty, crv)
+    if issuer is not None and "issuer" in jwk and not _is_issued_by(jwk["issuer"], issuer):
+        raise UnusableKeyError("`issuer` is not the configured issuer")
     public_key, signature_octets, members = _LOADERS[kty](jwk)
+    own_name = thumbprint(members)
     return VerificationKey(
-        kid=kid,
-        thumbprint=thumbprint(members),
+        kid=kid or own_name,
+        thumbprint=own_name,
         kty=kty,
         crv=crv,
         alg=alg,
@@ -212,6 +235,7 @@ def load_jwk(jwk: object) -> VerificationKey:
         signature_octets=signature_octets,
         members=members,
         public_key=public_key,
+        named=kid is not None,
     )
 
 
@@ -256,7 +280,18 @@ def _algorithms(jwk: _JSONObject, kty: str, crv: str | None) -> tuple[str | None
     alg = _string(jwk, "alg")
     if alg not in fitting:
         raise UnusableKeyError(f"`alg` is not a signature algorithm of {crv or kty} keys")
-    return alg, frozenset({alg})
+    return alg, fitting if kty == "OKP" else frozenset({alg})
+
+
+def _is_issued_by(issuer_member: object, issuer: str) -> bool:
+    """Whether a JWK's `issuer` is `issuer`; in Entra's common key sets it has a placeholder."""
+    if not isinstance(issuer_member, str):
+        return False
+    before, placeholder, after = issuer_member.partition(_TENANT)
+    if not placeholder:
+        return issuer_member == issuer
+    tenant = issuer.removeprefix(before).removesuffix(after)
+    return issuer == before + tenant + after and tenant != "" and "/" not in tenant
 
 
 def _load_rsa(jwk: _JSONObject) -> _Loaded:
@@ -277,10 +312,12 @@ def _load_rsa(jwk: _JSONObject) -> _Loaded:
 def _load_ec(jwk: _JSONObject) -> _Loaded:
     crv = _string(jwk, "crv")
     curve = _EC_CURVES[crv]
-    x, y = _octets(jwk, "x"), _octets(jwk, "y")
-    # RFC 7518 section 6.2.1.2: each in full length, or one point would have several spellings.
-    if not len(x) == len(y) == (curve.key_size + 7) // 8:
-        raise UnusableKeyError(f"`x` or `y` has not the length of a {crv} coordinate")
+    # RFC 7518 section 6.2.1.2: in full length, but issuers do publish them with fewer or more zeros
+    # in front. They are made that long, so that the spelling makes no second thumbprint.
+    size = (curve.key_size + 7) // 8
+    x, y = (_octets(jwk, name).lstrip(b"\0").rjust(size, b"\0") for name in ("x", "y"))
+    if not len(x) == len(y) == size:
+        raise UnusableKeyError(f"`x` or `y` is longer than a {crv} coordinate")
     try:
         public_key = ec.EllipticCurvePublicKey.from_encoded_point(curve, b"\x04" + x + y)
     except (ValueError, UnsupportedAlgorithm):
@@ -309,9 +346,9 @@ _LOADERS: Final[dict[str, Callable[[_JSONObject], _Loaded]]] = {
 def _octets(jwk: _JSONObject, name: str) -> bytes:
     text = _string(jwk, name)
     try:
-        return b64url_decode(text.encode())
+        return b64_decode(text.encode())
     except ValueError:
-        raise UnusableKeyError(f"`{name}` is not unpadded base64url") from None
+        raise UnusableKeyError(f"`{name}` is not base64url") from None
 
 
 def _string(jwk: _JSONObject, name: str) -> str:

@@ -16,10 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import NoDigestInfo, encode
 from cryptography.hazmat.primitives.hashes import SHA256, SHA384, SHA512, HashAlgorithm
 
 from jwks_guard.errors import AlgorithmNotAllowedError, InvalidSignatureError
-from jwks_guard.jose.jwk import ALGORITHMS_BY_KEY_TYPE, VerificationKey
-
-SUPPORTED_ALGORITHMS: Final = frozenset[str]().union(*ALGORITHMS_BY_KEY_TYPE.values())
-"""Every `alg` that can be put on an allow-list: asymmetric signatures only."""
+from jwks_guard.jose.jwk import VerificationKey
 
 SignatureCheck = Callable[[bytes, bytes], None]
 """Given a signing input and a decoded signature, it returns or raises InvalidSignatureError."""
@@ -47,7 +44,7 @@ def signature_check(key: VerificationKey, alg: str) -> SignatureCheck:
             verify(signature, signing_input)
         except InvalidSignature:
             raise InvalidSignatureError(
-                "The signature does not verify under the key of its `kid`."
+                "The signature does not verify under the issuer's key for this token."
             ) from None
 
     return check

@@ -10,11 +10,12 @@ from http import HTTPStatus
 from typing import TypeAlias
 
 from jwks_guard.base.clock import EPOCH, Instant
-from jwks_guard.jose.compact import json_object
+from jwks_guard.jose.claims import slash_hint
+from jwks_guard.jose.compact import json_document
 from jwks_guard.jose.jwk import SkippedKey, VerificationKey, jwk_set, load_jwk_set
 from jwks_guard.net import urls
 from jwks_guard.net.caching import Dating, dating, entity_tag, retry_after
-from jwks_guard.net.clients import Clients, HTTPClient
+from jwks_guard.net.clients import Clients, HTTPClient, headers_of
 from jwks_guard.net.exchange import (
     USER_AGENT,
     Client,
@@ -31,11 +32,11 @@ OFF_LOOP_BYTES = 65_536
 REDISCOVERY_SECONDS = 3600.0
 REDISCOVERY_RETRY_SECONDS = 300.0
 _HEADERS = {
-    "Accept": "application/json, application/jwk-set+json",
-    "Accept-Encoding": "gzip, deflate",
-    "Cache-Control": "no-cache",
-    "User-Agent": USER_AGENT,
+    "accept": "application/json, application/jwk-set+json",
+    "accept-encoding": "gzip, deflate",
+    "cache-control": "no-cache",
 }
+_ASKS_FOR_CREDENTIALS = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 
 
 KeySet: TypeAlias = tuple[tuple[VerificationKey, ...], tuple[SkippedKey, ...]]
@@ -77,7 +78,8 @@ class HTTPKeyFetcher:
 
     `max_bytes` bounds each decoded body, `deadline` is for a whole fetch in seconds. `client` is an
     httpx.AsyncClient or makes one, for transport, TLS and proxies; it is never closed here. Without
-    it a client is opened for each fetch.
+    it a client is opened for each fetch. Its headers and `auth` go to the origin of `issuer` or of
+    `jwks_uri` alone: discovery may name any other. `http_hosts` may be asked over plain http.
     """
 
     issuer: str
@@ -86,6 +88,7 @@ class HTTPKeyFetcher:
     max_stale: float
     client: InitVar[HTTPClient | None] = None
     deadline: float = DEADLINE_SECONDS
+    http_hosts: frozenset[str] = frozenset()
     discovered: str | None = field(init=False, default=None)
     _discover_again: Instant = field(init=False, default=EPOCH)
     _clients: Clients = field(init=False)
@@ -130,7 +133,7 @@ class HTTPKeyFetcher:
         """The keys in `body`: those of the last answer if it is the same, byte by byte."""
         digest = sha256(body).digest()
         if self._last is None or self._last[0] != digest:
-            self._last = digest, await _parsed(body)
+            self._last = digest, await _parsed(body, self.issuer)
         return self._last[1]
 
     async def _discover(self, client: Client, now: Instant, *, again: bool = False) -> str:
@@ -156,15 +159,19 @@ class HTTPKeyFetcher:
         reply = await self._get(client, url, None, self.deadline / 2)
         _require_ok(reply, now)
         try:
-            document = json_object(reply.body)
+            document = json_document(reply.body)
         except ValueError as error:
             raise FetchError(f"the document is {error}") from None
-        if document.get("issuer") != self.issuer:
-            raise FetchError("the document names another issuer than the configured one")
+        named = document.get("issuer")
+        if named != self.issuer:
+            hint = slash_hint(named, self.issuer)
+            other = f"the issuer {hint}" if hint else "another issuer than the configured one"
+            raise FetchError(f"the document names {other}")
         uri = document.get("jwks_uri")
         if not isinstance(uri, str):
             raise FetchError("the document has no jwks_uri")
-        if why := urls.refusal(uri, http_on_loopback=urls.is_loopback(self.issuer)):
+        loopback = urls.is_loopback(self.issuer)
+        if why := urls.refusal(uri, http_on_loopback=loopback, http_hosts=self.http_hosts):
             raise FetchError(f"the jwks_uri can't be used: {why}")
         return uri
 
@@ -172,31 +179,43 @@ class HTTPKeyFetcher:
         self, client: Client, url: str, held: Held | None, seconds: float | None = None
     ) -> Reply:
         etag = held.tag_for(url) if held is not None else None
-        conditions = {} if etag is None else {"If-None-Match": etag}
-        request = new_request("GET", url, _HEADERS | conditions)
+        conditions = {} if etag is None else {"if-none-match": etag}
+        own = urls.origin(url) in (urls.origin(self.issuer), urls.origin(self.jwks_uri or ""))
+        callers = headers_of(client) if own else {}
+        headers = {"user-agent": USER_AGENT, **callers, **_HEADERS, **conditions}
         # Of an error only the head counts: its page may be as long and as broken as it likes.
         return await exchange(
-            client, request, timeout=seconds or self.deadline, limit=self.max_bytes
+            client,
+            new_request("GET", url, headers),
+            timeout=seconds or self.deadline,
+            limit=self.max_bytes,
+            authenticated=own,
         )
 
 
 def _require_ok(reply: Reply, now: Instant) -> None:
     if reply.status != HTTPStatus.OK:
+        hint = ""
+        if reply.status in _ASKS_FOR_CREDENTIALS:
+            hint = (
+                "; if it asks for credentials, give jwks_uri and an http_client with the headers "
+                "or auth for it"
+            )
         raise FetchError(
-            f"the server answered {reply.status}", retry_after(reply.headers, now.wall)
+            f"the server answered {reply.status}{hint}", retry_after(reply.headers, now.wall)
         )
 
 
-async def _parsed(body: bytes) -> KeySet:
+async def _parsed(body: bytes, issuer: str) -> KeySet:
     if len(body) > OFF_LOOP_BYTES:
         with suppress(RuntimeError):  # the interpreter is ending: no thread begins any more
-            return await asyncio.to_thread(_key_set, body)
-    return _key_set(body)
+            return await asyncio.to_thread(_key_set, body, issuer)
+    return _key_set(body, issuer)
 
 
-def _key_set(body: bytes) -> KeySet:
+def _key_set(body: bytes, issuer: str) -> KeySet:
     try:
-        keys, skipped = load_jwk_set(jwk_set(body))
+        keys, skipped = load_jwk_set(jwk_set(body), issuer)
     except ValueError as error:
         raise FetchError(f"the answer is not a JWK Set ({error})") from None
     if not keys:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TypedDict
 
 from jwks_guard.base.clock import Clock
@@ -17,6 +17,7 @@ class StoreOptions(TypedDict, total=False):
     """The keyword arguments of KeyStore, where they are handed through."""
 
     jwks_uri: str | None
+    allow_http: Collection[str]
     refresh_interval: float
     max_stale: float
     max_jwks_bytes: int

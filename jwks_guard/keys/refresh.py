@@ -63,7 +63,7 @@ class Refresher:
         self._events = events
         self._confirmed = confirmed
         self._flight = SingleFlight()
-        self._not_found: TTLCache[str, None] = TTLCache(
+        self._not_found: TTLCache[str | None, None] = TTLCache(
             REMEMBERED_KIDS, LOOKUP_PAUSE_SECONDS, timer=clock.monotonic
         )
 
@@ -120,8 +120,10 @@ class Refresher:
         elif decision is Decision.REFRESH_FIRST:
             await self._flight.join(self._fly).landed()
 
-    async def resolve(self, kid: str) -> None:
+    async def resolve(self, kid: str | None) -> None:
         """Look up `kid` at the issuer unless the view already knows it, within the budgets.
+
+        None, of a token without one, asks for any keys.
 
         Raises UnknownKeyError or RemovedKeyError when the issuer, asked recently, does not publish
         it, KeysUnavailableError when that can't be said.
@@ -148,7 +150,9 @@ class Refresher:
             f"No key of the issuer can be trusted at the moment.{why}", wait
         )
 
-    def _refusal(self, kid: str, *, confirmed: bool) -> InvalidTokenError | KeysUnavailableError:
+    def _refusal(
+        self, kid: str | None, *, confirmed: bool
+    ) -> InvalidTokenError | KeysUnavailableError:
         now = self._now()
         if self._expired() or not (confirmed or self._freshness.recently_confirmed(now)):
             return self.unavailable()
@@ -156,13 +160,13 @@ class Refresher:
             return RemovedKeyError("The issuer has withdrawn the key that signed this token.")
         return UnknownKeyError("The issuer does not publish the key that this token names.")
 
-    def _may_fetch(self, kid: str) -> bool:
+    def _may_fetch(self, kid: str | None) -> bool:
         now = self._now()
         if self._expired():
             return self._freshness.is_due(now)
         return kid not in self._not_found and self._freshness.may_look_up(now)
 
-    def _answers(self, kid: str) -> bool:
+    def _answers(self, kid: str | None) -> bool:
         return self._trust.view.answers(kid, self._now())
 
     def _expired(self) -> bool:

@@ -11,14 +11,14 @@ import contextvars
 import os
 import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Self
 
 from jwks_guard.base.arguments import (
+    require_addresses,
     require_bounds,
     require_count,
     require_issuer,
-    require_jwks_uri,
     require_listener,
 )
 from jwks_guard.base.clock import Clock, Instant
@@ -56,6 +56,7 @@ class KeyStore:
         issuer: str,
         *,
         jwks_uri: str | None = None,
+        allow_http: Collection[str] = (),
         refresh_interval: float = 60.0,
         max_stale: float = 3600.0,
         max_jwks_bytes: int = 524_288,
@@ -68,7 +69,7 @@ class KeyStore:
         fleet: Fleet | None = None,
     ) -> None:
         require_issuer(issuer)
-        require_jwks_uri(jwks_uri)
+        http_hosts = require_addresses(issuer, jwks_uri, allow_http)
         require_bounds(refresh_interval, max_stale)
         require_count("max_jwks_bytes", max_jwks_bytes, minimum=1)
         require_http_client(http_client)
@@ -95,7 +96,9 @@ class KeyStore:
         self._max_stale = max_stale
         self._refresher = Refresher(
             self.trust,
-            HTTPKeyFetcher(issuer, jwks_uri, max_jwks_bytes, max_stale, http_client),
+            HTTPKeyFetcher(
+                issuer, jwks_uri, max_jwks_bytes, max_stale, http_client, http_hosts=http_hosts
+            ),
             Freshness(refresh_interval, lazy=self.lazy),
             clock,
             self.events,
@@ -114,6 +117,13 @@ class KeyStore:
         self._joining: asyncio.Task[None] | None = None
         self._background: asyncio.Task[None] | None = None
         self.register.follow(self, copy)
+        if http_hosts:
+            logger.warning(
+                "The keys of %s may be fetched over plain http from %s: everybody who can change "
+                "traffic on the way there decides which tokens are accepted.",
+                issuer,
+                ", ".join(sorted(http_hosts)),
+            )
 
     # --- the life of a store ---
 
@@ -296,8 +306,8 @@ class KeyStore:
             await self.decisions.reread()
         await self._refresher.refresh_for_request()
 
-    async def resolve(self, kid: str) -> None:
-        """Look up `kid` at the issuer unless the view already knows it.
+    async def resolve(self, kid: str | None) -> None:
+        """Look up `kid`, or without one any keys, unless the view already knows it.
 
         Raises UnknownKeyError, RemovedKeyError or KeysUnavailableError.
         """

@@ -137,6 +137,9 @@ class Trust:
         key was seen: then they cover the first ones. Keys that are seen later are not covered.
         """
         distrusted = self.distrusted
+        if distrusted:  # a key may be named by its thumbprint instead of its kid
+            prints = frozenset[str]().union(*seen.values())
+            seen = {**seen, **{each: seen.get(each, frozenset()) | {each} for each in prints}}
         missing: dict[Name, Distrust] = {
             (self.issuer, kid): Distrust(thumbprints=thumbprints)
             for kid, thumbprints in seen.items()

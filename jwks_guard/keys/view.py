@@ -9,8 +9,10 @@ from jwks_guard.base.clock import EPOCH, Instant
 from jwks_guard.errors import (
     AlgorithmNotAllowedError,
     AmbiguousKeyError,
+    MalformedTokenError,
     RevokedKeyError,
 )
+from jwks_guard.jose.algorithms import ALL, AllowList
 from jwks_guard.jose.jwk import SkippedKey, VerificationKey
 
 REMEMBERED_KIDS = 1024
@@ -120,21 +122,25 @@ class TrustedKeys:
     removed: frozenset[str] = frozenset()
     trusted_until: Instant = EPOCH
 
-    def find(self, kid: str, alg: str) -> VerificationKey | None:
+    def find(self, kid: str | None, alg: str, allowed: AllowList = ALL) -> VerificationKey | None:
         """The one key that may verify `alg` signatures of `kid`; None when the kid is not held.
 
         Raises RevokedKeyError for a distrusted kid, AlgorithmNotAllowedError when the kid's keys
-        are bound to other algorithms, AmbiguousKeyError when two different keys fit.
+        are bound to other algorithms, AmbiguousKeyError when two different keys fit. For a token
+        without kid see `_find_unnamed`.
         """
+        if kid is None:
+            return self._find_unnamed(alg, allowed)
         keys = self.by_kid.get(kid)
         if keys is None:
             if kid in self.distrusted:
                 raise RevokedKeyError("The key that signed this token is distrusted.")
             return None
-        fitting = [key for key in keys if alg in key.algorithms]
+        fitting = [key for key in keys if key.may_verify(alg, allowed)]
         if not fitting:
             raise AlgorithmNotAllowedError(
-                "The key that this token names is for another algorithm."
+                "The key that this token names is for another algorithm. One without `alg` is for "
+                "RS256, its curve's ES algorithm or EdDSA, unless `algorithms` names others."
             )
         first = fitting[0]
         if any(key.thumbprint != first.thumbprint for key in fitting[1:]):
@@ -143,10 +149,38 @@ class TrustedKeys:
             )
         return first
 
-    def answers(self, kid: str, now: Instant) -> bool:
+    def _find_unnamed(self, alg: str, allowed: AllowList) -> VerificationKey | None:
+        """The key of a token without `kid`: the one JWK without `kid`, or the one JWK, that fits.
+
+        Where there are two, no key is tried. Raises RevokedKeyError, AlgorithmNotAllowedError and
+        MalformedTokenError; None where no key is held.
+        """
+        if not self.live:
+            if self.distrusted:
+                raise RevokedKeyError("Every key that the issuer publishes is distrusted.")
+            return None
+        for keys in ([key for key in self.live if not key.named], self.live):
+            found: VerificationKey | None = None
+            for key in keys:
+                if not key.may_verify(alg, allowed):
+                    continue
+                # A key that is listed more than once is one key.
+                if found is not None and key.thumbprint != found.thumbprint:
+                    raise MalformedTokenError(
+                        "The header has no `kid`, and the issuer publishes more than one key for "
+                        "its `alg`: let it put the `kid` into its tokens."
+                    )
+                found = key
+            if found is not None:
+                return found
+        raise AlgorithmNotAllowedError(
+            "The header has no `kid`, and no key of the issuer is for its `alg`."
+        )
+
+    def answers(self, kid: str | None, now: Instant) -> bool:
         """Whether `find` has the last word on `kid` at `now`, so that nothing need be fetched."""
         return kid in self.distrusted or (
-            kid in self.by_kid and not self.trusted_until.reached(now)
+            (kid is None or kid in self.by_kid) and not self.trusted_until.reached(now)
         )
 
 
@@ -158,12 +192,14 @@ def subtract(
 ) -> TrustedKeys:
     """The view: what is published less what is distrusted, trusted for `max_stale` seconds.
 
-    Distrusted are those kids, and under any kid the keys with those `thumbprints`.
+    Distrusted are those kids, and under any kid the keys with those `thumbprints`. A key may be
+    named by its thumbprint instead of its kid.
     """
     refused = set(distrusted)
     by_kid: dict[str, list[VerificationKey]] = {}
     for key in published.keys:
-        if key.kid in distrusted or key.thumbprint in thumbprints:
+        named = key.kid in distrusted or key.thumbprint in distrusted
+        if named or key.thumbprint in thumbprints:
             refused.add(key.kid)
         else:
             by_kid.setdefault(key.kid, []).append(key)

@@ -62,8 +62,20 @@ class Clients:
 
 def new_client() -> Client:
     """A client of our own, for the caller to close."""
-    # Plain http is only ever spoken on loopback: past any proxy, it stays on the machine.
+    # Plain http is spoken on loopback, where it stays on the machine, and with the hosts that
+    # allow_http names: past any proxy.
     return Client(verify=_tls_context(), mounts={"http://": None})
+
+
+def headers_of(client: Client) -> dict[str, str]:
+    """The headers that the caller gave `client`, by lower-case name: not those of httpx itself."""
+    ours = _default_headers()
+    return {name: value for name, value in client.headers.items() if ours.get(name) != value}
+
+
+@functools.cache
+def _default_headers() -> httpx.Headers:
+    return httpx.AsyncClient(transport=httpx.MockTransport(lambda _: httpx.Response(500))).headers
 
 
 @functools.cache

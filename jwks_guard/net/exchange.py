@@ -64,8 +64,9 @@ async def exchange(
     limit: int,
     connect_timeout: float | None = None,
     any_status: bool = False,
+    authenticated: bool = False,
 ) -> Reply:
-    """Send `request` once, without authentication and redirects, and return the answer.
+    """Send `request` once, without redirects, and return the answer.
 
     Arguments:
         client: brings transport, TLS and proxies; it is not closed.
@@ -75,6 +76,7 @@ async def exchange(
         connect_timeout: gives up earlier where no connection can be had, so that the request is
             known not to be sent; in seconds.
         any_status: read the body of every answer; otherwise only that of a 200.
+        authenticated: use the client's own `auth`, which may send more requests; otherwise none.
 
     Raises ExchangeError, without a cause or context: their frames hold the request and the answer.
 
@@ -86,16 +88,17 @@ async def exchange(
     request.extensions = {**request.extensions, "timeout": seconds.as_dict()}
     try:
         async with asyncio.timeout(timeout):
-            return await _answered(client, request, limit, any_status=any_status)
+            auth = client.auth if authenticated else None
+            return await _answered(client, request, auth, limit, any_status=any_status)
     except Exception as error:  # noqa: BLE001 - a transport or an event hook may raise anything
         failure = _failure(error, request, timeout)
     raise failure
 
 
 async def _answered(
-    client: Client, request: httpx.Request, limit: int, *, any_status: bool
+    client: Client, request: httpx.Request, auth: httpx.Auth | None, limit: int, *, any_status: bool
 ) -> Reply:
-    response = await client.send(request, stream=True, auth=None, follow_redirects=False)
+    response = await client.send(request, stream=True, auth=auth, follow_redirects=False)
     try:
         wanted = any_status or response.status_code == httpx.codes.OK
         body = await read_body(response, limit) if wanted else b""

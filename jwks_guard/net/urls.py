@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Collection
 from urllib.parse import urlsplit
 
+NOT_HTTPS = "it is not https"
+_PORTS = {"https": 443, "http": 80}
 
-def refusal(url: str, *, http_on_loopback: bool) -> str | None:
+
+def refusal(url: str, *, http_on_loopback: bool, http_hosts: Collection[str] = ()) -> str | None:
     """Why keys may not be fetched from `url`, or None when they may.
 
     Keys are as trustworthy as the connection they came over: https, or plain http that never
-    leaves the machine.
+    leaves the machine. `http_hosts` are host names, in lower case, that may be asked over plain
+    http all the same.
     """
     try:
         parts = urlsplit(url)
@@ -25,11 +30,11 @@ def refusal(url: str, *, http_on_loopback: bool) -> str | None:
         return "it carries a user name or password"
     if "#" in url:
         return "it has a fragment"
-    if parts.scheme == "https" or (
-        parts.scheme == "http" and http_on_loopback and is_loopback(url)
-    ):
+    if parts.scheme == "https":
         return None
-    return "it is not https"
+    if parts.scheme == "http" and (host in http_hosts or (http_on_loopback and is_loopback(url))):
+        return None
+    return NOT_HTTPS
 
 
 def is_loopback(url: str) -> bool:
@@ -41,3 +46,15 @@ def is_loopback(url: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def origin(url: str) -> tuple[str, str, int] | None:
+    """The scheme, host and port of `url` (RFC 6454 section 4); None where it is no http(s) URL."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return None
+    if not host or parts.scheme not in _PORTS:
+        return None
+    return parts.scheme, host, _PORTS[parts.scheme] if port is None else port

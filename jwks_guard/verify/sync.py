@@ -31,7 +31,10 @@ class SyncTokenVerifier:
     """
 
     def __init__(
-        self, issuer: str, audience: str | Collection[str], **options: Unpack[VerifierOptions]
+        self,
+        issuer: str,
+        audience: str | Collection[str] | None,
+        **options: Unpack[VerifierOptions],
     ) -> None:
         self._verifier = TokenVerifier(issuer, audience, **options)
         self.issuer = issuer
@@ -39,7 +42,11 @@ class SyncTokenVerifier:
 
     @classmethod
     def for_auth0(
-        cls, domain: str, *, audience: str | Collection[str], **options: Unpack[VerifierOptions]
+        cls,
+        domain: str,
+        *,
+        audience: str | Collection[str] | None,
+        **options: Unpack[VerifierOptions],
     ) -> Self:
         """A verifier for an Auth0 domain, as TokenVerifier.for_auth0 makes it."""
         issuer = auth0_issuer(domain)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from jwks_guard.jose.claims import freeze, permissions_of, scopes_of
+from jwks_guard.jose.claims import client_id_of, freeze, permissions_of, scopes_of
 from jwks_guard.jose.jwk import VerificationKey
 from jwks_guard.readiness.usage import Counter
 from jwks_guard.verify.footprint import footprint
@@ -22,13 +22,8 @@ class VerifiedToken:
     """
 
     __slots__ = (
-        "_claims",
-        "_counter",
-        "_frozen",
-        "_header",
-        "_header_size",
-        "_key",
-        "_size",
+        *("_claims", "_counter", "_frozen", "_header", "_header_size", "_key", "_size"),
+        *("_thumbprint",),
         "_valid_until",
     )
 
@@ -39,6 +34,9 @@ class VerifiedToken:
     """The bytes that its header takes, 0 if others share that; None once it is measured."""
     _size: int
     """The bytes that all of it takes at the most."""
+    # Only set where it comes from another process.
+    _thumbprint: str
+    """Names the key of a token without `kid`."""
 
     def __init__(
         self,
@@ -68,9 +66,11 @@ class VerifiedToken:
 
     @property
     def kid(self) -> str:
-        """The id of the key that signed the token."""
-        kid: str = self._header["kid"]
-        return kid
+        """The id of the key that signed the token: its `kid`, or the key's thumbprint without."""
+        kid: str | None = self._header.get("kid")
+        if kid:
+            return kid
+        return getattr(self, "_thumbprint", "") if self._key is None else self._key.thumbprint
 
     @property
     def issuer(self) -> str:
@@ -84,13 +84,24 @@ class VerifiedToken:
         return self._claims.get("sub")
 
     @property
+    def client_id(self) -> str | None:
+        """The client that the token was issued to: `client_id`, else `azp`, `cid` or `appid`."""
+        return client_id_of(self._claims)
+
+    @property
     def scopes(self) -> frozenset[str]:
-        """The values of `scope` (RFC 8693 section 4.2); none if it is not a string."""
+        """What the client was granted: the values of `scope` (RFC 8693 section 4.2) and `scp`.
+
+        Strings are split at spaces, items of arrays are taken as they are.
+        """
         return scopes_of(self._claims)
 
     @property
     def permissions(self) -> frozenset[str]:
-        """The entries of `permissions` (Auth0 RBAC); none if it is not an array of strings."""
+        """What the user may do, whatever the client was granted: `permissions` (Auth0 RBAC).
+
+        None if that is not an array of strings.
+        """
         return permissions_of(self._claims)
 
     @property
@@ -125,10 +136,19 @@ class VerifiedToken:
         return hash((self.kid, self.subject, self.expires_at))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return VerifiedToken, (self._header, self._claims, None, self._valid_until)
+        return _restored, (self._header, self._claims, self._valid_until, self.kid)
 
     def __repr__(self) -> str:
         return f"<VerifiedToken kid={self.kid!r}>"
+
+
+def _restored(
+    header: dict[str, Any], claims: dict[str, Any], valid_until: float, kid: str
+) -> VerifiedToken:
+    """A token that was pickled; of its key only the name is left."""
+    token = VerifiedToken(header, claims, None, valid_until)
+    token._thumbprint = kid
+    return token
 
 
 def _thawed(value: Any) -> Any:

@@ -6,7 +6,13 @@ from hashlib import sha256
 from typing import Any, NoReturn
 
 from jwks_guard.base.clock import Instant
-from jwks_guard.errors import JWKSGuardError, RemovedKeyError, TokenExpiredError
+from jwks_guard.errors import (
+    JWKSGuardError,
+    RemovedKeyError,
+    RevokedKeyError,
+    TokenExpiredError,
+)
+from jwks_guard.jose.algorithms import AllowList
 from jwks_guard.jose.claims import ClaimsPolicy
 from jwks_guard.jose.compact import (
     b64url_decode,
@@ -37,7 +43,7 @@ MEMO_BYTES = 4096
 class KeyNotHeldError(Exception):
     """The view has no word on `kid`: fetch, then try once more. Never leaves the verifiers."""
 
-    def __init__(self, kid: str) -> None:
+    def __init__(self, kid: str | None) -> None:
         self.kid = kid
 
 
@@ -49,7 +55,7 @@ class Verification:
         keys: KeyStore,
         policy: ClaimsPolicy,
         *,
-        algorithms: frozenset[str],
+        algorithms: AllowList,
         token_types: frozenset[str | None],
         max_token_bytes: int,
         cache_size: int,
@@ -141,11 +147,12 @@ class Verification:
 
     def remaining(self, token: VerifiedToken) -> float:
         """Seconds until an accepted token must be looked at again; raises what refuses it now."""
-        view, now = self._trust.view, Instant.now(self._clock)
-        view.find(token.kid, token.header["alg"])
+        view, now, key = self._trust.view, Instant.now(self._clock), token._key
+        if key not in view.live and (token.kid if key is None else key.kid) in view.distrusted:
+            raise RevokedKeyError("The key that signed this token is distrusted.")
         if view.trusted_until.reached(now):
             raise self._keys.unavailable()
-        if token._key not in view.live:
+        if key not in view.live:
             raise RemovedKeyError("The issuer has withdrawn the key that signed this token.")
         if now.wall >= token._valid_until:
             raise TokenExpiredError("The token has expired.")
@@ -159,15 +166,17 @@ class Verification:
 
     def _resolve(self, segment: bytes, view: TrustedKeys, trusted: bool) -> Resolved:
         """What the header in `segment` names."""
-        header = parse_header(segment, self._algorithms, self._token_types)
+        header = parse_header(segment, self._algorithms.names, self._token_types)
+        if header.kid is None and not trusted:
+            raise KeyNotHeldError(None)
         try:
-            key = view.find(header.kid, header.alg)
+            key = view.find(header.kid, header.alg, self._algorithms)
         except JWKSGuardError as error:
             error.kid = header.kid
             raise
         if key is None or not trusted:
             raise KeyNotHeldError(header.kid)
-        counter = self.usage.counter(header.kid)
+        counter = self.usage.counter(key.kid)
         return header, key, signature_check(key, header.alg), counter, None
 
     def _remember(

@@ -7,18 +7,24 @@ import time
 from asyncio import get_running_loop
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
-from typing import Self, Unpack
+from typing import Literal, Self, TypeAlias, Unpack, get_args
 
-from jwks_guard.base.arguments import require_count, require_seconds, require_strings
+from jwks_guard.base.arguments import (
+    is_host_name,
+    require_count,
+    require_one_of,
+    require_seconds,
+    require_strings,
+)
 from jwks_guard.base.clock import Clock
 from jwks_guard.base.events import Event
 from jwks_guard.distrust.register import Register
 from jwks_guard.distrust.state import Distrusted
 from jwks_guard.errors import ConfigurationError, JWKSGuardError
+from jwks_guard.jose.algorithms import ALGORITHMS, allow_list
 from jwks_guard.jose.claims import ClaimsPolicy
 from jwks_guard.jose.compact import to_bytes
 from jwks_guard.jose.header import normalize_typ
-from jwks_guard.jose.jws import SUPPORTED_ALGORITHMS
 from jwks_guard.keys.fleet import Fleet
 from jwks_guard.keys.health import HealthReport
 from jwks_guard.keys.home import running_loop
@@ -31,15 +37,20 @@ from jwks_guard.readiness.usage import KeyUsage
 from jwks_guard.verify.token import VerifiedToken
 from jwks_guard.verify.verification import KeyNotHeldError, Verification
 
+Bindings: TypeAlias = Literal["refuse", "checked upstream"]
+_BINDINGS: tuple[Bindings, ...] = get_args(Bindings)
+
 
 class VerifierOptions(StoreOptions, total=False):
     """The keyword arguments of TokenVerifier, where they are handed through."""
 
+    client_ids: Collection[str] | None
     algorithms: Collection[str]
     leeway: float
     required_claims: Collection[str]
     max_token_age: float | None
     token_types: Collection[str | None]
+    bindings: Bindings
     token_cache_size: int
     token_cache_bytes: int
     max_token_bytes: int
@@ -50,14 +61,26 @@ class TokenVerifier:
     """Verifies access tokens of one issuer for one API.
 
     Arguments:
-        issuer: the tokens' `iss`, to the letter; https (http on loopback).
-        audience: this API's identifier, or several of which a token must name one.
+        issuer: the tokens' `iss`, to the letter: with `jwks_uri` any string (RFC 7519 section
+            4.1.1), without it https (http on loopback).
+        audience: this API's identifier, or several of which a token must name one. None takes only
+            tokens without `aud`, and "access" alone where they say their `token_use`, as Amazon
+            Cognito's do; it needs `client_ids`.
+        client_ids: the accepted clients. Each of `client_id`, `azp`, `cid` and `appid` that a token
+            has must be one of them, and it must have one. None accepts every client.
         jwks_uri: where the keys are; without it OpenID Connect Discovery says so.
-        algorithms: the allow-list (RFC 8725 section 3.1).
+        allow_http: names of hosts that may be asked over plain http, like ["keycloak"]; a WARNING
+            is logged.
+        algorithms: the allow-list (RFC 8725 section 3.1). Each key is bound to its own: to the
+            JWK's `alg`, or without one to RS256, its curve's ES algorithm or EdDSA, unless
+            `algorithms` leaves some out and names others that fit the key.
         leeway: how far the clocks may be apart, in seconds.
         required_claims: claims that must be there, besides `iss` and `aud`.
         max_token_age: the longest time since `iat`, in seconds; makes `iat` required.
         token_types: accepted `typ` values; None among them lets tokens without one through.
+        bindings: "refuse" refuses a token that is bound to a key (`cnf`, RFC 7800), as no proof of
+            it is checked here; "checked upstream" accepts it, for an API behind a gateway that
+            checks each request's DPoP proof (RFC 9449) or client certificate (RFC 8705).
         refresh_interval: seconds between two background refreshes, at the most.
         max_stale: the trust bound: seconds for which a key is trusted after the issuer last
             confirmed it.
@@ -66,7 +89,8 @@ class TokenVerifier:
         max_token_bytes: the longest token that is looked at.
         max_jwks_bytes: the largest key set or discovery document, decoded.
         http_client: an httpx.AsyncClient, or a callable that makes one per event loop, for
-            transport, TLS and proxies. It is not closed here.
+            transport, TLS and proxies. Its headers and auth are sent to the origin of the issuer
+            or of a given jwks_uri, and nowhere else. It is not closed here.
         clock: anything with time() and monotonic().
         keys: a KeyStore shared by verifiers of this issuer. What concerns fetching is then set
             there and not here, and the code that made it starts and closes it.
@@ -86,14 +110,17 @@ class TokenVerifier:
     def __init__(
         self,
         issuer: str,
-        audience: str | Collection[str],
+        audience: str | Collection[str] | None,
         *,
+        client_ids: Collection[str] | None = None,
         jwks_uri: str | None = None,
-        algorithms: Collection[str] = ("RS256",),
+        allow_http: Collection[str] = (),
+        algorithms: Collection[str] = ALGORITHMS,
         leeway: float = 5.0,
         required_claims: Collection[str] = ("exp",),
         max_token_age: float | None = None,
         token_types: Collection[str | None] = ("JWT", "at+jwt", None),
+        bindings: Bindings = "refuse",
         refresh_interval: float = 60.0,
         max_stale: float = 3600.0,
         token_cache_size: int = 10_000,
@@ -110,9 +137,9 @@ class TokenVerifier:
         fleet: Fleet | None = None,
     ) -> None:
         self._arguments = {**locals(), "self": None}
-        audiences = [audience] if isinstance(audience, str) else audience
-        require_strings("audience", audiences)
-        require_strings("algorithms", algorithms, allowed=SUPPORTED_ALGORITHMS)
+        audiences, clients = _parties(audience, client_ids)
+        require_strings("algorithms", algorithms, allowed=ALGORITHMS)
+        require_one_of("bindings", bindings, _BINDINGS)
         if required_claims not in ((), [], frozenset()):
             require_strings("required_claims", required_claims)
         require_seconds("leeway", leeway, positive=False)
@@ -123,6 +150,7 @@ class TokenVerifier:
         require_count("max_token_bytes", max_token_bytes, minimum=1)
         options: StoreOptions = {
             "jwks_uri": jwks_uri,
+            "allow_http": allow_http,
             "refresh_interval": refresh_interval,
             "max_stale": max_stale,
             "max_jwks_bytes": max_jwks_bytes,
@@ -142,9 +170,15 @@ class TokenVerifier:
         self.verification = Verification(
             self.keys,
             ClaimsPolicy(
-                issuer, frozenset(audiences), leeway, tuple(required_claims), max_token_age
+                issuer,
+                audiences,
+                leeway,
+                tuple(required_claims),
+                max_token_age,
+                client_ids=clients,
+                takes_bound=bindings == "checked upstream",
             ),
-            algorithms=frozenset(algorithms),
+            algorithms=allow_list(algorithms),
             token_types=_normalized(token_types),
             max_token_bytes=max_token_bytes,
             cache_size=token_cache_size,
@@ -153,11 +187,16 @@ class TokenVerifier:
 
     @classmethod
     def for_auth0(
-        cls, domain: str, *, audience: str | Collection[str], **options: Unpack[VerifierOptions]
+        cls,
+        domain: str,
+        *,
+        audience: str | Collection[str] | None,
+        **options: Unpack[VerifierOptions],
     ) -> Self:
         """A verifier for the tenant or custom domain `domain`, like "acme.eu.auth0.com".
 
-        The issuer is https://{domain}/ and the keys are at its /.well-known/jwks.json.
+        The issuer is https://{domain}/, in lower case, and the keys are at its
+        /.well-known/jwks.json.
         """
         issuer = auth0_issuer(domain)
         if options.get("keys") is None:
@@ -295,13 +334,33 @@ class TokenVerifier:
 
 
 def auth0_issuer(domain: str) -> str:
-    """The issuer of an Auth0 domain: the tokens' `iss` ends in a slash."""
-    host = domain.removeprefix("https://").removesuffix("/") if isinstance(domain, str) else ""
-    if not host or set(host) & set("/:@?# ") or "." not in host:
+    """The issuer of an Auth0 domain: the tokens' `iss` is in lower case and ends in a slash."""
+    text = domain.lower() if isinstance(domain, str) else ""
+    host = text.removeprefix("https://").removesuffix("/")
+    if "." not in host or not is_host_name(host):
         raise ConfigurationError(
             "domain must be the tenant's or custom domain's host name, like 'acme.eu.auth0.com'."
         )
     return f"https://{host}/"
+
+
+def _parties(
+    audience: str | Collection[str] | None, client_ids: Collection[str] | None
+) -> tuple[frozenset[str] | None, frozenset[str] | None]:
+    """The accepted audiences and clients; raises ConfigurationError."""
+    if client_ids is not None:
+        require_strings("client_ids", client_ids)
+    clients = None if client_ids is None else frozenset(client_ids)
+    if audience is None:
+        if clients is None:
+            raise ConfigurationError(
+                "audience is None: nothing would bind a token to this API. Give its audience, or, "
+                "for an issuer whose access tokens have no `aud`, client_ids=[...]."
+            )
+        return None, clients
+    audiences = [audience] if isinstance(audience, str) else audience
+    require_strings("audience", audiences)
+    return frozenset(audiences), clients
 
 
 def _require_fitting(keys: KeyStore, issuer: str, options: StoreOptions) -> None:

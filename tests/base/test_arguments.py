@@ -7,6 +7,7 @@ import pytest
 
 from jwks_guard import ConfigurationError
 from jwks_guard.base.arguments import (
+    require_addresses,
     require_count,
     require_issuer,
     require_jwks_uri,
@@ -63,6 +64,46 @@ def test_text_in_any_script_passes() -> None:
 )
 def test_issuers_pass(issuer: str) -> None:
     require_issuer(issuer)
+    assert require_addresses(issuer, None, ()) == frozenset()
+
+
+@pytest.mark.parametrize(
+    "issuer",
+    [
+        *("accounts.google.com", "kubernetes/serviceaccount", "urn:acme:sts", "my service"),
+        *("http://adfs.corp.test/adfs/services/trust", "https://id.test/?tenant=1", "größe"),
+    ],
+)
+def test_any_string_is_an_issuer_whose_jwks_uri_is_given(issuer: str) -> None:
+    require_issuer(issuer)
+    assert require_addresses(issuer, "https://keys.test/jwks", ()) == frozenset()
+
+
+@pytest.mark.parametrize("issuer", ["", None, 5, b"https://id.test", "two\nlines", "half \ud800"])
+def test_what_is_no_printable_string_is_no_issuer(issuer: object) -> None:
+    with pytest.raises(ConfigurationError, match=r"^issuer must be a string, exactly as in"):
+        require_issuer(issuer)
+
+
+@pytest.mark.parametrize("host", ["keycloak", "KeyCloak", "keycloak.internal", "10.0.0.7"])
+def test_hosts_that_are_named_may_be_asked_over_plain_http(host: str) -> None:
+    assert require_addresses(f"http://{host}:8080/realms/a", None, [host]) == {host.lower()}
+    assert require_addresses("my-issuer", f"http://{host}/jwks", (host,)) == {host.lower()}
+    for other in ("http://other/realms/a", f"http://{host}.evil.test/", f"ftp://{host}/"):
+        with pytest.raises(ConfigurationError, match="it is not https"):
+            require_addresses(other, None, [host])
+
+
+@pytest.mark.parametrize(
+    "allow_http",
+    [
+        *("keycloak", None, 5, [""], [5], ["http://keycloak"], ["keycloak:8080"], ["keycloak/"]),
+        *(["a b"], ["user@keycloak"], ["keycloak?"], ["["]),
+    ],
+)
+def test_what_is_no_list_of_host_names_is_refused(allow_http: object) -> None:
+    with pytest.raises(ConfigurationError, match=r"^allow_http must be a list of host names"):
+        require_addresses("https://id.test/", None, allow_http)
 
 
 @pytest.mark.parametrize(
@@ -73,15 +114,18 @@ def test_issuers_pass(issuer: str) -> None:
         ("https://acme.eu.auth0.com/?x=1", "it has a query"),
         ("https://acme.eu.auth0.com/?", "it has a query"),
         ("https://acme.eu.auth0.com/#", "it has a fragment"),
-        (None, "it is no URL"),
-        (b"https://acme.eu.auth0.com/", "it is no URL"),
+        ("my service", "it has characters that do not belong in a URL"),
     ],
 )
-def test_issuer_that_cannot_be_one_is_refused_with_an_example(issuer: object, why: str) -> None:
+def test_issuer_that_cannot_be_asked_for_its_keys_is_refused_with_what_to_add(
+    issuer: str, why: str
+) -> None:
     with pytest.raises(ConfigurationError) as refusal:
-        require_issuer(issuer)
-    assert str(refusal.value).startswith(f"issuer can't be used: {why}.")
+        require_addresses(issuer, None, ())
+    assert str(refusal.value).startswith(f"issuer can't be used for discovery: {why}.")
     assert "'https://acme.eu.auth0.com/'" in str(refusal.value)
+    assert "add jwks_uri" in str(refusal.value)
+    assert ("allow_http=[...]" in str(refusal.value)) is (why == "it is not https")
 
 
 def test_jwks_uri_may_be_left_out_and_may_have_a_query() -> None:

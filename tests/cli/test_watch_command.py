@@ -189,7 +189,7 @@ def test_fleet_that_can_not_be_reached_ends_with_status_3_and_shows_no_password(
         {"JWKS_GUARD_FLEET": "redis://a redis://b"},
         {"JWKS_GUARD_FLEET": "https://10.0.0.1/ops"},
         {"JWKS_GUARD_FLEET": "https://10.0.0.1/ops", "JWKS_GUARD_FLEET_SECRET_FILE": "/nowhere"},
-        {"JWKS_GUARD_ISSUER": "acme"},
+        {"JWKS_GUARD_ISSUER": "two\nlines"},
         {"JWKS_GUARD_EXPECTED_INSTANCES": "many"},
         {"JWKS_GUARD_EXPECTED_INSTANCES": "0"},
         {"JWKS_GUARD_EXPECTED_INSTANCES": "9" * 5000},

@@ -732,7 +732,7 @@ async def test_the_secret_is_sent_to_the_instances_alone_and_shown_nowhere(
         {"secret": "with a\r\nx-smuggled: header"},
         {"secret": "sixteen or more \udcff"},
         {"secret": None},
-        {"issuer": "tenant"},
+        {"issuer": "two\nlines"},
         {"poll_interval": 0},
         {"poll_interval": 60},
         {"timeout": -1},

@@ -376,7 +376,7 @@ async def test_a_fleet_is_not_made_of_nonsense() -> None:
         {"prefix": ""},
         {"poll_interval": 0},
         {"poll_interval": 60},
-        {"issuer": "tenant"},
+        {"issuer": "two\nlines"},
         {"secret": ""},
         {"secret": "short"},
         {"secret": []},

@@ -19,6 +19,7 @@ from jwks_guard.errors import (
     MalformedTokenError,
     UnsupportedTokenError,
 )
+from jwks_guard.jose.algorithms import ALGORITHMS
 from jwks_guard.jose.claims import ClaimsPolicy
 from jwks_guard.jose.compact import (
     b64url_encode,
@@ -30,7 +31,7 @@ from jwks_guard.jose.compact import (
 )
 from jwks_guard.jose.header import parse_header
 from jwks_guard.jose.jwk import UnusableKeyError, load_jwk
-from jwks_guard.jose.jws import SUPPORTED_ALGORITHMS, verify_signature
+from jwks_guard.jose.jws import verify_signature
 
 MakeJWK = Callable[..., dict[str, Any]]
 PrivateKeys = dict[str, Any]
@@ -40,7 +41,7 @@ CLAIMS = {"sub": "alice", "iss": "https://issuer.example/", "aud": "api"}
 def verify(token: str | bytes, jwk: dict[str, Any]) -> dict[str, Any]:
     """Verify as a verifier does that allows every supported algorithm, the widest it can be."""
     header, payload, signature, signing_input = split(to_bytes(token, 16_384))
-    alg = parse_header(header, SUPPORTED_ALGORITHMS, frozenset({"jwt", None})).alg
+    alg = parse_header(header, ALGORITHMS, frozenset({"jwt", None})).alg
     verify_signature(load_jwk(jwk), alg, signing_input, decode_segment(signature, "signature"))
     return decode_object(payload, "payload")
 

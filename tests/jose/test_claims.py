@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jwks_guard.errors import (
+    BindingRequiredError,
     InvalidClaimError,
     InvalidTokenError,
     MissingClaimError,
@@ -61,6 +62,122 @@ def test_issuer_is_compared_exactly(iss: Any) -> None:
     with pytest.raises(InvalidClaimError) as refusal:
         check(iss=iss)
     assert refusal.value.claim == "iss"
+
+
+SLASHLESS = ISSUER.removesuffix("/")
+
+
+@pytest.mark.parametrize(
+    ("configured", "iss", "advice"),
+    [
+        (SLASHLESS, ISSUER, "add the slash to the configured issuer"),
+        (ISSUER, SLASHLESS, "remove the slash from it"),
+    ],
+)
+def test_issuer_that_differs_in_its_slash_is_quoted_beside_the_configured_one(
+    configured: str, iss: str, advice: str
+) -> None:
+    with pytest.raises(InvalidClaimError) as refusal:
+        check(replace(POLICY, issuer=configured), iss=iss)
+    expected = f"The `iss` claim is {iss!r}, configured is {configured!r}: {advice}."
+    assert str(refusal.value) == expected
+
+
+@pytest.mark.parametrize("iss", ["https://secret.example/", ISSUER + "/", f"{SLASHLESS}//", 5, "/"])
+@pytest.mark.parametrize("configured", [ISSUER, SLASHLESS, "a"])
+def test_issuer_that_differs_in_more_than_its_slash_is_not_quoted(
+    iss: Any, configured: str
+) -> None:
+    if iss == configured + "/":
+        return
+    with pytest.raises(InvalidClaimError) as refusal:
+        check(replace(POLICY, issuer=configured), iss=iss)
+    assert str(refusal.value) == "The `iss` claim is not the configured issuer."
+
+
+# --- tokens without an audience, and their clients ---
+
+COGNITO = replace(POLICY, audiences=None, client_ids=frozenset({"app-1", "app-2"}))
+
+
+def without_aud(**claims: Any) -> dict[str, Any]:
+    return {name: value for name, value in GOOD.items() if name != "aud"} | claims
+
+
+@pytest.mark.parametrize("use", [{}, {"token_use": "access"}])
+@pytest.mark.parametrize("client", ["client_id", "azp", "cid", "appid"])
+def test_token_without_audience_is_accepted_for_its_client(
+    use: dict[str, str], client: str
+) -> None:
+    assert COGNITO.check(without_aud(**{client: "app-2"}, **use), NOW) == NOW + 65
+
+
+@pytest.mark.parametrize("aud", [API, "app-1", ["app-1"], [], "", None, 5])
+def test_token_with_an_audience_is_refused_where_none_is_expected(aud: Any) -> None:
+    with pytest.raises(InvalidClaimError) as refusal:
+        COGNITO.check(without_aud(client_id="app-1", aud=aud), NOW)
+    assert refusal.value.claim == "aud"
+
+
+@pytest.mark.parametrize("use", ["id", "", "Access", None, ["access"], True])
+def test_token_for_another_use_than_access_is_refused(use: Any) -> None:
+    with pytest.raises(InvalidClaimError) as refusal:
+        COGNITO.check(without_aud(client_id="app-1", token_use=use), NOW)
+    assert refusal.value.claim == "token_use"
+
+
+@pytest.mark.parametrize("policy", [COGNITO, replace(COGNITO, audiences=frozenset({API}))])
+def test_each_client_that_a_token_names_has_to_be_listed(policy: ClaimsPolicy) -> None:
+    def judged(**claims: Any) -> float:
+        audience = {} if policy.audiences is None else {"aud": API}
+        return policy.check(without_aud(**audience, **claims), NOW)
+
+    assert judged(client_id="app-1", azp="app-2", cid=None) == NOW + 65
+    for wrong in ("app-9", "", ["app-1"], {"app-1": 1}, 5, True):
+        for claims in ({"client_id": wrong}, {"client_id": "app-1", "azp": wrong}):
+            with pytest.raises(InvalidClaimError) as refusal:
+                judged(**claims)
+            assert refusal.value.claim == list(claims)[-1]
+            assert "app-9" not in str(refusal.value)
+    for nobody in ({}, {"client_id": None}, {"sub": "app-1"}):
+        with pytest.raises(MissingClaimError) as missing:
+            judged(**nobody)
+        assert missing.value.claim == "client_id"
+
+
+# --- tokens that are bound to a key ---
+
+
+@pytest.mark.parametrize(
+    ("cnf", "named"),
+    [
+        ({"jkt": "0ZcOCORZNYy"}, "`jkt`) and needs a DPoP proof (RFC 9449), which"),
+        ({"x5t#S256": "bwcK0esc3"}, "`x5t#S256`) and needs the client's certificate by mutual TLS"),
+        ({"jkt": "a", "x5t#S256": "b"}, "`jkt` and `x5t#S256`) and needs a DPoP proof"),
+        ({"jkt": "a", "unheard-of": "b"}, "`jkt`) and needs a DPoP proof (RFC 9449), which"),
+        ({"jkt": None}, "`jkt`"),
+        ({"jwk": {"kty": "EC"}}, "no way of proof that is known"),
+        ({"kid": "secret"}, "no way of proof that is known"),
+        ({}, "no way of proof that is known"),
+        (None, "no way of proof that is known"),
+        ("jkt", "no way of proof that is known"),
+        (["jkt"], "no way of proof that is known"),
+        (False, "no way of proof that is known"),
+    ],
+)
+def test_token_that_is_bound_to_a_key_is_refused_with_the_proof_that_it_needs(
+    cnf: Any, named: str
+) -> None:
+    with pytest.raises(BindingRequiredError) as refusal:
+        check(cnf=cnf)
+    assert named in str(refusal.value)
+    assert "secret" not in str(refusal.value)
+    assert check(replace(POLICY, takes_bound=True), cnf=cnf) == NOW + 65
+
+
+def test_bound_token_with_another_fault_is_refused_for_that() -> None:
+    with pytest.raises(TokenExpiredError):
+        check(cnf={"jkt": "a"}, exp=NOW - 60)
 
 
 @pytest.mark.parametrize("name", ["iss", "aud", "exp"])
@@ -242,9 +359,29 @@ def test_scopes_are_what_stands_between_spaces(scope: str, expected: set[str]) -
     assert scopes_of({"scope": scope}) == expected
 
 
-@pytest.mark.parametrize("scope", [None, 1, True, ["admin"], {"admin": True}])
+@pytest.mark.parametrize("scope", [None, 1, True, {"admin": True}, ["admin", 1], [["admin"]]])
 def test_scope_of_a_wrong_type_is_no_scope(scope: Any) -> None:
-    assert scopes_of({"scope": scope}) == scopes_of({}) == frozenset()
+    for claims in ({"scope": scope}, {"scp": scope}, {"scope": scope, "scp": scope}, {}):
+        assert scopes_of(claims) == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("claims", "expected"),
+    [
+        ({"scp": "a b"}, {"a", "b"}),
+        ({"scp": ["a", "b"]}, {"a", "b"}),
+        ({"scope": ["a", "b"]}, {"a", "b"}),
+        ({"scope": "a", "scp": ["b"]}, {"a", "b"}),
+        ({"scope": ["a"], "scp": 5}, {"a"}),
+        ({"scope": None, "scp": "a"}, {"a"}),
+        ({"scp": ["a b", " ", ""]}, {"a b", " ", ""}),
+        ({"permissions": ["a"], "roles": ["b"]}, set()),
+    ],
+)
+def test_scopes_are_those_of_both_claims_and_items_of_an_array_are_not_split(
+    claims: dict[str, Any], expected: set[str]
+) -> None:
+    assert scopes_of(claims) == expected
 
 
 def test_permissions_are_the_strings_of_an_array() -> None:

@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 from jwks_guard.errors import InvalidTokenError, MalformedTokenError, UnsupportedTokenError
 from jwks_guard.jose.compact import (
     MAX_DEPTH,
+    b64_decode,
     b64url_decode,
     b64url_encode,
     decode_object,
     decode_segment,
+    json_document,
     json_object,
     split,
     to_bytes,
@@ -259,3 +261,39 @@ def test_nesting_is_limited(opening: str) -> None:
     for levels in (MAX_DEPTH + 1, 400):
         with pytest.raises(ValueError, match="nested too deeply"):
             json_object(nested(levels))
+
+
+# --- what an issuer publishes ---
+
+
+@given(st.binary())
+def test_published_octets_are_read_in_every_spelling_of_base64(octets: bytes) -> None:
+    for encode in (base64.b64encode, base64.urlsafe_b64encode):
+        for spelling in (encode(octets), encode(octets).rstrip(b"="), encode(octets) + b"=="):
+            assert b64_decode(spelling) == octets
+
+
+@given(st.binary())
+def test_any_published_text_gives_octets_or_a_value_error(text: bytes) -> None:
+    with suppress(ValueError):
+        assert len(b64_decode(text)) == len(text.rstrip(b"=")) * 3 // 4
+
+
+@pytest.mark.parametrize("text", [b"A", b"AA=A", b"=AAA", b" AAA", b"AAA\n", b"A*AA", b"AAAAA"])
+def test_text_that_is_no_base64_is_refused(text: bytes) -> None:
+    with pytest.raises(ValueError, match=r"^not base64url$"):
+        b64_decode(text)
+
+
+@pytest.mark.parametrize("text", [b"AAA=", b"AA==", b"A+A/", b"AB", b"AAB"])
+def test_what_is_read_of_an_issuer_is_not_read_of_a_token(text: bytes) -> None:
+    assert b64_decode(text)
+    with pytest.raises(ValueError, match="base64url"):
+        b64url_decode(text)
+
+
+def test_byte_order_mark_is_ignored_in_a_document_and_in_no_token() -> None:
+    data = b"\xef\xbb\xbf{}"
+    assert json_document(data) == json_document(b"{}") == {}
+    with pytest.raises(ValueError, match="JSON object"):
+        json_object(data)

@@ -131,27 +131,106 @@ async def test_request_has_our_own_headers_and_asks_caches_to_revalidate(server:
     }
 
 
-async def test_nothing_of_the_callers_client_is_sent_and_its_settings_do_not_count(
-    server: Server,
-) -> None:
-    server.on(URI, httpx.Response(302, headers={"Location": "https://elsewhere.test/"}))
-    client = httpx.AsyncClient(
+def callers(server: Server, **options: Any) -> httpx.AsyncClient:
+    """A client that the caller has set up for a tenant with its own ideas."""
+    return httpx.AsyncClient(
         transport=httpx.MockTransport(server),
         base_url="https://elsewhere.test/api",
-        headers={"Authorization": "Bearer secret", "User-Agent": "theirs", "X-Key": "secret"},
+        headers={"User-Agent": "theirs", "X-Key": "secret", "Accept": "text/html"},
         cookies={"session": "secret"},
         params={"token": "secret"},
-        auth=("user", "secret"),
         timeout=None,
         follow_redirects=True,
+        **{"auth": ("user", "secret"), **options},
     )
+
+
+async def test_headers_and_auth_of_the_callers_client_are_sent_and_nothing_else_of_it(
+    server: Server,
+) -> None:
+    server.on(URI, httpx.Response(302, headers={"Location": "https://issuer.test/elsewhere"}))
+    client = callers(server)
     assert str(await failure(server, client=client, deadline=2.0)) == "the server answered 302"
     (request,) = server.requests
     assert str(request.url) == URI
-    assert {"authorization", "cookie", "x-key"}.isdisjoint(request.headers)
-    assert "secret" not in repr(request.headers.raw)
+    assert request.headers["authorization"] == "Basic dXNlcjpzZWNyZXQ="
+    assert request.headers["x-key"] == "secret"
+    assert request.headers["user-agent"] == "theirs"
+    assert request.headers.get_list("accept") == ["application/json, application/jwk-set+json"]
+    assert "cookie" not in request.headers
     assert request.extensions["timeout"] == dict.fromkeys(["connect", "read", "write", "pool"], 2.0)
     assert not client.is_closed
+
+
+def knows_nothing(request: httpx.Request) -> bool:
+    return (
+        {"authorization", "cookie", "x-key"}.isdisjoint(request.headers)
+        and "secret" not in repr(request.headers.raw)
+        and request.headers["user-agent"] == "jwks-guard"
+    )
+
+
+@pytest.mark.parametrize(
+    "elsewhere",
+    [
+        "https://keys.issuer.test/jwks",
+        "https://issuer.test.evil.test/jwks",
+        "https://issuer.test:8443/jwks",
+        "https://evil.test/?issuer.test",
+    ],
+)
+async def test_another_origin_that_discovery_names_gets_nothing_of_the_callers_client(
+    server: Server, elsewhere: str
+) -> None:
+    server.discovers(elsewhere)
+    server.on(elsewhere, lambda _: ok())
+    got = await fetched(server, uri=None, client=callers(server))
+    assert kids(got) == KIDS
+    discovery, keys = server.requests
+    assert discovery.headers["x-key"] == "secret"
+    assert "authorization" in discovery.headers
+    assert knows_nothing(keys)
+
+
+async def test_jwks_uri_that_is_given_gets_headers_and_auth_wherever_it_is(server: Server) -> None:
+    uri = "https://cluster.test:6443/openid/v1/jwks"
+    server.on(uri, lambda _: ok())
+    await fetched(server, uri=uri, client=callers(server))
+    assert server.requests[0].headers["x-key"] == "secret"
+
+
+@pytest.mark.parametrize("issuer", ["http://keycloak/realms/a", "https://keycloak/realms/a"])
+async def test_plain_http_gets_nothing_that_was_meant_for_https(
+    server: Server, issuer: str
+) -> None:
+    uri = "http://keycloak/jwks"
+    server.on(
+        f"{issuer}/.well-known/openid-configuration",
+        lambda _: ok(document(issuer=issuer, jwks_uri=uri)),
+    )
+    server.on(uri, lambda _: ok())
+    fetcher = HTTPKeyFetcher(
+        issuer, None, LIMIT, 3600.0, callers(server), http_hosts=frozenset({"keycloak"})
+    )
+    await fetcher.fetch(None, NOW)
+    assert knows_nothing(server.requests[1]) is issuer.startswith("https")
+
+
+async def test_auth_of_the_callers_client_that_fails_is_a_failed_fetch(server: Server) -> None:
+    def auth(request: httpx.Request) -> httpx.Request:
+        raise RuntimeError("secret")
+
+    why = await failure(server, client=callers(server, auth=auth))
+    assert "RuntimeError in " in str(why)
+    assert "secret" not in str(why)
+
+
+async def test_own_headers_of_a_client_that_the_caller_did_not_set_up_are_not_sent(
+    server: Server,
+) -> None:
+    await fetched(server)
+    assert server.requests[0].headers["user-agent"] == "jwks-guard"
+    assert "connection" not in server.requests[0].headers
 
 
 async def test_unusable_keys_are_skipped_with_their_reason(server: Server) -> None:
@@ -218,7 +297,9 @@ async def test_last_modified_is_never_asked_with(server: Server) -> None:
 @pytest.mark.parametrize("status", [201, 204, 206, 301, 302, 307, 400, 401, 403, 404, 429, 500])
 async def test_every_status_but_200_is_a_failure(server: Server, status: int) -> None:
     server.on(URI, answer(status=status, location="https://elsewhere.test/jwks"))
-    assert str(await failure(server)) == f"the server answered {status}"
+    why = str(await failure(server))
+    assert why.startswith(f"the server answered {status}")
+    assert ("give jwks_uri and an http_client with" in why) is (status in (401, 403))
     assert server.asked == [URI]
 
 
@@ -228,7 +309,10 @@ async def test_every_status_but_200_is_a_failure(server: Server, status: int) ->
         (b"", "not a JSON object"),
         (b"<!doctype html>", "not a JSON object"),
         (b"[]", "not a JSON object"),
-        (b"\xef\xbb\xbf{}", "not a JSON object"),
+        (b"\xef\xbb\xbf", "not a JSON object"),
+        (b"\xef\xbb\xbf\xef\xbb\xbf" + JWKS, "not a JSON object"),
+        (JWKS + b"\xef\xbb\xbf", "not a JSON object"),
+        (JWKS.decode().encode("utf-16"), "not a JSON object"),
         (b"\xff\xfe", "not a JSON object"),
         (JWKS[:-20], "not a JSON object"),
         (b"{}", "no array `keys`"),
@@ -436,7 +520,41 @@ async def test_discovery_address_follows_from_the_issuer_with_and_without_slash(
     assert server.asked == [DISCOVERY, URI]
 
 
-@pytest.mark.parametrize("issuer", ["https://issuer.test", "https://ISSUER.test/", None, 5])
+async def test_byte_order_mark_before_a_document_is_ignored(server: Server) -> None:
+    mark = b"\xef\xbb\xbf"
+    server.on(DISCOVERY, lambda _: ok(mark + document()))
+    server.on(URI, lambda _: ok(mark + JWKS))
+    assert kids(await fetched(server, uri=None)) == KIDS
+
+
+async def test_key_that_names_another_issuer_is_skipped(server: Server) -> None:
+    keys = [KEYS[0].jwk | {"issuer": ISSUER}, KEYS[1].jwk | {"issuer": "https://other.test/"}]
+    server.on(URI, answer(json.dumps({"keys": keys}).encode()))
+    got = await fetched(server)
+    assert kids(got) == KIDS[:1]
+    assert [key.reason for key in got.skipped] == ["`issuer` is not the configured issuer"]
+
+
+@pytest.mark.parametrize(
+    ("configured", "named", "advice"),
+    [
+        ("https://issuer.test", ISSUER, "add the slash to the configured issuer"),
+        (ISSUER, "https://issuer.test", "remove the slash from it"),
+    ],
+)
+async def test_document_whose_issuer_differs_in_its_slash_is_quoted_with_what_to_change(
+    server: Server, configured: str, named: str, advice: str
+) -> None:
+    server.discovers(issuer=named)
+    client = httpx.AsyncClient(transport=httpx.MockTransport(server))
+    fetcher = HTTPKeyFetcher(configured, None, LIMIT, 3600.0, client)
+    with pytest.raises(FetchError) as failed:
+        await fetcher.fetch(None, NOW)
+    expected = f"discovery: the document names the issuer {named!r}, configured is {configured!r}: "
+    assert str(failed.value) == expected + advice
+
+
+@pytest.mark.parametrize("issuer", ["https://issuer.test///", "https://ISSUER.test/", None, 5])
 async def test_document_of_another_issuer_is_refused(server: Server, issuer: object) -> None:
     server.discovers(issuer=issuer)
     why = "discovery: the document names another issuer than the configured one"

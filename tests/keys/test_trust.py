@@ -114,6 +114,22 @@ def test_distrusted_kid_leaves_the_view_at_once_with_the_key_behind_it(
     assert told[0].detail == "leaked"
 
 
+def test_key_may_be_distrusted_by_its_thumbprint(trust: Trust, told: list[Event]) -> None:
+    distrust(trust, A.thumbprint)
+    assert trust.distrusted[A.thumbprint].thumbprints == {A.thumbprint}
+    assert live(trust) == {"b"}
+    trust.publish((key("alias", A), B), (), EPOCH)
+    assert live(trust) == {"b"}
+    lift(A.thumbprint)
+    assert live(trust) == {"alias", "b"}
+    assert kinds(told) == [
+        ("key_distrusted", A.thumbprint),
+        ("key_added", "alias"),
+        ("key_removed", "a"),
+        ("key_reinstated", A.thumbprint),
+    ]
+
+
 def test_new_key_under_a_distrusted_kid_is_not_trusted(trust: Trust) -> None:
     distrust(trust, "a")
     trust.publish((key("a"), B), (), EPOCH)

@@ -6,8 +6,14 @@ from dataclasses import FrozenInstanceError, replace
 
 import pytest
 
-from jwks_guard import AlgorithmNotAllowedError, AmbiguousKeyError, RevokedKeyError
+from jwks_guard import (
+    AlgorithmNotAllowedError,
+    AmbiguousKeyError,
+    MalformedTokenError,
+    RevokedKeyError,
+)
 from jwks_guard.base.clock import EPOCH, Instant
+from jwks_guard.jose.algorithms import allow_list
 from jwks_guard.jose.jwk import SkippedKey, VerificationKey, load_jwk
 from jwks_guard.keys.view import (
     REMEMBERED_KIDS,
@@ -261,6 +267,60 @@ def test_two_keys_for_one_kid_and_algorithm_are_ambiguous() -> None:
 
 def test_one_key_that_is_listed_in_two_ways_is_not() -> None:
     assert view(A, replace(A, use=None)).find("a", "ES256") is A
+
+
+# --- for a token without kid ---
+
+
+def bare(of: VerificationKey) -> VerificationKey:
+    """The key as it is listed without kid."""
+    jwk = {name: value for name, value in of.to_jwk().items() if name != "kid"}
+    return load_jwk(jwk)
+
+
+def test_token_without_kid_is_for_the_only_key_without_kid_or_the_only_key() -> None:
+    without = bare(C)
+    assert view(A).find(None, "ES256") is A
+    assert view(A, RSA).find(None, "RS256") is RSA
+    assert view(A, B, without).find(None, "ES256") is without
+    assert view(A, B, bare(RSA)).find(None, "RS256") is not None
+    twice = view(A, replace(A, kid="alias")).find(None, "ES256")
+    assert twice is not None
+    assert twice.thumbprint == A.thumbprint
+
+
+@pytest.mark.parametrize("keys", [(A, B), (bare(A), bare(B)), (bare(A), bare(B), C)])
+def test_token_without_kid_is_for_none_of_two_keys(keys: tuple[VerificationKey, ...]) -> None:
+    with pytest.raises(MalformedTokenError) as error:
+        view(*keys).find(None, "ES256")
+    assert error.value.http_status == 401
+
+
+def test_token_without_kid_needs_a_key_for_its_algorithm() -> None:
+    with pytest.raises(AlgorithmNotAllowedError):
+        view(A, bare(B)).find(None, "RS256")
+    with pytest.raises(AlgorithmNotAllowedError):
+        view(A, RSA).find(None, "RS256", allow_list(["ES256"]))
+    assert TrustedKeys().find(None, "ES256") is None
+
+
+def test_token_without_kid_is_not_for_a_distrusted_key() -> None:
+    assert view(A, B, distrusted={"a"}).find(None, "ES256") is B
+    for distrusted in ({"a"}, {A.thumbprint}):
+        with pytest.raises(RevokedKeyError):
+            view(A, distrusted=distrusted).find(None, "ES256")
+
+
+def test_key_is_distrusted_by_its_thumbprint_like_by_its_kid() -> None:
+    trusted = view(A, replace(A, kid="alias"), B, distrusted={A.thumbprint})
+    assert trusted.live == {B}
+    assert trusted.distrusted == {A.thumbprint, "a", "alias"}
+
+
+def test_view_answers_for_a_token_without_kid_as_long_as_it_is_trusted() -> None:
+    assert view(A, B).answers(None, START)
+    assert not view(A).answers(None, START.shifted(600))
+    assert not TrustedKeys().answers(None, START)
 
 
 def test_view_answers_for_what_it_trusts_and_for_what_is_distrusted() -> None:

@@ -49,6 +49,18 @@ def test_a_token_is_verified_to_what_it_says(
     assert verifier.verify(tenant.token().encode()).issuer == verifier.issuer == tenant.issuer
 
 
+def test_a_token_without_kid_is_verified_by_the_only_key(
+    tenant: LocalTenant, clock: HandClock
+) -> None:
+    tenant.remove(tenant.key("next").kid)
+    with verifier_of(tenant, clock, background=False) as verifier:
+        token = verifier.verify(tenant.token(header={"kid": None}))
+        assert token.kid == next(iter(verifier.keys.trust.view.live)).thumbprint
+        verifier.distrust(token.kid, reason="leaked", force=True)
+        with pytest.raises(RevokedKeyError):
+            verifier.verify(tenant.token(header={"kid": None}))
+
+
 def test_a_second_look_at_a_token_is_answered_from_the_cache(
     tenant: LocalTenant, verifier: SyncTokenVerifier
 ) -> None:

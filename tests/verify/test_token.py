@@ -64,9 +64,17 @@ def test_what_a_token_does_not_say_is_none_or_empty() -> None:
     assert bare.permissions == frozenset()
 
 
-@pytest.mark.parametrize("scope", [["read:things"], 5, {"read": True}, ""])
-def test_scope_that_is_no_string_is_no_scope(scope: object) -> None:
-    assert token(scope=scope).scopes == frozenset()
+@pytest.mark.parametrize("scope", [5, {"read": True}, "", [], [5]])
+@pytest.mark.parametrize("claim", ["scope", "scp"])
+def test_scope_of_another_type_is_no_scope(scope: object, claim: str) -> None:
+    assert token(**{"scope": None, claim: scope}).scopes == frozenset()
+
+
+@pytest.mark.parametrize("claim", ["client_id", "azp", "cid", "appid"])
+def test_client_is_named_by_whichever_claim_the_issuer_writes(claim: str) -> None:
+    assert token(**{claim: "app-1"}).client_id == "app-1"
+    assert token(**{claim: 5}).client_id is None
+    assert token().client_id is None
 
 
 @pytest.mark.parametrize("permissions", ["delete:things", [5], {"a": 1}, []])
@@ -225,3 +233,7 @@ async def test_token_from_elsewhere_is_not_relied_on(tenant: LocalTenant, clock:
     assert isinstance(verifier, TokenVerifier)
     with pytest.raises(RemovedKeyError):
         verifier.remaining(pickle.loads(pickle.dumps(token)))
+
+
+def test_token_that_was_made_without_kid_and_key_has_no_name() -> None:
+    assert VerifiedToken({"alg": "RS256"}, dict(CLAIMS), None, math.inf).kid == ""

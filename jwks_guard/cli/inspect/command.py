@@ -21,9 +21,9 @@ from jwks_guard import (
 )
 from jwks_guard.cli.inspect.explain import Rules, Sections, explain
 from jwks_guard.cli.words import Line, Mark, printable
+from jwks_guard.jose.algorithms import ALGORITHMS, ALL, allow_list
 from jwks_guard.jose.claims import ClaimsPolicy
 from jwks_guard.jose.compact import split, to_bytes
-from jwks_guard.jose.jws import SUPPORTED_ALGORITHMS
 
 _MAX_TOKEN_BYTES = 16_384
 _TOKEN_TYPES = frozenset({"jwt", "at+jwt", None})
@@ -64,7 +64,7 @@ def inspect(
         str | None, typer.Option(help="Where the issuer's keys are, if not told by discovery.")
     ] = None,
     algorithm: Annotated[
-        list[str] | None, typer.Option(help="An allowed algorithm; may be repeated.  [RS256]")
+        list[str] | None, typer.Option(help="An allowed algorithm; may be repeated.  [all]")
     ] = None,
 ) -> None:
     """Explain what is right and wrong with TOKEN; neither it nor its signature is printed.
@@ -82,7 +82,8 @@ def inspect(
         if issuer is None or not audience:
             sections, conclusion = _content(compact)
         else:
-            examined = _examined(compact, issuer, audience, jwks_uri, algorithm or ["RS256"])
+            allowed = algorithm or sorted(ALGORITHMS)
+            examined = _examined(compact, issuer, audience, jwks_uri, allowed)
             sections, conclusion = asyncio.run(examined)
     except ConfigurationError as error:
         raise typer.BadParameter(str(error)) from None
@@ -108,7 +109,7 @@ def _one_token(arguments: list[str]) -> str:
 
 def _content(compact: str) -> tuple[Sections, _Conclusion]:
     """What can be said of a token that nothing is asked about; raises InvalidTokenError."""
-    rules = Rules(SUPPORTED_ALGORITHMS, _TOKEN_TYPES, _policy("", [""]), parties=("sub",))
+    rules = Rules(ALL, _TOKEN_TYPES, _policy("", [""]), parties=("sub",))
     return explain(_split(compact), rules, None, time.time()), _NOT_VERIFIED
 
 
@@ -131,7 +132,7 @@ async def _examined(
         background=False,
     )
     policy = _policy(issuer, audience)
-    rules = Rules(frozenset(algorithms), _TOKEN_TYPES, policy, parties=("iss", "sub", "aud"))
+    rules = Rules(allow_list(algorithms), _TOKEN_TYPES, policy, parties=("iss", "sub", "aud"))
     token = _split(compact)
     async with verifier:
         sections = explain(token, rules, verifier.keys, verifier.keys.clock.time())

@@ -15,6 +15,7 @@ from typing import Any
 from jwks_guard.cli.inspect.explain_key import explain_key, explain_signature, named_key
 from jwks_guard.cli.words import Line, date, shown
 from jwks_guard.errors import InvalidClaimError, InvalidTokenError
+from jwks_guard.jose.algorithms import AllowList
 from jwks_guard.jose.claims import ClaimsPolicy
 from jwks_guard.jose.compact import b64url_encode, decode_object, split
 from jwks_guard.jose.header import parse_header
@@ -31,7 +32,7 @@ _Members = dict[str, Any]
 class Rules:
     """What a token is judged by. `parties`: the claims that are judged besides dates."""
 
-    algorithms: frozenset[str]
+    algorithms: AllowList
     token_types: frozenset[str | None]
     claims: ClaimsPolicy
     parties: tuple[str, ...]
@@ -50,7 +51,7 @@ def explain(token: bytes, rules: Rules, keys: KeyStore | None, now: float) -> Se
     sections = {"Header": list(_header(header, rules))}
     if keys is not None:
         named = named_key(header)
-        key, sections["Key"] = explain_key(named, keys)
+        key, sections["Key"] = explain_key(named, keys, rules.algorithms)
         sections["Signature"] = [explain_signature(named, key, signing_input, signature)]
     sections["Claims"] = list(_claims(payload, rules, now))
     return sections
@@ -65,9 +66,9 @@ def _header(segment: bytes, rules: Rules) -> Iterator[Line]:
 
     def check(variant: _Members) -> object:
         encoded = b64url_encode(json.dumps(variant).encode()).encode()
-        return parse_header(encoded, rules.algorithms, rules.token_types)
+        return parse_header(encoded, rules.algorithms.names, rules.token_types)
 
-    good = {"alg": min(rules.algorithms), "kid": "any"}
+    good = {"alg": min(rules.algorithms.names), "kid": "any"}
     for name in _HEADER:
         fault = _fault(name, header, good, check)
         yield from _judged(name, header, fault, shown(header.get(name)))
@@ -83,8 +84,9 @@ def _claims(segment: bytes, rules: Rules, now: float) -> Iterator[Line]:
         yield Line("NO", "payload", str(error))
         return
     policy = rules.claims
-    good = {"iss": policy.issuer, "aud": min(policy.audiences), "exp": now + 60.0}
-    asked = {"iss": shown(policy.issuer), "aud": shown(sorted(policy.audiences))}
+    audiences = sorted(policy.audiences or ())
+    good = {"iss": policy.issuer, "aud": audiences[0], "exp": now + 60.0}
+    asked = {"iss": shown(policy.issuer), "aud": shown(audiences)}
     for name in (*rules.parties, *_DATES):
         fault = _fault(name, claims, good, lambda variant: policy.check(variant, now))
         is_date = name in _DATES and name in claims and not isinstance(fault, InvalidClaimError)

@@ -8,6 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from jwks_guard.cli.words import Line, shown
 from jwks_guard.errors import AmbiguousKeyError, InvalidTokenError
+from jwks_guard.jose.algorithms import ALL, AllowList
 from jwks_guard.jose.compact import decode_object, decode_segment
 from jwks_guard.jose.header import is_kid
 from jwks_guard.jose.jwk import VerificationKey
@@ -21,7 +22,7 @@ class NamedKey:
     """What a header says about the key that signed."""
 
     alg: str
-    kid: str
+    kid: str | None
 
 
 def named_key(segment: bytes) -> NamedKey | None:
@@ -30,29 +31,33 @@ def named_key(segment: bytes) -> NamedKey | None:
         header = decode_object(segment, "header")
     except InvalidTokenError:
         return None
-    alg, kid = header.get("alg"), header.get("kid")
-    return NamedKey(alg, kid) if isinstance(alg, str) and is_kid(kid) else None
+    alg, kid = header.get("alg"), header.get("kid", "")
+    if not isinstance(alg, str) or not (kid == "" or is_kid(kid)):
+        return None
+    return NamedKey(alg, kid or None)
 
 
 def explain_key(
-    named: NamedKey | None, keys: KeyStore
+    named: NamedKey | None, keys: KeyStore, allowed: AllowList
 ) -> tuple[VerificationKey | None, list[Line]]:
     """Give the key, if `keys` has one to verify with, and the statements about it."""
     health = keys.health()
     if named is None:
         return None, [Line("??", "key", "the header names none")]
+    if named.alg not in allowed.names:  # said of the header already
+        allowed = ALL
     if not health.kids:
         why = f"The issuer's keys can't be had: {health.last_error}."
         return None, [Line("??", "key", "not looked up", why)]
     try:
-        key = keys.trust.view.find(named.kid, named.alg)
+        key = keys.trust.view.find(named.kid, named.alg, allowed)
     except AmbiguousKeyError as error:
         return None, [Line("??", "key", "published twice", str(error))]
     except InvalidTokenError as error:
         return None, [Line("NO", "key", "published", str(error))]
     if key is None:
         return None, [_unpublished(named.kid, health)]
-    return key, _description(key)
+    return key, _description(key, allowed)
 
 
 def explain_signature(
@@ -69,19 +74,18 @@ def explain_signature(
     return Line("ok", "signature", "this key made it, over this header and these claims")
 
 
-def _unpublished(kid: str, health: HealthReport) -> Line:
+def _unpublished(kid: str | None, health: HealthReport) -> Line:
     for skipped in health.skipped:
         if skipped.kid == kid:
             return Line("NO", "key", "published, but it can't be used", f"{skipped.reason}.")
     return Line("NO", "key", "not published", f"The issuer's keys: {shown(health.kids)}.")
 
 
-def _description(key: VerificationKey) -> list[Line]:
+def _description(key: VerificationKey, allowed: AllowList) -> list[Line]:
     public = key.public_key
+    algorithms = sorted(alg for alg in key.algorithms if key.may_verify(alg, allowed))
     kind = f"RSA, {public.key_size} bits" if isinstance(public, RSAPublicKey) else key.crv
     return [
-        Line(
-            "ok", "key", f"published by the issuer: {kind}, for {', '.join(sorted(key.algorithms))}"
-        ),
+        Line("ok", "key", f"published by the issuer: {kind}, for {', '.join(algorithms)}"),
         Line("  ", "thumbprint", key.thumbprint),
     ]
