@@ -8,6 +8,8 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, TypeGuard
 
+import msgspec
+
 from jwks_guard.errors import (
     BindingRequiredError,
     InvalidClaimError,
@@ -16,6 +18,7 @@ from jwks_guard.errors import (
     TokenExpiredError,
     TokenNotYetValidError,
 )
+from jwks_guard.jose.compact import DECODE_ERRORS, decode_segment, not_an_object
 
 # From year 1 to the end of year 9999, as datetime knows them: beyond is an invalid claim, and never
 # an overflow further on.
@@ -28,6 +31,34 @@ _PROOFS = {
     "jkt": "a DPoP proof (RFC 9449)",
     "x5t#S256": "the client's certificate by mutual TLS (RFC 8705)",
 }
+
+
+class _Issuer(msgspec.Struct, gc=False):
+    """The one claim that is read before the signature is verified; all others are skipped."""
+
+    iss: msgspec.Raw = msgspec.Raw()
+
+
+_decode_issuer = msgspec.json.Decoder(_Issuer).decode
+_decode_text = msgspec.json.Decoder(str | None).decode
+
+
+def unverified_issuer(segment: bytes) -> str | None:
+    """Give `iss` of the payload in `segment`, None without one: anybody may have written it.
+
+    Raises MalformedTokenError for what is no JSON object in base64url, InvalidClaimError for an
+    `iss` that is no string.
+    """
+    try:
+        raw = _decode_issuer(decode_segment(segment, "payload")).iss
+    except DECODE_ERRORS:
+        raise not_an_object("payload") from None
+    try:
+        return _decode_text(raw) if raw else None
+    except msgspec.ValidationError:
+        raise InvalidClaimError("The `iss` claim is not a string.", "iss") from None
+    except DECODE_ERRORS:
+        raise not_an_object("payload") from None
 
 
 @dataclass(frozen=True, slots=True)

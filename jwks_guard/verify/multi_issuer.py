@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import Self, TypeGuard
+from typing import Self
 
 from jwks_guard.base.arguments import require_count, require_seconds
 from jwks_guard.base.clock import Clock
@@ -18,7 +18,8 @@ from jwks_guard.errors import (
     JWKSGuardError,
     MissingClaimError,
 )
-from jwks_guard.jose.compact import decode_object, split, to_bytes
+from jwks_guard.jose.claims import unverified_issuer
+from jwks_guard.jose.compact import split, to_bytes
 from jwks_guard.keys.health import HealthReport
 from jwks_guard.keys.home import running_loop
 from jwks_guard.readiness.usage import KeyUsage
@@ -177,17 +178,17 @@ class MultiIssuerVerifier:
         With `resolve` it raises LookUpThrottledError (429) too.
         """
         token = to_bytes(compact, self._max_token_bytes)
-        issuer = decode_object(split(token)[1], "payload").get("iss")
-        verifier = self.listed.get(issuer) if isinstance(issuer, str) else None
+        issuer = unverified_issuer(split(token)[1])
+        verifier = self.listed.get(issuer) if issuer is not None else None
         if verifier is not None:
             return await verifier.verify(token)
         return await self._verify_resolved(issuer, token)
 
-    async def _verify_resolved(self, issuer: object, token: bytes) -> VerifiedToken:
+    async def _verify_resolved(self, issuer: str | None, token: bytes) -> VerifiedToken:
         if issuer is None:
             raise MissingClaimError("The `iss` claim is missing.", "iss")
         resolution = self._resolution
-        if resolution is None or not _may_be_asked_for(issuer):
+        if resolution is None or not 0 < len(issuer) <= MAX_ISSUER_CHARS:
             raise not_served()
         while True:
             verifier = await resolution.find(issuer)
@@ -267,7 +268,3 @@ class _Subscription:
         for verifier in now:
             if verifier not in self._cancels:
                 self._cancels[verifier] = verifier.subscribe(self._heard)
-
-
-def _may_be_asked_for(issuer: object) -> TypeGuard[str]:
-    return isinstance(issuer, str) and 0 < len(issuer) <= MAX_ISSUER_CHARS

@@ -14,11 +14,19 @@ from jwks_guard.errors import (
     BindingRequiredError,
     InvalidClaimError,
     InvalidTokenError,
+    MalformedTokenError,
     MissingClaimError,
     TokenExpiredError,
     TokenNotYetValidError,
 )
-from jwks_guard.jose.claims import ClaimsPolicy, freeze, permissions_of, scopes_of
+from jwks_guard.jose.claims import (
+    ClaimsPolicy,
+    freeze,
+    permissions_of,
+    scopes_of,
+    unverified_issuer,
+)
+from jwks_guard.jose.compact import b64url_encode
 
 NOW = 1_700_000_000
 ISSUER = "https://acme.eu.auth0.com/"
@@ -437,3 +445,37 @@ def test_any_claims_are_accepted_for_a_time_to_come_or_refused_by_our_errors(
     assert all(isinstance(each, str) for each in scopes_of(claims) | permissions_of(claims))
     hash(scopes_of(claims))
     assert freeze(claims).keys() == claims.keys()
+
+
+@pytest.mark.parametrize(
+    ("payload", "issuer"),
+    [
+        (b'{"iss":"https://a.test/"}', "https://a.test/"),
+        (b'{"sub":"x"}', None),
+        (b'{"iss":null}', None),
+        (b'{"iss":"first","iss":"last"}', "last"),
+        (b'{"x":' + b"[" * 500 + b"]" * 500 + b',"iss":"a"}', "a"),
+    ],
+)
+def test_issuer_is_read_before_the_signature_and_nothing_else_is(
+    payload: bytes, issuer: str | None
+) -> None:
+    assert unverified_issuer(b64url_encode(payload).encode()) == issuer
+
+
+@pytest.mark.parametrize(
+    ("payload", "error"),
+    [
+        (b'{"iss":["a"]}', InvalidClaimError),
+        (b'{"iss":1}', InvalidClaimError),
+        (b"[]", MalformedTokenError),
+        (b'{"iss":"a"', MalformedTokenError),
+        (b'{"iss":"\\ud800"}', MalformedTokenError),
+        (b'{"iss":"\xff"}', MalformedTokenError),
+    ],
+)
+def test_payload_without_an_issuer_that_can_be_read_is_refused(
+    payload: bytes, error: type[InvalidTokenError]
+) -> None:
+    with pytest.raises(error):
+        unverified_issuer(b64url_encode(payload).encode())
