@@ -2,6 +2,7 @@
 
 JWKSGuardError
 |- ConfigurationError (also a ValueError)     at construction or start
+|  `- EnvironmentVariableError                 a proxy, or CA certificates that are not there
 |- InvalidRequestError                   400  malformed Authorization, two credentials
 |- InvalidTokenError                     401  the token's fault
 |  |- MalformedTokenError                     not a compact JWS with JSON objects in it
@@ -61,6 +62,12 @@ class ConfigurationError(JWKSGuardError, ValueError):
     """An argument or a file can't be used; the message names it and says what to write instead."""
 
     code = "configuration"
+
+
+class EnvironmentVariableError(ConfigurationError):
+    """A variable of the environment keeps this process from reaching others; it is named."""
+
+    code = "environment"
 
 
 class InvalidRequestError(JWKSGuardError):

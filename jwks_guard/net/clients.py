@@ -12,16 +12,22 @@ from typing import Any, TypeAlias
 
 import httpx
 
-from jwks_guard.errors import ConfigurationError
+from jwks_guard.errors import ConfigurationError, EnvironmentVariableError
+from jwks_guard.net.environment import require_environment, unreadable_certificates
 from jwks_guard.net.exchange import Client, ExchangeError, kind_of
 
 HTTPClient: TypeAlias = Client | Callable[[], Client]
 
 
 class Clients:
-    """Opens the client to use: `given`, what `given` makes once per event loop, or a new one."""
+    """Opens the client to use: `given`, what `given` makes once per event loop, or a new one.
+
+    Raises EnvironmentVariableError where no new one could be made.
+    """
 
     def __init__(self, given: HTTPClient | None) -> None:
+        if given is None:
+            require_environment()
         self._given = given
         self._made: tuple[int, asyncio.AbstractEventLoop, Client] | None = None
 
@@ -33,6 +39,8 @@ class Clients:
         """
         try:
             client = await self._client()
+        except EnvironmentVariableError as error:
+            raise ExchangeError(str(error).removesuffix("."), sent=False) from None
         except Exception as error:  # noqa: BLE001 - a callable of the caller may raise anything
             raise ExchangeError(
                 f"the HTTP client can't be made ({kind_of(error)})", sent=False
@@ -61,7 +69,8 @@ class Clients:
 
 
 def new_client() -> Client:
-    """A client of our own, for the caller to close."""
+    """A client of our own, for the caller to close; raises EnvironmentVariableError."""
+    require_environment()
     # Plain http is spoken on loopback, where it stays on the machine, and with the hosts that
     # allow_http names: past any proxy.
     return Client(verify=_tls_context(), mounts={"http://": None})
@@ -75,12 +84,17 @@ def headers_of(client: Client) -> dict[str, str]:
 
 @functools.cache
 def _default_headers() -> httpx.Headers:
-    return httpx.AsyncClient(transport=httpx.MockTransport(lambda _: httpx.Response(500))).headers
+    nowhere = httpx.MockTransport(lambda _: httpx.Response(500))
+    return httpx.AsyncClient(transport=nowhere, trust_env=False).headers
 
 
 @functools.cache
 def _tls_context() -> ssl.SSLContext:
-    return httpx.create_ssl_context()
+    try:
+        return httpx.create_ssl_context()
+    except OSError as error:  # of which ssl.SSLError is one
+        require_environment()
+        raise unreadable_certificates(error) from None
 
 
 def require_http_client(client: Any) -> None:

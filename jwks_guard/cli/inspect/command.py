@@ -15,6 +15,7 @@ from rich.text import Text
 from jwks_guard import (
     AmbiguousKeyError,
     ConfigurationError,
+    EnvironmentVariableError,
     InvalidTokenError,
     KeysUnavailableError,
     TokenVerifier,
@@ -85,6 +86,8 @@ def inspect(
             allowed = algorithm or sorted(ALGORITHMS)
             examined = _examined(compact, issuer, audience, jwks_uri, allowed)
             sections, conclusion = asyncio.run(examined)
+    except EnvironmentVariableError as error:
+        sections, conclusion = {}, _refusal(error)
     except ConfigurationError as error:
         raise typer.BadParameter(str(error)) from None
     except InvalidTokenError as error:  # not even the form of a token
@@ -153,7 +156,9 @@ def _split(compact: str) -> bytes:
     return token
 
 
-def _refusal(error: InvalidTokenError | KeysUnavailableError) -> _Conclusion:
+def _refusal(
+    error: InvalidTokenError | KeysUnavailableError | EnvironmentVariableError,
+) -> _Conclusion:
     if isinstance(error, InvalidTokenError):
         return _Conclusion("NO", f"Not valid: {error}", 1)
     return _Conclusion("??", f"Unknown: {error}", 1 if isinstance(error, AmbiguousKeyError) else 3)

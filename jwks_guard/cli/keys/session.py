@@ -24,6 +24,7 @@ from jwks_guard.cli.words import printable
 from jwks_guard.errors import (
     ConfigurationError,
     DistrustNotSharedError,
+    EnvironmentVariableError,
     JWKSGuardError,
     KeysUnavailableError,
     RateLimitedError,
@@ -56,8 +57,11 @@ KIDArgument = Annotated[
     str, typer.Argument(metavar="KID", help="The key's ID; after -- if it begins with a dash.")
 ]
 
-UNREACHABLE = (UnavailableError, RateLimitedError, DistrustNotSharedError, KeysUnavailableError)
-"""The tenant or the fleet does not answer now."""
+UNREACHABLE = (
+    *(UnavailableError, RateLimitedError, DistrustNotSharedError, KeysUnavailableError),
+    EnvironmentVariableError,
+)
+"""The tenant or the fleet does not answer now, or can't be asked from here."""
 _T = TypeVar("_T")
 
 
@@ -191,9 +195,9 @@ def _what_now(again: tuple[str, ...]) -> str:
 
 
 def _status_of(error: JWKSGuardError) -> int:
-    if isinstance(error, ConfigurationError):
-        return 2
-    return 3 if isinstance(error, UNREACHABLE) else 1
+    if isinstance(error, UNREACHABLE):
+        return 3
+    return 2 if isinstance(error, ConfigurationError) else 1
 
 
 def _secret(client_id: str) -> str:
