@@ -1,4 +1,7 @@
-"""A real Redis of a test's own: on a port of loopback, without a disk, ended by its process id."""
+"""A real Redis of a test's own: on a port of loopback, without a disk, ended by its process id.
+
+`running_redis` and `redis` are fixtures: a conftest that imports them gives them to its tests.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import redis
+import pytest
+from redis import ConnectionError as NoConnectionError
+from redis import Redis
 
 from tests.process.programs import require_program, wait_until
 
@@ -18,11 +23,12 @@ from tests.process.programs import require_program, wait_until
 class RedisServer:
     """A redis-server that can be killed and started again, empty, at the same address."""
 
-    def __init__(self, folder: str, certificate: Path | None = None) -> None:
+    def __init__(self, folder: str, certificate: Path | None = None, settings: str = "") -> None:
         """`certificate` is a PEM file with its key, by which it speaks TLS alone."""
-        self.port = _free_port()
+        self.port = free_port()
         self._folder = folder
         self._certificate = certificate
+        self._settings = settings
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -40,7 +46,8 @@ class RedisServer:
         """Start it, unless it runs."""
         if self._process is not None:
             return
-        settings = f"--port {self.port} --bind 127.0.0.1 --appendonly no --loglevel warning"
+        settings = f"--port {self.port} --bind 127.0.0.1 --appendonly no --loglevel warning "
+        settings += self._settings
         if (pem := self._certificate) is not None:
             settings = settings.replace("--port", "--port 0 --tls-port")
             settings += f" --tls-cert-file {pem} --tls-key-file {pem} --tls-auth-clients no"
@@ -61,7 +68,7 @@ class RedisServer:
 
     @contextmanager
     def client(self) -> Iterator[Any]:
-        with redis.Redis.from_url(self.url) as client:
+        with Redis.from_url(self.url) as client:
             yield client
 
     def _answers(self) -> bool:
@@ -70,7 +77,7 @@ class RedisServer:
         try:
             with self.client() as client:
                 return bool(client.ping())
-        except redis.ConnectionError:
+        except NoConnectionError:
             return False
 
 
@@ -87,7 +94,22 @@ def redis_server(certificate: Path | None = None) -> Iterator[RedisServer]:
             server.kill()
 
 
-def _free_port() -> int:
+@pytest.fixture(scope="module")
+def running_redis() -> Iterator[RedisServer]:
+    with redis_server() as server:
+        yield server
+
+
+@pytest.fixture
+def redis(running_redis: RedisServer) -> RedisServer:
+    """Running and empty, whatever the test before did to it."""
+    running_redis.start()
+    with running_redis.client() as client:
+        client.flushall()
+    return running_redis
+
+
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -21,14 +21,15 @@ from jwks_guard.errors import ConfigurationError
 
 PREFIX = "JWKS_GUARD_"
 _PROOFS = ("client_secret", "client_secret_file", "private_key_file", "token_file", "token")
-_FLEET = r"^\s*((redis|rediss|unix)://\S+|https?://\S+(\s+https?://\S+)*)\s*$"
+_FLEET = r"^\s*((rediss?(\+sentinel)?|unix)://\S+|https?://\S+(\s+https?://\S+)*)\s*$"
 _SECONDS = "a number of seconds above 0"
 _MUST_BE = {
     "token_lifetime_seconds": _SECONDS,
     "quiet_period_seconds": _SECONDS,
     "expected_instances": "an integer of at least 1",
-    "fleet": "the URL of a Redis (redis://, rediss://, unix://), or the URLs of every instance's "
-    "operations routes (https://) with spaces between them",
+    "fleet": "the URL of a Redis (redis://, rediss://, unix://, redis+sentinel://, "
+    "rediss+sentinel://), or the URLs of every instance's operations routes (https://) with spaces "
+    "between them",
 }
 _Text = Annotated[str, Meta(min_length=1)]
 _Seconds = Annotated[float, Meta(gt=0, le=MAX_SECONDS)]

@@ -12,7 +12,8 @@ from jwks_guard.errors import ConfigurationError
 if TYPE_CHECKING:
     from jwks_guard.fleet import HTTPFleet, RedisFleet
 
-_REDIS = ("redis://", "rediss://", "unix://")
+_REDIS = ("redis", "unix")
+"""What the schemes of its URLs begin with, also those of Sentinels."""
 _INSTALL = "A fleet over Redis needs redis-py: pip install 'jwks-guard[cli,redis]'."
 Fleet: TypeAlias = "RedisFleet | HTTPFleet"
 

@@ -21,8 +21,8 @@ _WHY = {
     "they are not in the exclude_paths of its middleware",
     403: "the secret does not allow it",
     404: "no operations routes with operations_auth are there",
-    413: f"it holds {MAX_DECISIONS} decisions and takes no more",
 }
+_FULL = f"it holds {MAX_DECISIONS} decisions and takes no more"
 
 
 class EndpointError(Exception):
@@ -105,9 +105,11 @@ class Endpoint:
                 reply = await exchange(client, request, timeout=seconds, limit=MAX_MESSAGE_BYTES)
         except ExchangeError as error:
             raise EndpointError(str(error)) from None
+        instance = reply.headers.get(INSTANCE_HEADER.lower(), "")
+        if reply.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            raise EndpointError(_why_too_large(instance, len(body or b"")))
         if reply.status != HTTPStatus.OK:
             raise EndpointError(_WHY.get(reply.status, f"it answered {reply.status}"))
-        instance = reply.headers.get(INSTANCE_HEADER.lower(), "")
         if is_replica(instance) is None:
             raise EndpointError(_WHY[404])
         return instance, reply.body
@@ -117,3 +119,13 @@ class Endpoint:
         self._ids.extend(instances)
         if len(set(instances)) > 1:
             self._ids.append(instances[0])
+
+
+def _why_too_large(instance: str, sent: int) -> str:
+    """Why a message is too large: an instance says so of many decisions, too, a proxy does not."""
+    if instance and sent <= MAX_MESSAGE_BYTES:
+        return _FULL
+    return (
+        f"it, or a proxy before it, takes no message of {sent} bytes; the operations routes take "
+        f"{MAX_MESSAGE_BYTES}. Raise the proxy's limit, or use RedisFleet"
+    )

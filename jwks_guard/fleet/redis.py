@@ -11,8 +11,9 @@ import math
 import random
 import secrets
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from redis.exceptions import RedisError
@@ -24,15 +25,18 @@ from jwks_guard.distrust.copy import CopyError
 from jwks_guard.distrust.state import NOTHING, Flags
 from jwks_guard.errors import ConfigurationError, JWKSGuardError
 from jwks_guard.fleet.commands import CUT_OFF_REFRESH_SECONDS, FleetCommands
+from jwks_guard.fleet.redis_causes import cause_of
 from jwks_guard.fleet.redis_decisions import REFRESH, RedisDecisions
 from jwks_guard.fleet.redis_entries import Entries
-from jwks_guard.fleet.redis_link import RedisLink, answered, connected
+from jwks_guard.fleet.redis_link import RedisLink, answered
 from jwks_guard.fleet.redis_states import RedisStates
+from jwks_guard.fleet.redis_url import parsed
 from jwks_guard.keys.fleet import Member
 from jwks_guard.readiness.state import InstanceState
 from jwks_guard.readiness.usage import Reach
 
 if TYPE_CHECKING:
+    from redis.asyncio import Redis
     from redis.asyncio.client import PubSub
 
 LONGEST_EXCHANGE_SECONDS = 30.0
@@ -58,13 +62,18 @@ class RedisFleet(FleetCommands):
     dead.
 
     Arguments:
-        url: redis://, rediss:// (TLS) or unix://, with user name and password where needed.
+        url: redis://, rediss:// (TLS) or unix://, with user name and password where needed. Of a
+            cluster any node will do. Several nodes, of which one is the primary or knows it, are
+            separated by commas. "redis+sentinel://host-1:26379,host-2:26379/service-name/0" (or
+            rediss+sentinel) asks Sentinels for the primary; `sentinel_username` and
+            `sentinel_password` are options of it.
         secret: what decisions in Redis are signed with (HMAC-SHA256), of 16 characters or more and
             the same for all instances. Entries without a valid signature are ignored and reported.
             To replace it, give both to each instance, then the new one alone. Without a secret,
             whatever can write to Redis can lift decisions.
         issuer: whose keys its own methods mean; not needed beside verifiers of one issuer.
-        prefix: what the names of its keys and of its channel begin with.
+        prefix: what the names of its keys and of its channel begin with, in braces: so they all
+            lie in one hash slot of a cluster.
         require_fleet: a verifier does not start while Redis can't be reached.
         poll_interval: changes are looked for at least this often, in seconds; 5 at the most.
         clock: anything with time() and monotonic().
@@ -85,18 +94,17 @@ class RedisFleet(FleetCommands):
         require_text("url", url)
         require_text("prefix", prefix)
         super().__init__(issuer, poll_interval, clock)
-        self._url = url
-        self._prefix = prefix
+        self._url = parsed(url)
+        self._prefix = f"{{{prefix}}}"
         self._id = secrets.token_hex(4)  # there may be one for each event loop of a process
         self._require = require_fleet
         self._entries = Entries(_secrets(secret))
-        self._decisions = RedisDecisions(prefix, self._entries)
+        self._decisions = RedisDecisions(self._prefix, self._entries)
         self._link: RedisLink | None = None
         self._leaving = 0
         self._cause: str | None = _NOT_ASKED
         self._ignored = 0
         self._warned = ("", -math.inf)
-        connected(url)  # that it can't be read shows here
 
     def __repr__(self) -> str:
         return f"RedisFleet(prefix={self._prefix!r})"
@@ -128,8 +136,7 @@ class RedisFleet(FleetCommands):
             if self._require:
                 await self.leave(member)
                 raise ConfigurationError(
-                    f"{self._cause}. It is required (require_fleet=True): start it, or mend its "
-                    "URL."
+                    f"{self._cause}. It is required (require_fleet=True), so nothing was started."
                 ) from None
         self._ensure_watching()
 
@@ -170,10 +177,8 @@ class RedisFleet(FleetCommands):
         """
         link, members = self._linked(), self._members
         try:
-            async with asyncio.timeout(LONGEST_EXCHANGE_SECONDS), link.exchanging():
-                await self._decisions.exchange(link.redis, members.register, members.issuers, offer)
-                now = self.clock.time()
-                await answered(self._states_there().show(members.states(now), now))
+            async with asyncio.timeout(LONGEST_EXCHANGE_SECONDS):
+                await link.exchange(partial(self._exchange, offer))
         except JWKSGuardError:
             raise
         except Exception as error:  # noqa: BLE001 - a server may answer anything
@@ -188,35 +193,43 @@ class RedisFleet(FleetCommands):
             logger.warning("%s", self.error)
         self._ignored = len(self._decisions.refused)
 
+    async def _exchange(self, offer: Flags, redis: Redis) -> None:
+        members = self._members
+        await self._decisions.exchange(redis, members.register, members.issuers, offer)
+        now = self.clock.time()
+        await answered(self._states_in(redis).show(members.states(now), now))
+
     async def dismiss(self, instance: str) -> int:
         """Forget an instance that has ended without leaving; gives how many states it had.
 
         One that still runs shows itself anew. Raises DistrustNotSharedError.
         """
-        return await self._asked(self._states_there().dismiss(instance))
+        return await self._asked(lambda redis: self._states_in(redis).dismiss(instance))
 
     # --- as one thing ---
 
     async def _states(self, issuer: str | None = None) -> tuple[InstanceState, ...]:
-        return await self._asked(self._states_there().states(issuer or self.issuer))
+        issuer = issuer or self.issuer
+        return await self._asked(lambda redis: self._states_in(redis).states(issuer))
 
     async def _reach(self, kid: str, issuer: str | None = None) -> Reach:
-        return await self._asked(self._states_there().reach(issuer or self.issuer, kid))
+        issuer = issuer or self.issuer
+        return await self._asked(lambda redis: self._states_in(redis).reach(issuer, kid))
 
     async def _ask_to_refresh(self) -> None:
-        await self._asked(self._linked().redis.publish(self._decisions.channel, REFRESH))
+        await self._asked(lambda redis: redis.publish(self._decisions.channel, REFRESH))
         await asyncio.sleep(_REFRESH_SECONDS)
 
-    async def _asked(self, step: Awaitable[_T]) -> _T:
+    async def _asked(self, step: Callable[[Redis], Awaitable[_T]]) -> _T:
         """What Redis answers; raises DistrustNotSharedError."""
         try:
-            return await answered(step)
+            return await self._linked().ask(lambda redis: answered(step(redis)))
+        except JWKSGuardError:
+            raise
         except Exception as error:  # noqa: BLE001 - a server may answer anything
             self._cut_off(error)
-            if self._link is not None:
-                await self._link.disconnect()
             raise self._unasked(
-                f"{self._cause}, so it was not asked what the instances show. Repeat the call."
+                f"{self._cause}. It was not asked what the instances show."
             ) from None
 
     # --- exchanging when called, and every few seconds ---
@@ -225,19 +238,23 @@ class RedisFleet(FleetCommands):
         """Exchange when woken, for as long as there are members; what fails is tried again."""
         link = self._linked()
         while self._goes_on():
+            redis: Redis | None = None
             try:
-                async with link.redis.pubsub() as pubsub:
+                redis = await link.primary()
+                async with redis.pubsub() as pubsub:
                     await answered(pubsub.subscribe(self._decisions.channel))
                     await self.exchange()
-                    while self._goes_on():
+                    while self._goes_on() and await link.primary() is redis:
                         await self._wake_up(pubsub)
                         began = time.monotonic()
                         await self.exchange()
                         await asyncio.sleep(_pause_after(time.monotonic() - began))
+                continue  # there is another primary
             except CopyError:
                 pass  # it is in `error`
             except Exception as error:  # noqa: BLE001 - nothing ends the watch
                 self._cut_off(error)
+                link.turn_from(redis, error)
             # Not all at once, when Redis is back.
             await asyncio.sleep(_RETRY_SECONDS * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
         await link.disconnect()
@@ -260,19 +277,19 @@ class RedisFleet(FleetCommands):
             patience = 0.0
 
     async def _say_goodbye(self, link: RedisLink, last: list[InstanceState]) -> None:
-        async with link.exchanging():  # one that is on its way would show it again
-            left = {member.issuer for member in self._members}
-            await self._states_there().leave(last, left)
+        left = {member.issuer for member in self._members}
+        # After an exchange that is on its way, which would show it again.
+        await link.exchange(lambda redis: self._states_in(redis).leave(last, left))
 
     def _cut_off(self, error: BaseException) -> None:
-        why = str(error) or type(error).__name__
+        why = cause_of(error)
         now = self.clock.monotonic()
         again = why == self._warned[0] and now - self._warned[1] < _WARN_PAUSE_SECONDS
         if self._cause in (None, _NOT_ASKED) and not again:
             self._warned = (why, now)
             surprise = None if isinstance(error, _FAILURES) else error
-            logger.warning("the fleet's Redis can't be reached: %s", why, exc_info=surprise)
-        self._cause = f"The fleet's Redis can't be reached ({why})"
+            logger.warning("%s", why, exc_info=surprise)
+        self._cause = why
         self._members.limit_interval(CUT_OFF_REFRESH_SECONDS)
 
     # --- connections ---
@@ -284,9 +301,8 @@ class RedisFleet(FleetCommands):
             self._link = RedisLink(self._url, before=self._link)
         return self._link
 
-    def _states_there(self) -> RedisStates:
-        instance = self._members.register.instance
-        return RedisStates(self._linked().redis, self._prefix, instance, self._id)
+    def _states_in(self, redis: Redis) -> RedisStates:
+        return RedisStates(redis, self._prefix, self._members.register.instance, self._id)
 
 
 def _secrets(secret: object) -> Sequence[str]:

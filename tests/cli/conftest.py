@@ -7,22 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from tests.cli.fleet_running import ShownFleet
-from tests.redis_server import RedisServer, redis_server
-
-
-@pytest.fixture(scope="module")
-def running_redis() -> Iterator[RedisServer]:
-    with redis_server() as server:
-        yield server
-
-
-@pytest.fixture
-def redis(running_redis: RedisServer) -> RedisServer:
-    """Running and empty, whatever the test before did to it."""
-    running_redis.start()
-    with running_redis.client() as client:
-        client.flushall()
-    return running_redis
+from tests.redis_server import RedisServer
+from tests.redis_server import redis as redis
+from tests.redis_server import running_redis as running_redis
 
 
 @pytest.fixture

@@ -62,7 +62,7 @@ class ShownFleet:
         now = time.time()
         with self._change:
             for each in states:
-                name = f"{prefix}:state:{each.instance}:00000000:{each.issuer}"
+                name = f"{{{prefix}}}:state:{each.instance}:00000000:{each.issuer}"
                 if now - each.reported_at < LIVE_SECONDS:
                     self._shown[prefix, name] = each, now
                 self._write(prefix, name, each)
@@ -100,7 +100,7 @@ class ShownFleet:
     def _write(self, prefix: str, name: str, state: InstanceState) -> None:
         with self._redis.client() as client:
             client.set(name, encoded_state(state))
-            client.zadd(f"{prefix}:instances", {name: state.reported_at})
+            client.zadd(f"{{{prefix}}}:instances", {name: state.reported_at})
 
 
 def later(state: InstanceState, seconds: float) -> InstanceState:

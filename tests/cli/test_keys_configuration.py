@@ -190,8 +190,12 @@ def test_file_that_can_not_be_used_says_why(tmp_path: Path, content: bytes, why:
         ("TOKEN_LIFETIME_SECONDS", "1 day", "a number of seconds above 0."),
         ("QUIET_PERIOD_SECONDS", "nan", "a number of seconds above 0."),
         ("EXPECTED_INSTANCES", "0", "an integer of at least 1."),
-        ("FLEET", " ", "the URL of a Redis (redis://, rediss://, unix://), or the URLs of"),
-        ("FLEET", "http:/s3cret", "the URL of a Redis (redis://, rediss://, unix://), or the URLs"),
+        ("FLEET", " ", "the URL of a Redis (redis://, rediss://, unix://, redis+sentinel"),
+        (
+            "FLEET",
+            "http:/s3cret",
+            "the URL of a Redis (redis://, rediss://, unix://, redis+sentinel",
+        ),
     ],
 )
 def test_variable_that_can_not_be_used_is_named_with_what_to_write(

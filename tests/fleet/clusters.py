@@ -30,7 +30,8 @@ class Cluster(ABC):
     """The instances `NAMES` of one fleet; each one that runs has a register of its own.
 
     `cut` holds the names of those that reach no other instance, and are reached by none.
-    `answers_lost` holds those whose decisions arrive, while no answer comes back to them.
+    `answers_lost` holds those whose decisions arrive, while no answer comes back to them, or to
+    what they ask next.
     `decision_bytes` counts the bytes of all messages in which there was a decision.
     """
 
@@ -143,13 +144,17 @@ class _Line(Cable):
         super().__init__(port)
         self._cluster = cluster
         self._name = name
+        self._wrote = False
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self.passes(b""):
+        lost = self._wrote and self._name in self._cluster.answers_lost
+        if self.passes(b"") and not lost:
             await super().serve(reader, writer)
 
     def loses(self, request: bytes) -> bool:
-        return self._name in self._cluster.answers_lost and b"EVAL" in request  # what writes
+        loses = self._name in self._cluster.answers_lost and b"EVAL" in request  # what writes
+        self._wrote = self._wrote or loses
+        return loses
 
     def passes(self, data: bytes) -> bool:
         if any(kind in data for kind in (b'["made",', b'["lifted",', b'["key",')):

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from jwks_guard.testing import LocalTenant
-from tests.redis_server import RedisServer, redis_server
+from tests.redis_server import redis as redis
+from tests.redis_server import running_redis as running_redis
 
 
 @pytest.fixture
@@ -16,18 +17,3 @@ def tenant() -> Iterator[LocalTenant]:
     with LocalTenant(in_process=True, algorithm="ES256") as tenant:
         tenant.rotate()
         yield tenant
-
-
-@pytest.fixture(scope="module")
-def running_redis() -> Iterator[RedisServer]:
-    with redis_server() as server:
-        yield server
-
-
-@pytest.fixture
-def redis(running_redis: RedisServer) -> RedisServer:
-    """Running and empty, whatever the test before did to it."""
-    running_redis.start()
-    with running_redis.client() as client:
-        client.flushall()
-    return running_redis

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
 
 import httpx
 
-from jwks_guard import JWKSGuardError, Register, TokenVerifier
+from jwks_guard import DistrustNotSharedError, JWKSGuardError, Register, TokenVerifier
 from jwks_guard.fleet import RedisFleet
 from jwks_guard.keys.fleet import Fleet
 from jwks_guard.testing import LocalTenant
@@ -20,7 +20,7 @@ from tests.redis_server import RedisServer
 
 PATIENCE = 60.0
 POLL = 0.05
-DECISIONS = "jwks-guard:decisions"
+DECISIONS = "{jwks-guard}:decisions"
 
 
 def fleet_of(redis: RedisServer, **options: Any) -> RedisFleet:
@@ -44,6 +44,29 @@ async def instance(
         yield verifier
 
 
+@asynccontextmanager
+async def two_instances(
+    tenant: LocalTenant, url: str
+) -> AsyncIterator[tuple[TokenVerifier, TokenVerifier]]:
+    """Two that reach the Redis at `url`."""
+    async with (
+        instance(tenant, RedisFleet(url, poll_interval=POLL)) as one,
+        instance(tenant, RedisFleet(url, poll_interval=POLL)) as other,
+    ):
+        assert one.health().status == other.health().status == "ok"
+        yield one, other
+
+
+async def shared(call: Callable[[], Awaitable[object]]) -> None:
+    """Repeat the call until it no longer says that the decision is not shared."""
+    began = time.monotonic()
+    while True:
+        with suppress(DistrustNotSharedError):
+            await call()
+            return
+        assert time.monotonic() - began < PATIENCE
+
+
 async def outcome(verifier: TokenVerifier, token: str) -> str:
     """The kid of an accepted token, or the code of the refusal."""
     try:
@@ -61,14 +84,17 @@ async def eventually(condition: Callable[[], bool]) -> float:
     return time.monotonic() - began
 
 
-async def exchanged(redis: RedisServer, prefix: str = "jwks-guard") -> None:
-    """Return when each instance that Redis shows has made a whole exchange since this call."""
+async def exchanged(redis: RedisServer, prefix: str = "jwks-guard", *, number: int = 0) -> None:
+    """Return when each instance that Redis shows has made a whole exchange since this call.
+
+    It waits until so many are shown.
+    """
     with redis.client() as client:
         for _ in range(2):  # the first one may have begun before
-            await eventually(partial(_all_shown_after, client, prefix, time.time()))
+            await eventually(partial(_all_shown_after, client, prefix, number, time.time()))
 
 
-def _all_shown_after(client: Any, prefix: str, began: float) -> bool:
-    names = client.keys(f"{prefix}:state:*")
+def _all_shown_after(client: Any, prefix: str, number: int, began: float) -> bool:
+    names = client.keys(f"{{{prefix}}}:state:*")
     states = [json.loads(each) for each in client.mget(names) if each] if names else []
-    return all(state["reported_at"] > began for state in states)
+    return len(states) >= number and all(state["reported_at"] > began for state in states)

@@ -503,6 +503,8 @@ STATE = {"instance": "0" * 32, "states": []}
         (Response(status_code=401), "does not know the secret"),
         (Response(status_code=403), "does not allow"),
         (Response(status_code=404), "operations_auth"),
+        (Response(status_code=413), "a proxy before it, takes no message of"),
+        (Response(status_code=413, headers=ID), "10000 decisions"),
         (Response(status_code=500), "answered 500"),
         (
             Response(status_code=302, headers={"Location": "https://evil.test/ops/fleet"}),

@@ -32,8 +32,10 @@ from tests.fleet.instances import (
     fleet_of,
     instance,
     outcome,
+    two_instances,
     verifier_of,
 )
+from tests.process.programs import require_program
 from tests.redis_server import RedisServer
 
 
@@ -125,16 +127,16 @@ async def test_an_instance_that_was_killed_stays_in_sight_for_a_day_and_is_not_w
 ) -> None:
     async with instance(tenant, fleet_of(redis)):
         with redis.client() as client:
-            (name,) = client.keys("jwks-guard:state:*")
+            (name,) = client.keys("{jwks-guard}:state:*")
             shown = json.loads(client.get(name))
             dead = shown | {
                 "instance": "f" * 32,
                 "host": "dead:1",
                 "reported_at": time.time() - 80_000,
             }
-            lies = f"jwks-guard:state:{'f' * 32}:00000000:{tenant.issuer}"
+            lies = f"{{jwks-guard}}:state:{'f' * 32}:00000000:{tenant.issuer}"
             client.set(lies, json.dumps(dead))
-            client.zadd("jwks-guard:instances", {lies: time.time() - 80_000})
+            client.zadd("{jwks-guard}:instances", {lies: time.time() - 80_000})
             assert client.ttl(name) > 86_000
             async with fleet_of(redis, issuer=tenant.issuer) as fleet:
                 began = time.monotonic()
@@ -164,7 +166,7 @@ async def test_fleets_of_different_prefixes_know_nothing_of_each_other(
         assert old not in other.distrusted
         with redis.client() as client:
             names = {name.partition(b":")[0] for name in client.keys("*")}
-        assert names == {b"one", b"other"}
+        assert names == {b"{one}", b"{other}"}
 
 
 async def test_kids_belong_to_their_issuer(redis: RedisServer) -> None:
@@ -189,7 +191,7 @@ async def test_kids_belong_to_their_issuer(redis: RedisServer) -> None:
             assert there.key("previous").kid not in mine.distrusted
             await by_name.aclose()
         with redis.client() as client:
-            assert client.keys("jwks-guard:state:*") == []
+            assert client.keys("{jwks-guard}:state:*") == []
 
 
 async def test_issuer_that_is_resolved_later_is_refused_what_was_distrusted_before(
@@ -270,7 +272,7 @@ async def test_how_far_tokens_reach_outlives_the_instances_and_never_sinks(
     assert (observed.latest_expiry, observed.longest_lifetime) == (latest, 5000.0)
     with redis.client() as client:
         for kind in ("expiries", "lifetimes"):
-            client.zadd(f"jwks-guard:{kind}:{tenant.issuer}", {kid: "inf"})
+            client.zadd(f"{{jwks-guard}}:{kind}:{tenant.issuer}", {kid: "inf"})
     observed = await fleet.observe(kid)
     assert (observed.latest_expiry, observed.longest_lifetime) == (NEVER, NEVER)
     observed = await fleet.observe("unknown")
@@ -360,6 +362,19 @@ def test_threads_distrust_through_the_sync_verifier(
         verifier.distrust(tenant.key("previous").kid, reason="leaked")
         with pytest.raises(RevokedKeyError):
             verifier.verify(tenant.token(key="previous"))
+
+
+async def test_decisions_are_shared_over_a_unix_socket(tenant: LocalTenant, tmp_path: Path) -> None:
+    old, socket = tenant.key("previous").kid, tmp_path / "redis.sock"
+    server = RedisServer(str(tmp_path), settings=f"--unixsocket {socket}")
+    require_program("redis-server", "apt-get install -y redis-server")
+    server.start()
+    try:
+        async with two_instances(tenant, f"unix://{socket}?db=1") as (one, other):
+            await one.distrust(old, reason="leaked")
+            await eventually(lambda: old in other.distrusted)
+    finally:
+        server.kill()
 
 
 async def test_a_fleet_is_not_made_of_nonsense() -> None:

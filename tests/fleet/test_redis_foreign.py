@@ -27,7 +27,7 @@ def fields(client: Any, kind: str) -> list[list[str]]:
 def put(client: Any, field: list[str], value: bytes | str) -> None:
     """Write an entry as somebody would who knows how they are made, and renew the version."""
     client.hset(DECISIONS, json.dumps(field, separators=(",", ":"), ensure_ascii=False), value)
-    client.set("jwks-guard:version", "forged")
+    client.set("{jwks-guard}:version", "forged")
 
 
 HOSTILE: list[tuple[bytes, bytes]] = [
@@ -71,10 +71,10 @@ async def test_nothing_malformed_lifts_a_decision_or_stops_the_sharing(
                 for name, real in names:
                     field = field.replace(name, real.encode())
                 client.hset(DECISIONS, field, value)
-                client.set("jwks-guard:version", "renewed")
-                client.publish("jwks-guard:wake", b"decided")
-            client.zadd("jwks-guard:instances", {"nobody": 1e18, DECISIONS: 1e18, b"\xff": 1e18})
-            client.publish("jwks-guard:wake", b"\xff" * 1000)
+                client.set("{jwks-guard}:version", "renewed")
+                client.publish("{jwks-guard}:wake", b"decided")
+            client.zadd("{jwks-guard}:instances", {"nobody": 1e18, DECISIONS: 1e18, b"\xff": 1e18})
+            client.publish("{jwks-guard}:wake", b"\xff" * 1000)
         await one.distrust("new", reason="a second one")
         await eventually(lambda: "new" in other.distrusted)
         assert await outcome(one, token) == await outcome(other, token) == "revoked_key"
@@ -217,7 +217,7 @@ async def test_a_key_of_the_wrong_type_degrades_and_undoes_nothing(
         assert await outcome(one, token) == old
         with redis.client() as client:
             client.flushall()
-            client.set(f"jwks-guard:{name.replace('ISSUER', tenant.issuer)}", "of another type")
+            client.set(f"{{jwks-guard}}:{name.replace('ISSUER', tenant.issuer)}", "of another type")
         await eventually(lambda: one.health().status == "degraded")
         assert "WRONGTYPE" in str(one.health().last_error)
         with pytest.raises(DistrustNotSharedError):

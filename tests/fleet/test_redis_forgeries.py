@@ -16,7 +16,7 @@ from jwks_guard.testing import LocalTenant
 from tests.fleet.instances import eventually, fleet_of, instance, outcome
 from tests.redis_server import RedisServer
 
-DECISIONS, VERSION = "jwks-guard:decisions", "jwks-guard:version"
+DECISIONS, VERSION = "{jwks-guard}:decisions", "{jwks-guard}:version"
 SECRET = "correct-horse-battery"
 
 

@@ -39,7 +39,7 @@ async def test_without_decisions_a_poll_reads_no_more_either(
             client.config_resetstat()
             await exchanged(redis)
             assert calls(client).keys().isdisjoint({"hscan", "eval"})
-            client.delete("jwks-guard:version")  # as by an eviction
+            client.delete("{jwks-guard}:version")  # as by an eviction
             await exchanged(redis)
             client.config_resetstat()
             await exchanged(redis)

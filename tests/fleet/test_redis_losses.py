@@ -93,7 +93,7 @@ async def test_what_is_removed_while_it_is_read_is_written_back(
     entries = Entries([]).encoded({(tenant.issuer, f"k{i}"): leaked for i in range(600)})
     with redis.client() as client:
         client.hset(DECISIONS, mapping={field: value for field, _, value in entries})
-        client.set("jwks-guard:version", "as it was")
+        client.set("{jwks-guard}:version", "as it was")
         late = verifier_of(tenant, fleet_of(redis))
         late.keys.decisions.decide("own", reason="leaked")  # so that it has something to write
         starting = asyncio.create_task(late.start())
@@ -116,13 +116,13 @@ async def test_redis_that_comes_back_with_older_data_is_given_what_it_lacks(
         await one.distrust(old, reason="an old case")
         await one.reinstate(old, reason="false alarm")
         with redis.client() as client:
-            entries, version = client.hgetall(DECISIONS), client.get("jwks-guard:version")
+            entries, version = client.hgetall(DECISIONS), client.get("{jwks-guard}:version")
             await one.distrust(old, reason="leaked")
             await one.reinstate("lifted", reason="false alarm")
             now = client.hgetall(DECISIONS)
             with client.pipeline() as pipeline:
                 pipeline.delete(DECISIONS).hset(DECISIONS, mapping=entries)
-                pipeline.set("jwks-guard:version", version).execute()
+                pipeline.set("{jwks-guard}:version", version).execute()
             await eventually(lambda: client.hgetall(DECISIONS) == now)
         assert await outcome(one, token) == "revoked_key"
         async with instance(tenant, fleet_of(redis)) as late:
@@ -176,13 +176,13 @@ async def test_an_old_state_acknowledges_no_new_decision(
     async with instance(tenant, fleet_of(redis)) as one:
         await one.distrust(old, reason="an old case")
         with redis.client() as client:
-            (name,) = client.keys("jwks-guard:state:*")
+            (name,) = client.keys("{jwks-guard}:state:*")
             state = json.loads(client.get(name))
             assert old in state["refused"]
             stale = state | {"instance": "f" * 32, "host": "stale:1"}
-            lies = f"jwks-guard:state:{'f' * 32}:00000000:{tenant.issuer}"
+            lies = f"{{jwks-guard}}:state:{'f' * 32}:00000000:{tenant.issuer}"
             client.set(lies, json.dumps(stale))
-            client.zadd("jwks-guard:instances", {lies: time.time()})
+            client.zadd("{jwks-guard}:instances", {lies: time.time()})
         async with fleet_of(redis, issuer=tenant.issuer) as fleet:
             refusals = await fleet.distrust(old, reason="leaked")
     assert {each.who: each.since is not None for each in refusals} == {

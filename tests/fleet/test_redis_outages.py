@@ -251,7 +251,7 @@ async def test_a_flood_of_wake_up_calls_neither_keeps_decisions_back_nor_the_loo
             with redis.client() as client:
                 while flooding:
                     for call in (b"decided", b"refresh", b"\xff"):
-                        client.publish("jwks-guard:wake", call)
+                        client.publish("{jwks-guard}:wake", call)
                         calls += 1
 
         flood_ends = asyncio.create_task(asyncio.to_thread(flood))
@@ -277,14 +277,14 @@ def exchanges(client: Any) -> int:
 
 
 ACL = [
-    "ACL SETUSER api reset on >{secret} resetchannels &jwks-guard:wake",
+    "ACL SETUSER api reset on >{secret} resetchannels &{{jwks-guard}}:wake",
     "-@all +hello +auth +select +ping",
     "+subscribe +unsubscribe +publish",
-    "(+eval ~jwks-guard:decisions ~jwks-guard:version) (+get +set ~jwks-guard:version)",
-    "(+hlen +hscan +hget +hset ~jwks-guard:decisions)",
-    "(+get +mget +set +del ~jwks-guard:state:*)",
-    "(+zadd +zrem +zrevrange +zremrangebyscore ~jwks-guard:instances)",
-    "(+zadd +zscore ~jwks-guard:expiries:* ~jwks-guard:lifetimes:*)",
+    "(+eval ~{{jwks-guard}}:decisions ~{{jwks-guard}}:version) (+get +set ~{{jwks-guard}}:version)",
+    "(+hlen +hscan +hget +hset ~{{jwks-guard}}:decisions)",
+    "(+get +mget +set +del ~{{jwks-guard}}:state:*)",
+    "(+zadd +zrem +zrevrange +zremrangebyscore ~{{jwks-guard}}:instances)",
+    "(+zadd +zscore ~{{jwks-guard}}:expiries:* ~{{jwks-guard}}:lifetimes:*)",
 ]
 
 
@@ -318,11 +318,11 @@ async def test_the_documented_privileges_are_enough_and_can_erase_no_decision(
             assert client.acl_log() == []
             with Redis.from_url(url) as intruder:
                 for attempt in (
-                    ("DEL", "jwks-guard:decisions"),
-                    ("SET", "jwks-guard:decisions", "x"),
-                    ("HDEL", "jwks-guard:decisions", "x"),
-                    ("RENAME", "jwks-guard:decisions", "x"),
-                    ("EVAL", "return redis.call('DEL', KEYS[1])", 1, "jwks-guard:decisions"),
+                    ("DEL", "{jwks-guard}:decisions"),
+                    ("SET", "{jwks-guard}:decisions", "x"),
+                    ("HDEL", "{jwks-guard}:decisions", "x"),
+                    ("RENAME", "{jwks-guard}:decisions", "x"),
+                    ("EVAL", "return redis.call('DEL', KEYS[1])", 1, "{jwks-guard}:decisions"),
                     ("FLUSHALL",),
                     ("KEYS", "*"),
                     ("CONFIG", "GET", "*"),
@@ -359,12 +359,12 @@ async def test_nothing_is_left_when_a_verifier_is_closed(
     async with instance(tenant, fleet_of(redis)) as one:
         await one.distrust("k", reason="leaked")
         with redis.client() as client:
-            (name,) = client.keys("jwks-guard:state:*")
+            (name,) = client.keys("{jwks-guard}:state:*")
             assert 0 < client.pttl(name) <= STATE_SECONDS * 1000
     assert asyncio.all_tasks() == tasks
     with redis.client() as client:
-        assert client.keys("jwks-guard:state:*") == []
-        assert client.zcard("jwks-guard:instances") == 0
+        assert client.keys("{jwks-guard}:state:*") == []
+        assert client.zcard("{jwks-guard}:instances") == 0
         assert len(client.client_list()) == 1
     await one.start()  # and again
     assert one.health().status == "ok"
@@ -464,10 +464,10 @@ async def test_the_apps_lifespan_starts_and_ends_the_sharing(
     await eventually(lambda: sent == ["lifespan.startup.complete"])
     assert verifier.health().status == "ok"
     with redis.client() as client:
-        assert len(client.keys("jwks-guard:state:*")) == 1
+        assert len(client.keys("{jwks-guard}:state:*")) == 1
         messages.put_nowait({"type": "lifespan.shutdown"})
         await living
-        assert client.keys("jwks-guard:state:*") == []
+        assert client.keys("{jwks-guard}:state:*") == []
 
 
 async def test_a_required_redis_that_is_down_keeps_the_app_from_starting(
@@ -532,7 +532,7 @@ async def test_outage_from_the_start_and_its_end_are_logged(
     caplog.set_level(logging.INFO, "jwks_guard")
     redis.kill()
     async with instance(tenant, fleet_of(redis)) as verifier:
-        assert "the fleet's Redis can't be reached" in caplog.text
+        assert "The fleet's Redis can't be reached" in caplog.text
         redis.start()
         await eventually(lambda: verifier.health().last_error is None)
     assert "the fleet's Redis answers again" in caplog.text

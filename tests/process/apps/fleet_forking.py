@@ -35,7 +35,7 @@ def shown(url: str) -> str:
     own = registers.process_register.instance
     given_up = time.monotonic() + PATIENCE
     with Redis.from_url(url) as redis:
-        while not redis.keys(f"jwks-guard:state:{own}:*"):
+        while not redis.keys(f"{{jwks-guard}}:state:{own}:*"):
             if time.monotonic() > given_up:
                 return "not shown"
             time.sleep(0.01)

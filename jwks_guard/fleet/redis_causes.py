@@ -1,0 +1,126 @@
+"""What keeps a fleet from using its Redis, in words, and what to do about it."""
+
+from __future__ import annotations
+
+from redis.asyncio.sentinel import MasterNotFoundError
+from redis.exceptions import (
+    AskError,
+    AuthenticationError,
+    AuthenticationWrongNumberOfArgsError,
+    BusyLoadingError,
+    ClusterDownError,
+    MovedError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    TryAgainError,
+)
+from redis.exceptions import (
+    ConnectionError as NoConnectionError,
+)
+from redis.exceptions import (
+    TimeoutError as NoAnswerError,
+)
+
+_CAUSES: tuple[tuple[tuple[type[BaseException], ...], str, str, str], ...] = (
+    ((), "no password is set", "has no password", "leave it out of the URL, or set one there"),
+    (
+        (),
+        "AuthenticationError",  # of a Sentinel, in a list of errors
+        "is behind Sentinels that refuse the login",
+        "write sentinel_password=, and sentinel_username= where they have users, into the URL",
+    ),
+    (
+        (),
+        "CERTIFICATE_VERIFY_FAILED",
+        "shows a certificate that is not trusted",
+        "name its CA in the URL by ssl_ca_certs=, and the host as the certificate does",
+    ),
+    ((), "[SSL", "does not speak TLS as the URL says", "write redis:// for a server without TLS"),
+    (
+        (),
+        "SELECT is not allowed in cluster mode",
+        "is a cluster, which has database 0 alone",
+        "leave the number of the database out of the URL",
+    ),
+    (
+        (),
+        "DB index is out of range",
+        "has no database of that number",
+        "write another into the URL",
+    ),
+    (
+        (AuthenticationWrongNumberOfArgsError,),
+        "",
+        "knows no user names",
+        "leave the user name out of the URL: 'redis://:password@host'",
+    ),
+    (
+        (AuthenticationError,),
+        "",
+        "refuses the login",
+        "correct user name and password in the URL, with special characters percent-encoded",
+    ),
+    (
+        (NoPermissionError,),
+        "",
+        "forbids its user something",
+        "give the user the rights that the documentation lists",
+    ),
+    (
+        (ReadOnlyError,),
+        "",
+        "is a replica, which takes no writes",
+        "give the URL of the primary, a URL with all nodes, or redis+sentinel://",
+    ),
+    (
+        (MovedError,),
+        "MOVED ",
+        "is a cluster that does not agree on which node has the fleet's keys",
+        "look at `CLUSTER NODES`; it is tried again",
+    ),
+    (
+        (AskError, TryAgainError),
+        "TRYAGAIN ",
+        "is a cluster that is moving the fleet's keys to another node",
+        "it is tried again",
+    ),
+    (
+        (ClusterDownError,),
+        "CLUSTERDOWN ",
+        "is a cluster that is down",
+        "look at `CLUSTER INFO` and `CLUSTER NODES`",
+    ),
+    ((BusyLoadingError,), "", "is loading its data", "it is tried again"),
+    ((OutOfMemoryError,), "", "is full", "give it more memory (maxmemory)"),
+    (
+        (MasterNotFoundError,),
+        "",
+        "is not known to any Sentinel that answers",
+        "look at their addresses and the service name in the URL, and at `SENTINEL MASTERS`",
+    ),
+    (
+        (NoConnectionError, NoAnswerError, TimeoutError, ConnectionError),
+        "",
+        "can't be reached",
+        "look whether it runs, at the URL (rediss:// is with TLS), and at the network",
+    ),
+)
+"""Kinds of error, or else a part of the text, what it says of Redis, and what to do about it.
+
+An older redis-py has no kinds of their own for what the node of a cluster answers.
+"""
+
+
+def cause_of(error: BaseException) -> str:
+    """What is wrong, in one sentence without its full stop."""
+    said = str(error).rstrip(".") or type(error).__name__
+    what, remedy = _explained(error, said)
+    return f"The fleet's Redis {what} ({said}): {remedy}"
+
+
+def _explained(error: BaseException, said: str) -> tuple[str, str]:
+    for kinds, part, what, remedy in _CAUSES:
+        if isinstance(error, kinds) or (part and part in said):
+            return what, remedy
+    return "can't be used", "look at what it holds, and at its log"
