@@ -24,6 +24,7 @@ _NO_FLEET_HOLDS = (
     "refresh have held it since it became the next one."
 )
 _IN_USE = "They are the tokens that are in use now: every client has to get a new one."
+_OTHERS = "ID tokens and Management API tokens that it signed are refused too."
 _FINAL = "A revocation can't be undone."
 
 
@@ -37,7 +38,9 @@ class Instances:
     def before_rotation(self, following: str) -> str:
         """Whether they are ready for a rotation that makes `following` current, in words."""
         without = [state.name for state in self.states if following not in state.kids]
-        if self.error is not None or not self.states:
+        if self.error is not None:
+            return f"The fleet can't be asked, so the rotation is refused. {self.error}"
+        if not self.states:
             return f"{self.number} The rotation is refused until one does and trusts the next key."
         if not without:
             return f"{self.number} All of them trust the next key, {following}."
@@ -50,13 +53,16 @@ class Instances:
     def before_revocation(self, *, emergency: bool) -> str:
         """When they refuse the key, in words."""
         when = "before the tenant revokes it" if emergency else "once the tenant has revoked it"
+        if self.error is not None:
+            return (
+                f"The fleet can't be asked which instances report. {self.error} It is told "
+                f"{when}, if it can be reached then; else the command is to be repeated."
+            )
         return f"{self.number} The fleet refuses the key {when}."
 
     @property
     def number(self) -> str:
-        """How many there are, in words."""
-        if self.error is not None:
-            return f"It is not known which instances report: {self.error}"
+        """How many report, in words."""
         many = len(self.states)
         return f"{many or 'No'} instance{'s report' if many > 1 else ' reports'}."
 
@@ -87,12 +93,12 @@ class Plan:
 
     def after(self, unfinished: Iterable[Intent]) -> Plan:
         """The plan with the `unfinished` operations of an earlier run, which come first."""
-        first = tuple(
+        first = dict.fromkeys(
             f"First, an operation that an earlier run began is finished: to "
             f"{each.action.replace('_', ' ')} {each.kid}."
             for each in unfinished
         )
-        return replace(self, consequences=first + self.consequences)
+        return replace(self, consequences=(*first, *self.consequences))
 
     def to_dict(self) -> dict[str, Any]:
         """The plan as JSON-compatible data."""
@@ -156,14 +162,17 @@ def revocation_plan(
             title="Look whether a revoked key has left the JWKS",
             tenant=tenant,
             moves=(),
-            consequences=(f"{key.kid} is revoked already; nothing is changed at the tenant.",),
+            consequences=(
+                f"{key.kid} is revoked already; nothing is changed at the tenant.",
+                "Verifiers are told again to refuse it.",
+            ),
         )
     return Plan(
         title="Revoke a signing key",
         tenant=tenant,
         moves=(Move(key.kid, "previously used", "revoked"),),
         consequences=(
-            _of_tokens(key.kid),
+            _OTHERS if readiness and readiness.verdict == "yes" else _of_tokens(key.kid),
             _of_expiry(key, lifetime, readiness, now),
             *_of_readiness(readiness),
             _of_fleet(instances, emergency=readiness is None),
@@ -227,7 +236,7 @@ def _of_expiry(
             f"(JWKS_GUARD_TOKEN_LIFETIME_SECONDS).{since}"
         )
     if end <= now:
-        return f"The last of them expired by {_utc(end)}, as far as is known."
+        return f"The last of its access tokens expired by {_utc(end)}, as far as is known."
     return f"The last of them expires at {_utc(end)}: until then, valid ones are refused."
 
 

@@ -21,6 +21,8 @@ CERTIFICATES = {
 }
 """The paths of a tenant's current certificate, by kind (Auth0, "Signing Keys")."""
 
+_OTHERS = "Management API tokens and ID tokens of that key are refused too."
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RotationReceipt:
@@ -107,11 +109,19 @@ class RevocationReceipt:
     @property
     def consequences(self) -> str:
         """Which tokens are refused from now on, in words."""
-        until = (
-            f", of which the last would have expired {self.tokens_expire_by:%Y-%m-%d %H:%M:%S} UTC"
-            if self.tokens_expire_by
-            else ", also before they expire"
-        )
+        end = self.tokens_expire_by
+        if not self.complete:
+            return (
+                f"Until that is done, a verifier that was not told accepts tokens signed by "
+                f"{self.kid} for as long as it trusts the key."
+            )
+        if end is not None and end <= self.acknowledged_at:
+            return (
+                f"The last access token signed by {self.kid} had expired by {_seconds(end)}, as "
+                f"far as is known. {_OTHERS}"
+            )
+        until = f"would have expired {_seconds(end)}" if end else ""
+        until = f", of which the last {until}" if until else ", also before they expire"
         return (
             f"All tokens signed by {self.kid} are refused{until}. Their holders have to get new "
             "ones; Management API tokens and ID tokens of that key are among them."
@@ -195,6 +205,10 @@ def expiry_of(until: datetime | None, lifetime: timedelta | None) -> datetime | 
         return until + lifetime
     except OverflowError:  # beyond the year 9999
         return None
+
+
+def _seconds(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _iso(moment: datetime | None) -> str | None:

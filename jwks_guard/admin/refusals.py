@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import cast
 
 from jwks_guard.admin.journal import Intent, Journal, Result
-from jwks_guard.admin.revocable import Revocable
+from jwks_guard.admin.revocable import InstancesKeys, Revocable
 from jwks_guard.errors import DistrustNotSharedError, JWKSGuardError
 from jwks_guard.readiness.state import InstanceState, Observed, Refusal, combined
 from jwks_guard.readiness.usage import Reach
@@ -18,8 +18,21 @@ LONGEST_SECONDS = 10.0
 
 
 async def without_key(fleet: Sequence[Revocable], kid: str) -> tuple[str, ...]:
-    """The names of those in `fleet` that do not trust `kid`, even after a refresh."""
-    return tuple([name for name, each in _named(fleet) if not await _trusts(each, kid)])
+    """The names of those in `fleet` that do not trust `kid`, even after a refresh.
+
+    Of a fleet these are its instances. Raises DistrustNotSharedError where one can't be asked.
+    """
+    without: list[str] = []
+    for name, each in _named(fleet):
+        if not await _trusts(each, kid):
+            without += _without(name, each, kid)
+    return tuple(without)
+
+
+def _without(name: str, member: Revocable, kid: str) -> Sequence[str]:
+    if not isinstance(member.keys, InstancesKeys):
+        return [name]
+    return member.keys.without(kid) or [f"{name}, of which no instance reports"]
 
 
 async def observe_all(fleet: Sequence[Revocable], kid: str) -> tuple[Observed, int]:
@@ -105,12 +118,16 @@ async def _trusts(member: Revocable, kid: str) -> bool:
         return True
     try:
         await member.keys.refresh()
+    except DistrustNotSharedError:  # a fleet that can't be asked
+        raise
     except JWKSGuardError:  # the issuer does not answer, or the verifier runs on another loop
         return False
     return kid in member.keys.kids
 
 
 def _named(fleet: Sequence[Revocable]) -> Iterator[tuple[str, Revocable]]:
-    """Each member with its name: its issuer, with its number if there are several members."""
+    """Each member with its name, with its number if there are several members."""
     for number, each in enumerate(fleet, 1):
-        yield (each.issuer if len(fleet) == 1 else f"{each.issuer} #{number}"), each
+        of = "the fleet of " if isinstance(each.keys, InstancesKeys) else ""
+        name = f"{of}{each.issuer}"
+        yield (name if len(fleet) == 1 else f"{name} #{number}"), each

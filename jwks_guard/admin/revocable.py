@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jwks_guard.readiness.state import Observed, Refusal
 
@@ -18,6 +18,15 @@ class KeyView(Protocol):
 
     async def refresh(self) -> None:
         """Fetch the keys now; raises KeysUnavailableError if the issuer does not confirm them."""
+        ...
+
+
+@runtime_checkable
+class InstancesKeys(KeyView, Protocol):
+    """The keys that every instance of a fleet trusts."""
+
+    def without(self, kid: str) -> Sequence[str]:
+        """The names of the instances that did not trust `kid` at the last refresh."""
         ...
 
 

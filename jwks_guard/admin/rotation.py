@@ -102,8 +102,9 @@ class KeyRotation:
     async def rotate(self, *, reason: str = "planned rotation") -> RotationReceipt:
         """Make the next key current, once every verifier trusts it.
 
-        Raises RotationRefusedError if a verifier does not, even after a refresh, and what
-        SigningKeysClient.rotate raises. If the journal shows that a crash cut off an earlier
+        Raises RotationRefusedError if a verifier does not, even after a refresh,
+        DistrustNotSharedError where a fleet can't be asked, and what SigningKeysClient.rotate
+        raises. If the journal shows that a crash cut off an earlier
         rotation, this does not rotate: it returns the receipt of that rotation, or raises
         RotationUncertainError, once, if the key is still current.
         """
@@ -120,9 +121,20 @@ class KeyRotation:
             return receipt
 
     async def require_prepared(self, keys: Iterable[SigningKey]) -> None:
-        """Raise RotationRefusedError unless every verifier trusts the next one of `keys`."""
+        """Raise RotationRefusedError unless every verifier trusts the next one of `keys`.
+
+        Raises DistrustNotSharedError where a fleet can't be asked.
+        """
         kid = SigningKeys(keys).next.kid
-        if not (without := await without_key(self._fleet, kid)):
+        try:
+            without = await without_key(self._fleet, kid)
+        except DistrustNotSharedError as unasked:
+            unasked.add_note(
+                f"So it is not known whether its instances trust the next key, {kid}, and nothing "
+                "was done. Rotate again once the fleet can be asked."
+            )
+            raise
+        if not without:
             return
         error = RotationRefusedError(
             f"The next key, {kid}, is not trusted by {', '.join(without)}, even after a refresh: "
@@ -188,7 +200,8 @@ class KeyRotation:
         keys = SigningKeys(await self._keys.list())
         key = keys.get(kid) or await self._keys.get(kid)
         seen, missing = await observe_all(self._fleet, kid)
-        settings, now = self._settings, self._keys.clock.time()
+        settings = replace(self._settings, has_fleet=bool(self._fleet))
+        now = self._keys.clock.time()
         if self._counts_instances:
             reporting = len(reporting_in(seen.states, settings.report_within, now))
             settings = replace(settings, expected_instances=max(1, reporting + missing))

@@ -41,15 +41,20 @@ class FleetKeys:
     ) -> None:
         self._look = look
         self._clock = clock
+        self._states: tuple[InstanceState, ...] = ()
         self.kids: frozenset[str] = frozenset()
 
     async def refresh(self) -> None:
         """Look at the instances anew; raises KeysUnavailableError when none reports."""
-        states = live(await self._look(), self._clock.time())
+        self.kids, self._states = frozenset(), ()
+        self._states = states = live(await self._look(), self._clock.time())
         if not states:
-            self.kids = frozenset()
             raise KeysUnavailableError("No instance of the fleet reports.")
         self.kids = frozenset.intersection(*(frozenset(state.kids) for state in states))
+
+    def without(self, kid: str) -> list[str]:
+        """The names of the instances that did not trust `kid`."""
+        return [state.name for state in self._states if kid not in state.kids]
 
 
 class FleetCommands(ABC):

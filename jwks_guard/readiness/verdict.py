@@ -18,7 +18,7 @@ from jwks_guard.readiness.usage import NEVER, RECENT, KeyUsage
 
 Verdict = Literal["yes", "no", "unknown"]
 _LASTING = frozenset(
-    ["key_is_current", "key_is_next", "token_lifetime_unknown", "rotation_time_unknown"]
+    ["key_is_current", "key_is_next", "token_lifetime_unknown", "rotation_time_unknown", "no_fleet"]
 )
 
 
@@ -46,6 +46,7 @@ class ReadinessSettings:
             verdict of "yes". One that was seen to be longer, of whatever key, counts instead.
         quiet_period: for so long every instance must have been watched without accepting the key.
         expected_instances: how many have to report.
+        has_fleet: whether there is a fleet in which instances can report.
         report_within: an instance that was silent for longer does not count as watched.
 
     """
@@ -53,6 +54,7 @@ class ReadinessSettings:
     token_lifetime: float | None = None
     quiet_period: float = 600.0
     expected_instances: int = 1
+    has_fleet: bool = True
     report_within: float = LIVE_SECONDS
 
 
@@ -185,6 +187,14 @@ def _by_the_tenant(
 def _by_their_number(
     states: Sequence[InstanceState], settings: ReadinessSettings, now: float
 ) -> Iterator[Blocker]:
+    if not settings.has_fleet:
+        yield Blocker(
+            code="no_fleet",
+            verdict="unknown",
+            message="No fleet is configured, so no instance shows whether it still needs the key. "
+            "Name the fleet of the instances (JWKS_GUARD_FLEET; in code KeyRotation's fleet).",
+        )
+        return
     reporting = len(reporting_in(states, settings.report_within, now))
     if reporting < settings.expected_instances:
         many = f"{reporting or 'No'} instance{'s report' if reporting > 1 else ' reports'}"

@@ -195,7 +195,9 @@ async def test_without_anybody_to_ask_nothing_is_ever_ready(scene: Scene) -> Non
     old, _ = scene.used_key()
     await later(scene, LIFETIME)
     readiness = await scene.rotation(token_lifetime=LIFETIME).revocation_readiness(old)
-    assert (readiness.verdict, codes(readiness)) == ("unknown", {"instances_missing"})
+    assert (readiness.verdict, codes(readiness)) == ("unknown", {"no_fleet"})
+    assert "JWKS_GUARD_FLEET" in readiness.blockers[0].message
+    assert readiness.blockers[0].lasts
 
 
 async def test_fleet_that_shows_nothing_is_not_outvoted_by_one_that_does(scene: Scene) -> None:

@@ -88,11 +88,42 @@ def test_rotate_is_refused_while_an_instance_lacks_the_next_key(
     fleet.show(state(tenant.issuer, tenant.key().kid))
     refused = run(environ, "rotate", "--yes")
     assert refused.returncode == 1
-    assert "is not trusted by" in refused.stderr
+    assert "is not trusted by web-1:17 (a1b2c3d4)" in words(refused.stderr)
     assert changes(tenant) == []
     fleet.show(healthy(tenant))
     assert run(environ, "rotate", "--yes").returncode == 0
     assert changes(tenant) == [("POST", "/rotate")]
+
+
+def test_rotate_says_that_the_fleet_can_not_be_asked_or_shows_no_instance(
+    tenant: LocalTenant, redis: RedisServer, environ: dict[str, str]
+) -> None:
+    nobody = run(environ, "rotate", "--yes")
+    assert nobody.returncode == 1
+    assert f"the fleet of {tenant.issuer}, of which no instance reports" in words(nobody.stderr)
+    redis.kill()
+    unasked = run(environ, "rotate", "--yes")
+    assert unasked.returncode == 3
+    assert "The fleet can't be asked, so the rotation is refused." in words(unasked.stdout)
+    assert "So it is not known whether its instances trust the next key" in words(unasked.stderr)
+    assert "is not trusted by" not in words(unasked.stderr)
+    assert changes(tenant) == []
+
+
+def test_planned_revocation_of_a_key_that_nobody_needs_is_no_alarm(
+    tenant: LocalTenant, redis: RedisServer, environ: dict[str, str]
+) -> None:
+    environ["JWKS_GUARD_QUIET_PERIOD_SECONDS"] = "1"
+    with instance(tenant, redis):
+        kid = tenant.key().kid
+        assert run(environ, "rotate", "--yes").returncode == 0
+        wait_until(lambda: "not ready" not in run(environ, "revoke", kid, "--dry-run").stdout)
+        done = run(environ, "revoke", kid, "--yes")
+    assert done.returncode == 0
+    told = words(done.stdout)
+    assert f"The last access token signed by {kid} had expired by" in told
+    for alarm in ("also before it expires", "have to get new ones", "would have expired"):
+        assert alarm not in told
 
 
 def test_revoke_is_refused_with_every_blocker_before_anybody_is_asked(
@@ -202,9 +233,17 @@ def test_emergency_and_force_go_on_without_the_fleet(
     assert changes(tenant) == []
     done = run(environ, "revoke", leaked, "--yes", *how)
     assert done.returncode == 1
-    assert "It is not known which instances report" in words(done.stdout)
+    assert "The fleet can't be asked which instances report" in words(done.stdout)
     assert "NOT KNOWN" in done.stdout
     assert "Not every verifier is known to refuse the key" in words(done.stdout)
+    assert f"the fleet of {tenant.issuer}: Nobody was told" in words(done.stdout)
+    assert "are refused" not in words(done.stdout).partition("some steps are not done")[2]
+    emergency = "--emergency " if how == ("--emergency",) else ""
+    finish = f"`jwks-guard keys revoke {emergency}-- {leaked}`"
+    assert f"To finish, and to see whether that is done: {finish}" in words(done.stdout)
+    repeated = run(environ, "revoke", "--yes", *emergency.split(), "--", leaked)
+    assert repeated.returncode == 1
+    assert "lost" not in repeated.stdout
     assert changes(tenant) == [("PUT", f"/{leaked}/revoke")]
     again = run(environ, "rotate-and-revoke", "--yes", "--json")
     assert again.returncode == 1

@@ -4,29 +4,23 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from jwks_guard.admin import RevocationReadiness, SigningKey
+from jwks_guard.admin import (
+    RevocationReadiness,
+    RevocationReceipt,
+    RotationReceipt,
+    SigningKey,
+)
 from jwks_guard.admin.key_set import SigningKeys
 from jwks_guard.admin.plans import Plan, emergency_plan, revocation_plan, rotation_plan
 from jwks_guard.admin.verdict import unanswered
-from jwks_guard.cli.keys.consent import Consent, DryRunOption, YesOption
+from jwks_guard.cli.keys.change import Change, changing
 from jwks_guard.cli.keys.fleet import instances_of, refusal
-from jwks_guard.cli.keys.journal import JournalOption, journal_of, left_in, usable
-from jwks_guard.cli.keys.receipts import print_receipt
-from jwks_guard.cli.keys.session import (
-    ClientIDOption,
-    ConfigOption,
-    DomainOption,
-    JSONOption,
-    KIDArgument,
-    Session,
-    errors_told,
-    opened,
-)
+from jwks_guard.cli.keys.journal import left_in
+from jwks_guard.cli.keys.session import KIDArgument, Session
 from jwks_guard.errors import (
     ConfigurationError,
     DistrustNotSharedError,
@@ -46,29 +40,19 @@ ConfirmOption = Annotated[
 ]
 
 
-def rotate(
-    reason: ReasonOption = "planned rotation",
-    yes: YesOption = False,
-    dry_run: DryRunOption = False,
-    journal: JournalOption = None,
-    domain: DomainOption = None,
-    client_id: ClientIDOption = None,
-    config: ConfigOption = None,
-    as_json: JSONOption = False,
-) -> None:
+@changing
+def rotate(change: Change, reason: ReasonOption = "planned rotation") -> RotationReceipt:
     """Make the next key current. SAML and WS-Fed parties need its certificate first."""
-    with errors_told():
-        consent = Consent(yes, dry_run, as_json)
-        with opened(domain, client_id, config, quiet=as_json) as session:
-            path = _journal(session, journal, consent, emergency=False)
-            keys = SigningKeys(session.run(session.client.list()))
-            consent.require(_rotation_plan(session, keys).after(left_in(path, session)))
-            _require_unchanged(session, keys)
-            receipt = session.run(session.rotation(path).rotate(reason=reason))
-    consent.answer(receipt.to_dict(), lambda console: print_receipt(receipt, console))
+    session, path = change.session, change.journal(emergency=False)
+    keys = SigningKeys(session.run(session.client.list()))
+    change.consent.require(_rotation_plan(session, keys).after(left_in(path, session)))
+    _require_unchanged(session, keys)
+    return session.run(session.rotation(path).rotate(reason=reason))
 
 
+@changing
 def revoke(
+    change: Change,
     kid: KIDArgument,
     emergency: Annotated[
         bool,
@@ -82,36 +66,28 @@ def revoke(
         typer.Option("--force", help="Revoke the key although it is not ready; takes a --reason."),
     ] = False,
     reason: ReasonOption = _DEFAULT_REASON,
-    yes: YesOption = False,
-    dry_run: DryRunOption = False,
     confirm_within: ConfirmOption = 120.0,
-    journal: JournalOption = None,
-    domain: DomainOption = None,
-    client_id: ClientIDOption = None,
-    config: ConfigOption = None,
-    as_json: JSONOption = False,
-) -> None:
+) -> RevocationReceipt:
     """Revoke a previously used key for good, once `can-revoke` says yes."""
     if force and reason == _DEFAULT_REASON:
         raise typer.BadParameter("it takes a --reason, for the journal", param_hint="--force")
-    with errors_told():
-        consent = Consent(yes, dry_run, as_json)
-        with opened(domain, client_id, config, quiet=as_json) as session:
-            path = _journal(session, journal, consent, emergency=emergency)
-            key = session.run(session.client.revocable(kid))
-            planned = not (emergency or key.revoked)
-            readiness = _readiness(session, kid, insist=force or dry_run) if planned else None
-            plan = _revocation_plan(session, key, readiness)
-            consent.require(plan if emergency else plan.after(left_in(path, session)))
-            rotation = session.rotation(path, confirm_within)
-            revoking = rotation.revoke(kid, reason=reason, emergency=emergency, force=force)
-            insisting = _insisting(emergency=emergency, force=force, reason=reason)
-            receipt = session.run(revoking, "revoke", *insisting, "--", kid)
-    consent.answer(receipt.to_dict(), lambda console: print_receipt(receipt, console))
-    raise typer.Exit(0 if receipt.complete else 1)
+    session, path = change.session, change.journal(emergency=emergency)
+    key = session.run(session.client.revocable(kid))
+    planned = not (emergency or key.revoked)
+    readiness = (
+        _readiness(session, kid, insist=force or change.consent.dry_run) if planned else None
+    )
+    plan = _revocation_plan(session, key, readiness)
+    change.consent.require(plan if emergency else plan.after(left_in(path, session)))
+    rotation = session.rotation(path, confirm_within)
+    revoking = rotation.revoke(kid, reason=reason, emergency=emergency, force=force)
+    insisting = _insisting(emergency=emergency, force=force, reason=reason)
+    return session.run(revoking, "revoke", *insisting, "--", kid)
 
 
+@changing
 def rotate_and_revoke(
+    change: Change,
     kid: Annotated[
         str | None,
         typer.Argument(
@@ -122,37 +98,18 @@ def rotate_and_revoke(
         ),
     ] = None,
     reason: ReasonOption = "the key has leaked",
-    yes: YesOption = False,
-    dry_run: DryRunOption = False,
     confirm_within: ConfirmOption = 120.0,
-    journal: JournalOption = None,
-    domain: DomainOption = None,
-    client_id: ClientIDOption = None,
-    config: ConfigOption = None,
-    as_json: JSONOption = False,
-) -> None:
+) -> RevocationReceipt:
     """In an emergency: make the next key current and revoke the one that has leaked."""
-    with errors_told():
-        consent = Consent(yes, dry_run, as_json)
-        with opened(domain, client_id, config, quiet=as_json) as session:
-            path = _journal(session, journal, consent, emergency=True)
-            begun = [each for each in left_in(path, session) if each.action == "rotate_and_revoke"]
-            keys = SigningKeys(session.run(session.client.list()))
-            leaked = kid or (begun[0].kid if begun else keys.current.kid)
-            plan = _emergency_plan(session, keys, leaked)
-            consent.require(plan.after(each for each in begun if each.kid == leaked))
-            rotation = session.rotation(path, confirm_within)
-            revoking = rotation.rotate_and_revoke(leaked, reason=reason)
-            receipt = session.run(revoking, "rotate-and-revoke", "--", leaked)
-    consent.answer(receipt.to_dict(), lambda console: print_receipt(receipt, console))
-    raise typer.Exit(0 if receipt.complete else 1)
-
-
-def _journal(
-    session: Session, named: Path | None, consent: Consent, *, emergency: bool
-) -> Path | None:
-    path = journal_of(session, named)
-    return path if consent.dry_run else usable(path, emergency=emergency)
+    session, path = change.session, change.journal(emergency=True)
+    begun = [each for each in left_in(path, session) if each.action == "rotate_and_revoke"]
+    keys = SigningKeys(session.run(session.client.list()))
+    leaked = kid or (begun[0].kid if begun else keys.current.kid)
+    plan = _emergency_plan(session, keys, leaked)
+    change.consent.require(plan.after(each for each in begun if each.kid == leaked))
+    rotation = session.rotation(path, confirm_within)
+    revoking = rotation.rotate_and_revoke(leaked, reason=reason)
+    return session.run(revoking, "rotate-and-revoke", "--", leaked)
 
 
 def _insisting(*, emergency: bool, force: bool, reason: str) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 
 from rich.console import Console
@@ -11,7 +12,9 @@ from jwks_guard.admin import Refusal, RevocationReceipt, RotationReceipt
 from jwks_guard.cli.keys.table import print_prose, utc
 from jwks_guard.cli.words import printable
 
-_INFERRED = "The answer was lost; that it is done was read from the tenant's list of keys."
+_INFERRED = "That it is done was read from the tenant's list of keys."
+_HANGING = " " * 19
+"""What comes behind the name of a step."""
 
 
 def print_receipt(receipt: RotationReceipt | RevocationReceipt, console: Console) -> None:
@@ -24,7 +27,7 @@ def print_receipt(receipt: RotationReceipt | RevocationReceipt, console: Console
         lines = _of_revocation(receipt)
     console.print(Text(printable(headline), style), soft_wrap=True)
     for line in lines:
-        print_prose(line, console)
+        print_prose(line, console, hanging=_HANGING if line.startswith("  ") else "")
 
 
 def _of_rotation(receipt: RotationReceipt) -> Iterator[str]:
@@ -59,16 +62,21 @@ def _of_revocation(receipt: RevocationReceipt) -> Iterator[str]:
     if receipt.readiness is not None and receipt.readiness.verdict != "yes":
         yield f"It was forced: the verdict before was {receipt.readiness.verdict}."
     if not receipt.refused_everywhere:
-        yield (
-            "Not every verifier is known to refuse the key. Repeat the command, and look at "
-            "`jwks-guard watch`."
-        )
+        yield "Not every verifier is known to refuse the key: look at `jwks-guard watch`."
     if not left:
         yield (
             "The JWKS still lists the key, or could not be read. Verifiers that do not refuse the "
-            "key trust it until that changes: repeat the command, and call `distrust` on them."
+            "key trust it until that changes: call `distrust` on them."
         )
+    if not receipt.complete:
+        yield f"To finish, and to see whether that is done: `{_again(receipt)}`."
     yield receipt.consequences
+
+
+def _again(receipt: RevocationReceipt) -> str:
+    """The command that finishes what is left; it never rotates."""
+    emergency = ["--emergency"] if receipt.emergency else []
+    return shlex.join(["jwks-guard", "keys", "revoke", *emergency, "--", receipt.kid])
 
 
 def _of_refusal(refusal: Refusal) -> str:
