@@ -5,7 +5,6 @@ from jwks_guard.distrust.register import Register
 from jwks_guard.distrust.state import Distrusted
 from jwks_guard.errors import (
     AlgorithmNotAllowedError,
-    AmbiguousKeyError,
     BindingRequiredError,
     ConfigurationError,
     DistrustNotSharedError,
@@ -36,6 +35,7 @@ from jwks_guard.errors import (
     UnavailableError,
     UnknownKeyError,
     UnsupportedTokenError,
+    UnusableKeyError,
 )
 from jwks_guard.keys.health import HealthReport
 from jwks_guard.keys.store import KeyStore
@@ -49,7 +49,6 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AlgorithmNotAllowedError",
-    "AmbiguousKeyError",
     "BindingRequiredError",
     "ConfigurationError",
     "DistrustNotSharedError",
@@ -89,5 +88,6 @@ __all__ = [
     "UnavailableError",
     "UnknownKeyError",
     "UnsupportedTokenError",
+    "UnusableKeyError",
     "VerifiedToken",
 ]

@@ -12,6 +12,7 @@ JWKSGuardError
 |  |- UnknownKeyError                         the issuer does not publish this kid
 |  |- RemovedKeyError                         the issuer published this kid and withdrew it
 |  |- RevokedKeyError                         this kid or key is distrusted here
+|  |- UnusableKeyError                        the issuer publishes this kid, but no usable key
 |  |- InvalidSignatureError
 |  |- InvalidClaimError
 |  |- MissingClaimError
@@ -20,7 +21,6 @@ JWKSGuardError
 |  `- TokenNotYetValidError
 |- InsufficientScopeError                403
 |- KeysUnavailableError                  503  our fault: no key that may be trusted now
-|  |- AmbiguousKeyError                       the issuer published two keys for one kid
 |  `- LookUpThrottledError           429  an unknown kid or issuer, and too many were looked up
 |- DistrustNotSharedError                     refused here, but not written down or passed on
 |- ManagementAPIError                         the tenant's Management API gave no good answer
@@ -126,6 +126,15 @@ class RevokedKeyError(InvalidTokenError):
     code = "revoked_key"
 
 
+class UnusableKeyError(InvalidTokenError):
+    """The issuer publishes the token's `kid`, but no one key of it that can be used.
+
+    The message has the reason: a JWK that is not fit for use, or two different ones that both are.
+    """
+
+    code = "unusable_key"
+
+
 class InvalidSignatureError(InvalidTokenError):
     """The signature does not verify under the key that was found for the token."""
 
@@ -205,12 +214,6 @@ class KeysUnavailableError(JWKSGuardError):
 
     def __str__(self) -> str:
         return str(self.args[0])
-
-
-class AmbiguousKeyError(KeysUnavailableError):
-    """The issuer published two different keys that both fit this kid and algorithm."""
-
-    code = "ambiguous_key"
 
 
 class LookUpThrottledError(KeysUnavailableError):

@@ -41,7 +41,7 @@ from tests.support import HandClock
 ISSUER = "https://issuer.test/"
 AUDIENCE = "https://api.test"
 KIDS = ["a", "b", "c"]
-INTERVAL, MAX_STALE, BURST, REFILL = 60.0, 600.0, 5, 12.0
+INTERVAL, MAX_STALE, MAX_UPSTREAM_AGE, BURST, REFILL = 60.0, 600.0, 500.0, 5, 12.0
 MATERIAL = [ed25519.Ed25519PrivateKey.generate() for _ in range(4)]
 X = [jwt.utils.base64url_encode(key.public_key().public_bytes_raw()).decode() for key in MATERIAL]
 T = TypeVar("T")
@@ -63,12 +63,14 @@ class Edge:
     """What answers the fetches: the issuer, a cache that lags behind it, or a fault.
 
     `now` is true time, whatever the store's clock says. A cache is honest: its Age is at least as
-    long as the state that it shows has been over.
+    long as the state that it shows has been over. For each answer there is when it was made, what
+    it showed, and how old it may have been for its `max-age`.
     """
 
     now: float
     history: list[Published]
-    answers: list[tuple[float, Published]] = field(default_factory=list)
+    answers: list[tuple[float, Published, float]] = field(default_factory=list)
+    max_age: int = 0
     lag: int = 0
     age: int = 0
     fault: str | None = None
@@ -87,12 +89,14 @@ class Edge:
         served, age = self.history[index], self.age
         if index + 1 < len(self.history):
             age = max(age, int(self.now - self.history[index + 1].since))
-        self.answers.append((self.now - age, served))
+        self.answers.append((self.now - age, served, min(self.max_age, MAX_UPSTREAM_AGE)))
         keys = [{"kty": "OKP", "crv": "Ed25519", "kid": kid, "x": X[m]} for kid, m in served.keys]
         headers = {
             "Date": formatdate(self.now, usegmt=True),
             "Age": str(age),
         }
+        if self.max_age:
+            headers["Cache-Control"] = f"public, max-age={self.max_age}"
         if self.sends_last_modified:
             headers["Last-Modified"] = formatdate(served.since, usegmt=True)
         return httpx.Response(200, content=msgspec.json.encode({"keys": keys}), headers=headers)
@@ -140,6 +144,10 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(lag=st.integers(1, 3), age=st.integers(0, 700))
     def roll_back(self, lag: int, age: int) -> None:
         self.edge.lag, self.edge.age = lag, age
+
+    @rule(seconds=st.sampled_from([0, 30, 400, 5000]))
+    def allow_caches(self, seconds: int) -> None:
+        self.edge.max_age = seconds
 
     @rule(fault=st.sampled_from(["error", "garbage", "reset"]))
     def break_down(self, fault: str) -> None:
@@ -287,12 +295,19 @@ class StoreMachine(RuleBasedStateMachine):
         health = self.verifier.health()
         if health.trusted_until is not None and health.confirmed_at is not None:
             assert health.trusted_until == health.confirmed_at + MAX_STALE
-        assert INTERVAL < health.detection_bound <= MAX_STALE
+        assert INTERVAL < health.detection_bound <= health.trust_bound
+        assert MAX_STALE <= health.trust_bound <= MAX_STALE + MAX_UPSTREAM_AGE
 
     @invariant()
     def what_is_held_is_one_state_of_the_issuer(self) -> None:
-        held = self.held()
-        assert not held or any(held == set(state.keys) for _, state in self.edge.answers)
+        """Or, by an answer that is older than the newest one, what both of them list."""
+        held, published = self.held(), self.verifier.keys.trust.published
+        shown = [set(state.keys) for _, state, _ in self.edge.answers]
+        if published.is_newest:
+            assert not held or held in shown
+        else:
+            assert any(held <= keys for keys in shown)
+            assert {(key.kid, key.thumbprint) for key in published.keys} <= published.listed
 
     @invariant()
     def decisions_are_those_of_the_model(self) -> None:
@@ -319,6 +334,7 @@ class StoreMachine(RuleBasedStateMachine):
             algorithms=["EdDSA"],
             refresh_interval=INTERVAL,
             max_stale=MAX_STALE,
+            max_upstream_age=MAX_UPSTREAM_AGE,
             clock=self.clock,
             http_client=httpx.AsyncClient(transport=httpx.MockTransport(self.edge)),
             register=Register(),  # as a process has that has just begun
@@ -353,8 +369,8 @@ class StoreMachine(RuleBasedStateMachine):
         assert not self.is_distrusted(kid, {material})
         assert (kid, material) in held
         assert any(
-            (kid, material) in state.keys and self.edge.now - at < MAX_STALE
-            for at, state in self.edge.answers
+            (kid, material) in state.keys and self.edge.now - at < MAX_STALE + allowed
+            for at, state, allowed in self.edge.answers
         ), "the issuer showed this key within the trust bound"
 
     def held(self) -> set[tuple[str, int]]:

@@ -79,7 +79,8 @@ class JWKSGuardMiddleware:
     let pass, has Starlette's UnauthenticatedUser, no scopes and None.
 
     Refusals are 400, 401, 403 and, with Retry-After, 503 where no key may be trusted, or the
-    verifier raises ConfigurationError, which is logged once. A WebSocket is refused before it is
+    verifier raises ConfigurationError, which is logged once, and 429 where the token's key was not
+    looked up, as too many were. A WebSocket is refused before it is
     accepted: with the same answer where the server has the extension `websocket.http.response`,
     else with 403. An open one is closed within a second, with 1008 once its token has expired or
     its key is distrusted or removed, with 1013 once trust in the keys ran out; where the server

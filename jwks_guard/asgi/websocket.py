@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
-_LONGEST_WAIT = 60.0  # the loop's clock follows neither a wall clock that is set nor a suspend
+_LONGEST_WAIT = 0.9  # the loop's clock follows neither a wall clock that is set nor a suspend
 _SHORTEST_WAIT = 0.01  # timers fire a little early
 _CLOSE_GRACE = 1.0
 _REASONS = {

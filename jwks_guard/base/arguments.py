@@ -40,6 +40,13 @@ def require_bounds(refresh_interval: float, max_stale: float) -> None:
         raise ConfigurationError("max_stale must be at least refresh_interval.")
 
 
+def require_timeouts(fetch_timeout: float, max_wait: float, max_upstream_age: float) -> None:
+    """Raise ConfigurationError unless all are seconds; only the last one may be 0."""
+    require_seconds("fetch_timeout", fetch_timeout)
+    require_seconds("max_wait", max_wait)
+    require_seconds("max_upstream_age", max_upstream_age, positive=False)
+
+
 def require_listener(value: object) -> None:
     """Raise ConfigurationError unless `value` can be called, or is None."""
     if value is not None and not callable(value):

@@ -10,7 +10,6 @@ from http import HTTPStatus
 from typing import TypeAlias
 
 from jwks_guard.base.clock import EPOCH, Instant
-from jwks_guard.jose.claims import slash_hint
 from jwks_guard.jose.compact import json_document
 from jwks_guard.jose.jwk import SkippedKey, VerificationKey, jwk_set, load_jwk_set
 from jwks_guard.net import urls
@@ -25,12 +24,14 @@ from jwks_guard.net.exchange import (
     new_request,
 )
 
-DEADLINE_SECONDS = 5.0
-"""For everything that one fetch does, discovery included, from connecting to the last byte."""
+CONNECT_SECONDS = 5.0
+"""For a connection. An address where nobody answers is given up earlier than a slow server."""
 OFF_LOOP_BYTES = 65_536
 """A longer key set is parsed in another thread: it would hold up the event loop for too long."""
 REDISCOVERY_SECONDS = 3600.0
 REDISCOVERY_RETRY_SECONDS = 300.0
+_NOT_THERE = (HTTPStatus.NOT_FOUND, HTTPStatus.GONE)
+_LONGEST_QUOTED = 512
 _HEADERS = {
     "accept": "application/json, application/jwk-set+json",
     "accept-encoding": "gzip, deflate",
@@ -52,12 +53,16 @@ class FetchError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A key set as the issuer sent it; `keys` is None for a 304 to `held`."""
+    """A key set as the issuer sent it; `keys` is None for a 304 to `held`.
+
+    It was confirmed `confirmed_before` seconds before the request began.
+    """
 
     keys: tuple[VerificationKey, ...] | None
     skipped: tuple[SkippedKey, ...]
     dating: Dating
     held: Held
+    confirmed_before: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +81,12 @@ class Held:
 class HTTPKeyFetcher:
     """Fetches the JWK Set of `issuer`, from `jwks_uri` or from where its discovery points.
 
-    `max_bytes` bounds each decoded body, `deadline` is for a whole fetch in seconds. `client` is an
-    httpx.AsyncClient or makes one, for transport, TLS and proxies; it is never closed here. Without
-    it a client is opened for each fetch. Its headers and `auth` go to the origin of `issuer` or of
-    `jwks_uri` alone: discovery may name any other. `http_hosts` may be asked over plain http.
+    `max_bytes` bounds each decoded body; `timeout` is for everything that one fetch does, discovery
+    included, in seconds. An answer that confirms less than `max_stale` ago is one; up to
+    `max_upstream_age` old it may be fresh (RFC 9111). `client` is an httpx.AsyncClient or makes
+    one, for transport, TLS and proxies; it is never closed here. Without it a client is opened for
+    each fetch. Its headers and `auth` go to the origin of `issuer` or of `jwks_uri` alone:
+    discovery may name any other. `http_hosts` may be asked over plain http.
     """
 
     issuer: str
@@ -87,7 +94,8 @@ class HTTPKeyFetcher:
     max_bytes: int
     max_stale: float
     client: InitVar[HTTPClient | None] = None
-    deadline: float = DEADLINE_SECONDS
+    max_upstream_age: float = 86_400.0
+    timeout: float = 30.0
     http_hosts: frozenset[str] = frozenset()
     discovered: str | None = field(init=False, default=None)
     _discover_again: Instant = field(init=False, default=EPOCH)
@@ -97,36 +105,45 @@ class HTTPKeyFetcher:
     def __post_init__(self, client: HTTPClient | None) -> None:
         self._clients = Clients(client)
 
-    async def fetch(self, held: Held | None, now: Instant) -> Answer:
-        """Ask for the key set, conditionally when `held` has a tag for it; raises FetchError."""
+    async def fetch(self, held: Held | None, now: Instant, within: float | None = None) -> Answer:
+        """Ask for the key set, conditionally when `held` has a tag for it; raises FetchError.
+
+        `within` is what is left of the time, in seconds.
+        """
+        seconds = self.timeout if within is None else within
         try:
-            async with asyncio.timeout(self.deadline), self._clients.opened() as client:
+            async with asyncio.timeout(seconds), self._clients.opened() as client:
                 return await self._fetch(client, held, now)
         except TimeoutError:
-            raise FetchError(f"no complete answer within {self.deadline:g} s") from None
+            raise FetchError(f"no complete answer within {seconds:g} s") from None
         except ExchangeError as error:
             raise FetchError(str(error)) from None
 
     async def _fetch(self, client: Client, held: Held | None, now: Instant) -> Answer:
+        begun = _loop_time()
         uri = self.jwks_uri or await self._discover(client, now)
         reply = await self._get(client, uri, held)
-        if reply.status in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE) and self.jwks_uri is None:
+        if reply.status in _NOT_THERE and self.jwks_uri is None:
             moved = await self._discover(client, now, again=True)
             if moved != uri:
                 uri = moved
                 reply = await self._get(client, uri, held)
-        return await self._answer(reply, uri, held, now)
+        dates = dating(reply.headers, now.wall, now.wall + _loop_time() - begun)
+        return await self._answer(reply, dates, uri, held, now)
 
-    async def _answer(self, reply: Reply, uri: str, held: Held | None, now: Instant) -> Answer:
-        dates = dating(reply.headers, latest=now.wall + self.deadline)
+    async def _answer(
+        self, reply: Reply, dates: Dating, uri: str, held: Held | None, now: Instant
+    ) -> Answer:
+        before = dates.confirms(self.max_upstream_age)
         if reply.status == HTTPStatus.NOT_MODIFIED and held and held.tag_for(uri):
-            answer = Answer(None, (), dates, held)
+            answer = Answer(None, (), dates, held, before)
         else:
             _require_ok(reply, now)
             keys, skipped = await self._key_set(reply.body)
-            answer = Answer(keys, skipped, dates, Held(uri, entity_tag(reply.headers)))
-        if dates.age >= self.max_stale:
-            raise FetchError(f"the answer's Age of {dates.age:g} s is past max_stale")
+            new = Held(uri, entity_tag(reply.headers))
+            answer = Answer(keys, skipped, dates, new, before)
+        if before >= self.max_stale:
+            raise FetchError(_too_old(dates))
         return answer
 
     async def _key_set(self, body: bytes) -> KeySet:
@@ -154,22 +171,28 @@ class HTTPKeyFetcher:
         return self.discovered
 
     async def _discovery_document(self, client: Client, now: Instant) -> str:
+        """The address in OpenID Connect's document or, without one, in RFC 8414's."""
+        # Half of the time: the rest is for the key set.
         url = self.issuer.removesuffix("/") + "/.well-known/openid-configuration"
-        # Half of the deadline: the rest is for the key set.
-        reply = await self._get(client, url, None, self.deadline / 2)
+        reply = await self._get(client, url, None, self.timeout / 2)
+        if reply.status in _NOT_THERE:
+            other = authorization_server_metadata(self.issuer)
+            reply = await self._get(client, other, None, self.timeout / 2)
+            if reply.status in _NOT_THERE:
+                raise FetchError(
+                    f"the issuer has no document at {url} and none at {other}; "
+                    "pass jwks_uri= with the address of its keys"
+                )
         _require_ok(reply, now)
         try:
             document = json_document(reply.body)
         except ValueError as error:
             raise FetchError(f"the document is {error}") from None
-        named = document.get("issuer")
-        if named != self.issuer:
-            hint = slash_hint(named, self.issuer)
-            other = f"the issuer {hint}" if hint else "another issuer than the configured one"
-            raise FetchError(f"the document names {other}")
+        if document.get("issuer") != self.issuer:
+            raise FetchError(_another_issuer(self.issuer, document.get("issuer")))
         uri = document.get("jwks_uri")
         if not isinstance(uri, str):
-            raise FetchError("the document has no jwks_uri")
+            raise FetchError("the document has no jwks_uri; pass jwks_uri= to the verifier")
         loopback = urls.is_loopback(self.issuer)
         if why := urls.refusal(uri, http_on_loopback=loopback, http_hosts=self.http_hosts):
             raise FetchError(f"the jwks_uri can't be used: {why}")
@@ -187,10 +210,42 @@ class HTTPKeyFetcher:
         return await exchange(
             client,
             new_request("GET", url, headers),
-            timeout=seconds or self.deadline,
+            timeout=seconds or self.timeout,
+            connect_timeout=min(CONNECT_SECONDS, self.timeout),
             limit=self.max_bytes,
             authenticated=own,
         )
+
+
+def authorization_server_metadata(issuer: str) -> str:
+    """Where RFC 8414 section 3.1 has the metadata of `issuer`: between its host and its path."""
+    scheme, _, rest = issuer.partition("://")
+    host, slash, path = rest.removesuffix("/").partition("/")
+    return f"{scheme}://{host}/.well-known/oauth-authorization-server{slash}{path}"
+
+
+def _another_issuer(configured: str, named: object) -> str:
+    """Both values, as an issuer is compared to the letter; what is long or odd is not quoted."""
+    said = named if isinstance(named, str) and named.isprintable() else ""
+    if not said or len(said) > _LONGEST_QUOTED:
+        return f"configured {configured!r}, the issuer's document names no issuer"
+    advice = "configure that one, if its tokens name it"
+    if said.rstrip("/") == configured.rstrip("/"):
+        advice = "add the slash" if said.endswith("/") else "remove the slash"
+    return f"configured {configured!r}, the issuer says {said!r}: {advice}"
+
+
+def _too_old(dates: Dating) -> str:
+    if dates.age == dates.reported_age:
+        return f"the answer's Age of {dates.age:g} s is past max_stale"
+    return (
+        f"the answer is {dates.age:.0f} s old by its Date, past max_stale: a cache keeps it, or "
+        "this machine's clock and the issuer's are that far apart"
+    )
+
+
+def _loop_time() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _require_ok(reply: Reply, now: Instant) -> None:

@@ -47,14 +47,18 @@ class TokenBucket:
 
     def take(self, now: Instant) -> bool:
         """Spend one attempt; False when none is left."""
+        if self.wait(now) > 0.0:
+            return False
+        self._level -= 1.0
+        return True
+
+    def wait(self, now: Instant) -> float:
+        """Seconds until there is an attempt to spend; 0.0 when there is one."""
         if self._at is not None:
             grown = max(0.0, now.monotonic - self._at) / self.refill
             self._level = min(float(self.burst), self._level + grown)
         self._at = now.monotonic
-        if self._level < 1.0:
-            return False
-        self._level -= 1.0
-        return True
+        return max(0.0, 1.0 - self._level) * self.refill
 
 
 @dataclass(slots=True)
@@ -100,12 +104,11 @@ class Freshness:
 
     def may_look_up(self, now: Instant) -> bool:
         """Spend one attempt on an unknown kid; False inside a Retry-After or over the budget."""
-        return self._blocked_until.reached(now) and self.lookups.take(now)
+        return not self.blocked(now) and self.lookups.take(now)
 
-    def recently_confirmed(self, now: Instant) -> bool:
-        """Whether a successful fetch began within the last `refresh_interval`."""
-        success = self.last_success
-        return success is not None and not success.shifted(self.refresh_interval).reached(now)
+    def blocked(self, now: Instant) -> float:
+        """Seconds for which the issuer's last answer asked for no more requests."""
+        return self._blocked_until.remaining(now)
 
     def overdue(self, tolerance: float, now: Instant) -> bool:
         """Whether the last success lies further back than an interval and `tolerance` seconds."""

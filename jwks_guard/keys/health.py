@@ -2,13 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from jwks_guard.distrust.state import Distrusted
-from jwks_guard.jose.jwk import SkippedKey
+from jwks_guard.jose.algorithms import AllowList
+from jwks_guard.jose.jwk import SkippedKey, VerificationKey
 from jwks_guard.keys.trust import Trust
+from jwks_guard.net.caching import Dating
+
+HIDDEN_AGE = (
+    "A cache answers for the issuer and does not say how old its answer is: neither Age nor Date "
+    "shows it. The bounds hold only as far as that cache obeys Cache-Control. Let it send Age, or "
+    "in nginx `proxy_pass_header Date;`."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What both bounds are made of, in seconds.
+
+    Arguments:
+        refresh_interval: the longest pause between two fetches that succeed.
+        fetch_timeout: how long one may take.
+        max_stale: how long a key is trusted after it was confirmed.
+        max_upstream_age: how old a fresh answer may be that confirms as of its request.
+        freshness_lifetime: how long the issuer allows caches to reuse the last answer; 0.0 where it
+            does not say so.
+        stale_while_revalidate: for how much longer a cache may serve it while it asks anew.
+        upstream_age: the age of the last answer.
+
+    """
+
+    refresh_interval: float
+    fetch_timeout: float
+    max_stale: float
+    max_upstream_age: float
+    freshness_lifetime: float = 0.0
+    stale_while_revalidate: float = 0.0
+    upstream_age: float = 0.0
+
+    @property
+    def trust(self) -> float:
+        """How long a key is trusted after the issuer's own statement, by whatever cache it came."""
+        return self.max_stale + self._reused
+
+    @property
+    def detection(self) -> float:
+        """How long a key that the issuer withdrew can go unnoticed while fetches succeed."""
+        behind = max(self._reused + self.stale_while_revalidate, self.upstream_age)
+        return min(self.refresh_interval + self.fetch_timeout + behind, self.trust)
+
+    @property
+    def _reused(self) -> float:
+        return min(self.freshness_lifetime, self.max_upstream_age)
+
+    def of(self, dating: Dating | None) -> Bounds:
+        """These bounds with what the last answer said."""
+        if dating is None:
+            return self
+        return replace(
+            self,
+            freshness_lifetime=dating.lifetime,
+            stale_while_revalidate=dating.revalidating,
+            upstream_age=dating.age,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +80,13 @@ class HealthReport:
             trusted.
         issuer: whose keys.
         confirmed_at: when the issuer last confirmed the held key set, in seconds since the epoch.
-        trusted_until: when trust in that set ends unless it is confirmed again (the trust bound).
+        trusted_until: when trust in that set ends unless it is confirmed again.
+        trust_bound: how long a key is trusted after the issuer's own statement, in seconds.
         detection_bound: how long a key that the issuer withdrew can go unnoticed while fetches
-            succeed, in seconds.
-        upstream_age: the Age of the last usable answer, in seconds.
+            succeed, in seconds; never more than `trust_bound`.
+        bounds: what both are made of.
+        upstream_age: the age of the last usable answer, in seconds.
+        warning: why the bounds may not hold, where that shows: a cache hides its age.
         last_error: why it is degraded: the last fetch's failure, or that of storing a decision.
         kids: the trusted kids.
         skipped: published keys that can't be used, with the reason.
@@ -36,8 +98,11 @@ class HealthReport:
     issuer: str
     confirmed_at: float | None
     trusted_until: float | None
+    trust_bound: float
     detection_bound: float
+    bounds: Bounds
     upstream_age: float | None
+    warning: str | None
     last_error: str | None
     kids: tuple[str, ...]
     skipped: tuple[SkippedKey, ...]
@@ -46,6 +111,7 @@ class HealthReport:
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON-compatible data."""
         report = {name: getattr(self, name) for name in self.__slots__}
+        report["bounds"] = asdict(self.bounds)
         report["kids"] = list(self.kids)
         report["skipped"] = [asdict(key) for key in self.skipped]
         report["distrusted"] = {
@@ -59,22 +125,38 @@ def health_report(
     trust: Trust,
     kids: tuple[str, ...],
     *,
-    detection_bound: float,
-    upstream_age: float | None,
+    bounds: Bounds,
+    dating: Dating | None,
     last_error: str | None,
 ) -> HealthReport:
     """The report on `trust`, of which `kids` are the ones trusted now."""
     published = trust.published
     known = bool(published.keys)
+    bounds = bounds.of(dating)
     return HealthReport(
         status="unavailable" if not kids else "degraded" if last_error else "ok",
         issuer=trust.issuer,
         confirmed_at=published.confirmed.wall if known else None,
         trusted_until=trust.view.trusted_until.wall if known else None,
-        detection_bound=detection_bound,
-        upstream_age=upstream_age,
+        trust_bound=bounds.trust,
+        detection_bound=bounds.detection,
+        bounds=bounds,
+        upstream_age=None if dating is None else dating.age,
+        warning=HIDDEN_AGE if dating is not None and dating.hides_age else None,
         last_error=last_error,
         kids=kids,
         skipped=published.skipped,
         distrusted=trust.distrusted,
+    )
+
+
+def disallowed(keys: Iterable[VerificationKey], allowed: AllowList) -> tuple[SkippedKey, ...]:
+    """The keys that verify nothing under this allow-list of algorithms, each with the reason."""
+    return tuple(
+        SkippedKey(
+            key.kid,
+            f"it is for {' or '.join(sorted(key.algorithms))}, which `algorithms` does not allow",
+        )
+        for key in keys
+        if not any(key.may_verify(alg, allowed) for alg in key.algorithms)
     )

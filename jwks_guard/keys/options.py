@@ -20,6 +20,9 @@ class StoreOptions(TypedDict, total=False):
     allow_http: Collection[str]
     refresh_interval: float
     max_stale: float
+    max_upstream_age: float
+    fetch_timeout: float
+    max_wait: float
     max_jwks_bytes: int
     http_client: HTTPClient | None
     clock: Clock

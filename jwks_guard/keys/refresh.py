@@ -1,47 +1,35 @@
-"""Keeps what is trusted confirmed: when to fetch, one fetch for all, how its answer is judged."""
+"""Keeps what is trusted confirmed: when to fetch, one fetch for all, what its answer changes."""
 
 from __future__ import annotations
 
-import enum
+import asyncio
 import functools
 from collections.abc import Callable
 from dataclasses import replace
 
-from cachetools import TTLCache
-
 from jwks_guard.base.clock import Clock, Instant
 from jwks_guard.base.events import Events
-from jwks_guard.errors import (
-    InvalidTokenError,
-    KeysUnavailableError,
-    RemovedKeyError,
-    UnknownKeyError,
-)
+from jwks_guard.errors import KeysUnavailableError
 from jwks_guard.keys.fetch import Answer, FetchError, Held, HTTPKeyFetcher
-from jwks_guard.keys.flight import SingleFlight
+from jwks_guard.keys.flight import Flight, Flights
 from jwks_guard.keys.freshness import Decision, Freshness
+from jwks_guard.keys.judgement import Keys, Outcome, Previous, judged, origin
+from jwks_guard.keys.lookup import MOST_WAITING, LookUps
 from jwks_guard.keys.trust import Trust
-from jwks_guard.keys.view import REMEMBERED_KIDS
 from jwks_guard.net.caching import Dating
 
-LOOKUP_PAUSE_SECONDS = 5.0
-"""A kid that was just looked up in vain is not looked up again for this long."""
 LONGEST_PAUSE_SECONDS = 5.0
 """The clocks are looked at this often, to notice that the machine was asleep."""
 SHORTEST_PAUSE_SECONDS = 0.05
-
-
-class _Outcome(enum.Enum):
-    CONFIRMED = enum.auto()
-    AGED = enum.auto()
-    OLDER = enum.auto()
-    FAILED = enum.auto()
+OVERSLEPT_SECONDS = 5.0
+"""A fetch that took so much longer than it may was frozen with its process."""
 
 
 class Refresher:
     """Fetches for one `trust`, within the budgets of `freshness`; used on one event loop.
 
-    `confirmed(jwks_uri)` is called after each confirmed set, so that it is stored.
+    A request waits for a fetch at most `max_wait` seconds. `confirmed(jwks_uri)` is called after
+    each confirmed set, so that it is stored.
     """
 
     def __init__(
@@ -52,44 +40,47 @@ class Refresher:
         clock: Clock,
         events: Events,
         confirmed: Callable[[str], None],
+        max_wait: float = 5.0,
     ) -> None:
         self.error: str | None = "no key set was fetched yet"
         self.dating: Dating | None = None
-        self._held: Held | None = None
+        self._previous = Previous()
         self._trust = trust
         self._fetcher = fetcher
         self._freshness = freshness
         self._clock = clock
         self._events = events
         self._confirmed = confirmed
-        self._flight = SingleFlight()
-        self._not_found: TTLCache[str | None, None] = TTLCache(
-            REMEMBERED_KIDS, LOOKUP_PAUSE_SECONDS, timer=clock.monotonic
-        )
+        self._max_wait = max_wait
+        self._flights = Flights(max_wait, clock)
+        self._waiting = 0
+        self._asked = self._taken = 0  # numbers of requests: the last one, and the one in use
+        self._look_ups = LookUps(trust, freshness, clock, self.unavailable)
 
     def rebind(self) -> None:
         """Let go of what belongs to another event loop or process; knowledge and budgets stay."""
-        self._flight = SingleFlight()
+        self._flights = Flights(self._max_wait, self._clock)
+        self._waiting = 0
 
     async def cancel(self) -> None:
-        """Stop a fetch on its way."""
-        await self._flight.cancel()
+        """Stop the fetches on their way."""
+        await self._flights.cancel()
 
     def forget(self) -> None:
-        """Begin anew: a fetch is due, and there is nothing to compare its answer with."""
+        """Begin anew: a fetch is due, and its answer is held to what the issuer said last."""
         self._freshness.forget()
-        self._held = self.dating = None
+        self._previous, self.dating = Previous(), None
 
     async def refresh(self) -> None:
         """Fetch now, by a request that begins after this call; raises KeysUnavailableError."""
-        if not await self._flight.next(self._fly):
+        if not await self._flights.next(self._fly):
             wait = max(1.0, self._freshness.next_due(self._now()))
             raise KeysUnavailableError(f"The key set was not refreshed: {self.error}.", wait)
 
     async def refresh_if_due(self) -> None:
-        """Do what is due at this moment, which is mostly nothing."""
+        """Do what is due at this moment, which is mostly nothing; waits at most `max_wait`."""
         if self._freshness.is_due(self._now()):
-            await self._flight.join(self._fly).landed()
+            await self._wait_for(self._refreshing())
         self._trust.tell_expiry(self._now())
 
     def limit_interval(self, seconds: float | None) -> None:
@@ -112,59 +103,88 @@ class Refresher:
         decision = self._freshness.decide(self._trust.view.trusted_until, self._now())
         return decision in (Decision.SERVE_AND_REFRESH, Decision.REFRESH_FIRST)
 
-    async def refresh_for_request(self) -> None:
-        """What a request does first when nothing runs in the background."""
+    async def refresh_for_request(self) -> float:
+        """What a request does first when nothing runs in the background; the seconds it waited."""
         decision = self._freshness.decide(self._trust.view.trusted_until, self._now())
         if decision is Decision.SERVE_AND_REFRESH:
-            self._flight.join(self._fly)
-        elif decision is Decision.REFRESH_FIRST:
-            await self._flight.join(self._fly).landed()
+            self._refreshing()
+        elif decision is Decision.REFRESH_FIRST and self._waiting < MOST_WAITING:
+            return await self._wait_for(self._refreshing())
+        return 0.0
 
-    async def resolve(self, kid: str | None) -> None:
+    async def resolve(self, kid: str | None, waited: float = 0.0) -> None:
         """Look up `kid` at the issuer unless the view already knows it, within the budgets.
 
-        None, of a token without one, asks for any keys.
+        None, of a token without one, asks for any keys. `waited` is for how long the request has
+        waited already, in seconds.
 
-        Raises UnknownKeyError or RemovedKeyError when the issuer, asked recently, does not publish
-        it, KeysUnavailableError when that can't be said.
+        Raises UnknownKeyError when the issuer, asked on behalf of `kid`, does not publish it,
+        RemovedKeyError for one that it withdrew, KeysUnavailableError when it could not be asked
+        or did not answer in time, LookUpThrottledError when it was not asked.
         """
-        before = self._flight.launched
-        confirmed = False
+        until = _loop_time() + self._max_wait - waited
+        before, flight = self._flights.launched, None
         while not self._answers(kid):
-            if self._trust.closed:
-                raise self.unavailable()
-            if self._flight.current is None and not self._may_fetch(kid):
-                raise self._refusal(kid, confirmed=False)
-            looked_up = None if self._expired() else kid
-            flight = self._flight.join(functools.partial(self._fly, looked_up))
-            confirmed = await flight.landed()
-            if flight.number > before and not self._answers(kid):
-                self._not_found[kid] = None
-                raise self._refusal(kid, confirmed=confirmed)
+            if flight is None or flight.landed:
+                if flight is not None and flight.number > before:
+                    raise self._look_ups.done(kid, self.error, confirmed=flight.confirmed)
+                flight = self._flight_for(kid)
+            if not await self._landing(until - _loop_time()):
+                raise self._look_ups.slow(kid, self._max_wait)
 
     def unavailable(self) -> KeysUnavailableError:
         """The error for a request that no trusted key can answer at the moment."""
         why = f" The last fetch failed: {self.error}." if self.error else ""
+        if self.dating is None and self._flights.current:
+            why = " The issuer was asked and has not answered yet."
         wait = max(1.0, self._freshness.next_due(self._now()))
         return KeysUnavailableError(
             f"No key of the issuer can be trusted at the moment.{why}", wait
         )
 
-    def _refusal(
-        self, kid: str | None, *, confirmed: bool
-    ) -> InvalidTokenError | KeysUnavailableError:
-        now = self._now()
-        if self._expired() or not (confirmed or self._freshness.recently_confirmed(now)):
-            return self.unavailable()
-        if kid in self._trust.view.removed:
-            return RemovedKeyError("The issuer has withdrawn the key that signed this token.")
-        return UnknownKeyError("The issuer does not publish the key that this token names.")
+    def _refreshing(self) -> Flight:
+        """The flight that renews what is known, on its way or new.
 
-    def _may_fetch(self, kid: str | None) -> bool:
-        now = self._now()
-        if self._expired():
-            return self._freshness.is_due(now)
-        return kid not in self._not_found and self._freshness.may_look_up(now)
+        While keys are trusted a slow issuer is given all its time, and not asked once more.
+        """
+        current = self._flights.current
+        if current and not self._expired():
+            given_up = current[-1].started.shifted(self._fetcher.timeout)
+            if not given_up.reached(self._now()):
+                return current[-1]
+        return self._flights.join(self._fly)
+
+    def _flight_for(self, kid: str | None) -> Flight:
+        """The flight that may bring `kid`: one on its way, or a new one where the budget allows."""
+        if self._trust.closed:
+            raise self.unavailable()
+        if self._waiting >= MOST_WAITING:
+            why = f"{MOST_WAITING} requests wait for its keys already"
+            raise self._look_ups.throttled(kid, why, 1.0)
+        expired = self._expired()
+        if self._flights.joinable() is None:
+            if not expired:
+                self._look_ups.spend(kid, self.error)
+            elif not self._freshness.is_due(self._now()):
+                if not (current := self._flights.current):
+                    raise self._look_ups.refusal(kid, self.error, confirmed=False)
+                return current[-1]
+        return self._flights.join(functools.partial(self._fly, None if expired else kid))
+
+    async def _wait_for(self, flight: Flight) -> float:
+        """Wait for the end of `flight`, at most `max_wait`; the seconds that took."""
+        begun = _loop_time()
+        while not flight.landed:
+            if not await self._landing(begun + self._max_wait - _loop_time()):
+                break
+        return _loop_time() - begun
+
+    async def _landing(self, seconds: float) -> bool:
+        self._waiting += 1
+        try:
+            return await self._flights.landing(seconds)
+        finally:
+            self._waiting -= 1
 
     def _answers(self, kid: str | None) -> bool:
         return self._trust.view.answers(kid, self._now())
@@ -176,77 +196,87 @@ class Refresher:
         """One fetch, on behalf of an unknown `kid` or of all known ones; True if confirmed.
 
         One more follows when a cache on the way answered for the issuer: with an older set than
-        the one held, or with one that was made before somebody asked for `kid`.
+        the one held, or with one that was made before somebody asked for `kid`; when the set was
+        changed earlier than the one held; and when the process was frozen meanwhile.
         """
+        begun = _loop_time()
         outcome = await self._attempt(kid)
-        doubtful = outcome is _Outcome.OLDER or (outcome is _Outcome.AGED and not self._knows(kid))
-        if doubtful and (kid is None or self._freshness.may_look_up(self._now())):
-            outcome = await self._attempt(kid)
-        return outcome in (_Outcome.CONFIRMED, _Outcome.AGED)
+        if outcome is Outcome.OVERSLEPT:
+            outcome = await self._attempt(kid, last=True)
+        elif self._is_doubtful(outcome, kid):
+            if kid is None or self._freshness.may_look_up(self._now()):
+                left = self._fetcher.timeout - (_loop_time() - begun)
+                outcome = await self._attempt(kid, max(1.0, left), last=True)
+            elif outcome is Outcome.REVERTED:
+                self._failed(outcome.value, lookup=True)
+        return outcome in (Outcome.CONFIRMED, Outcome.AGED)
 
-    async def _attempt(self, kid: str | None) -> _Outcome:
+    def _is_doubtful(self, outcome: Outcome, kid: str | None) -> bool:
+        if outcome is Outcome.AGED:
+            return kid is not None and not self._answers(kid)
+        return outcome in (Outcome.OLDER, Outcome.REVERTED)
+
+    async def _attempt(
+        self, kid: str | None, within: float | None = None, *, last: bool = False
+    ) -> Outcome:
+        """One request; a later one that has confirmed a set meanwhile makes its answer void."""
         started, lookup = self._now(), kid is not None
+        self._asked += 1
+        number = self._asked
         try:
-            answer = await self._fetcher.fetch(self._held_now(), started)
+            answer = await self._fetcher.fetch(self._held_now(), started, within)
         except FetchError as error:
+            if number < self._taken:
+                return Outcome.CONFIRMED
+            if not last and self._overslept(started):
+                return Outcome.OVERSLEPT
             self._failed(str(error), error.retry_after, lookup=lookup)
-            return _Outcome.FAILED
+            return Outcome.FAILED
         if self._trust.closed or (answer.keys is None and not self._trust.published.keys):
-            return _Outcome.FAILED  # the end came while we waited, or took what a 304 confirms
-        if self._is_older(answer, started):
-            self._failed("the answer is older than the key set held", None, lookup=lookup)
-            return _Outcome.OLDER
-        self._take(answer, started)
-        return _Outcome.AGED if answer.dating.age else _Outcome.CONFIRMED
+            return Outcome.FAILED  # the end came while we waited, or took what a 304 confirms
+        if number < self._taken:
+            return Outcome.CONFIRMED
+        made, published = origin(answer, self._previous, started), self._trust.published
+        outcome, keys = judged(
+            answer, published, self._previous, made, expired=self._expired(), last=last
+        )
+        if outcome is Outcome.OLDER:
+            self._failed(outcome.value, lookup=lookup)
+        elif outcome is not Outcome.REVERTED:
+            self._taken = number
+            self._take(answer, keys, started, made)
+        return outcome
 
-    def _knows(self, kid: str | None) -> bool:
-        return kid is None or self._answers(kid)
+    def _overslept(self, started: Instant) -> bool:
+        return started.shifted(self._fetcher.timeout + OVERSLEPT_SECONDS).reached(self._now())
 
     def _held_now(self) -> Held | None:
         """What to ask with: conditionally only for keys we have, and after a success.
 
         A server, a proxy or a client's event hook may fail on conditional requests alone.
         """
-        if self._held is None or (self.error is None and self._trust.published.keys):
-            return self._held
-        return replace(self._held, etag=None)
+        held = self._previous.held
+        if held is None or (self.error is None and self._trust.published.keys):
+            return held
+        return replace(held, etag=None)
 
-    def _is_older(self, answer: Answer, started: Instant) -> bool:
-        """Whether a cache showed a state that the issuer has left behind.
-
-        An older answer with the very keys held contradicts nothing. Once trust has run out there
-        is nothing left that could be rolled back. By its Age an answer can be told to be older
-        than a set that came from the snapshot, or without any date; other dates compare only
-        within one address.
-        """
-        held = self._trust.published
-        if answer.keys is None or self._expired() or held.same_keys(answer.keys):
-            return False
-        if not held.confirmed.reached(started.shifted(-answer.dating.age)):
-            return True
-        if self.dating is None or self._moved(answer):
-            return False
-        return answer.dating.older_than(self.dating)
-
-    def _moved(self, answer: Answer) -> bool:
-        return self._held is not None and self._held.jwks_uri != answer.held.jwks_uri
-
-    def _take(self, answer: Answer, started: Instant) -> None:
-        held = self._trust.published
-        keys = held.keys if answer.keys is None else answer.keys
-        skipped = held.skipped if answer.keys is None else answer.skipped
-        if not held.same_keys(keys):
-            self._not_found.clear()
-        self.dating = answer.dating.after(None if self._moved(answer) else self.dating)
-        self._held = answer.held
+    def _take(self, answer: Answer, keys: Keys, started: Instant, made: Instant) -> None:
+        before = self._trust.published
+        skipped = before.skipped if answer.keys is None else answer.skipped
+        if not before.same_keys(keys):
+            self._look_ups.clear()
+        self.dating = answer.dating
+        self._previous = self._previous.followed_by(answer, keys)
         self._freshness.succeeded(started)
-        if self.error is not None and held.keys:
+        if self.error is not None and before.keys:
             self._events.tell("refresh_recovered")
         self.error = None
-        self._trust.publish(keys, skipped, started.shifted(-answer.dating.age))
+        self._trust.publish(keys, skipped, started.shifted(-answer.confirmed_before), made)
         self._confirmed(answer.held.jwks_uri)
 
-    def _failed(self, reason: str, retry_after: float | None, *, lookup: bool) -> None:
+    def _failed(
+        self, reason: str, retry_after: float | None = None, *, lookup: bool = False
+    ) -> None:
         self.error = reason
         until = self._trust.view.trusted_until
         self._freshness.failed(self._now(), retry_after, trusted_until=until, lookup=lookup)
@@ -254,3 +284,7 @@ class Refresher:
 
     def _now(self) -> Instant:
         return Instant.now(self._clock)
+
+
+def _loop_time() -> float:
+    return asyncio.get_running_loop().time()

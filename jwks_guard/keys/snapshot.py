@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -18,9 +18,9 @@ from jwks_guard.base.worker import Worker, waited
 from jwks_guard.errors import ConfigurationError
 from jwks_guard.jose.compact import json_object
 from jwks_guard.jose.jwk import load_jwk_set
-from jwks_guard.keys.view import PublishedSet
+from jwks_guard.keys.view import Listing, PublishedSet
 
-VERSION = 1
+VERSION = 2
 LONGEST_SECONDS = 5.0
 """How long a write is waited for when a store is closed."""
 JOURNAL_SUFFIX = ".tombstones"
@@ -81,15 +81,18 @@ class Snapshot:
             "issuer": self.issuer,
             "jwks_uri": jwks_uri,
             "confirmed_at": published.confirmed.wall,
+            "origin": published.origin.wall,
+            "source": published.source.wall,
+            "listed": sorted(published.listed),
             "keys": [key.to_jwk() for key in published.keys],
         }
         files.write_atomically(self.path, msgspec.json.encode(record))
 
-    def load(self, jwks_uri: str | None, now: Instant, max_stale: float) -> PublishedSet | None:
-        """The key set as it was confirmed then; None without a file.
+    def load(self, jwks_uri: str | None, now: Instant) -> PublishedSet | None:
+        """The key set as it was confirmed then, however long ago that is; None without a file.
 
         Raises SnapshotError when the file is not ours, is damaged, names another issuer or
-        address, is dated in the future, or is past `max_stale`.
+        address, or is dated in the future.
         """
         try:
             data = files.read_private(self.path)
@@ -103,10 +106,26 @@ class Snapshot:
             raise SnapshotError("it is another version's or another issuer's")
         if jwks_uri is not None and record.get("jwks_uri") != jwks_uri:
             raise SnapshotError("its keys came from another jwks_uri")
-        age = _age(record.get("confirmed_at"), now)
-        if age >= max_stale:
-            raise SnapshotError("it is older than max_stale")
-        return PublishedSet(keys, (), now.shifted(-age)) if keys else None
+        if not keys:
+            return None
+        seen: dict[str, frozenset[str]] = {}
+        for kid, thumbprint in (listed := _listed(record)):
+            seen[kid] = seen.get(kid, frozenset()) | {thumbprint}
+        return PublishedSet(
+            keys=keys,
+            confirmed=now.shifted(-_age(record.get("confirmed_at"), now)),
+            seen=seen,
+            origin=now.shifted(-_age(record.get("origin"), now)),
+            source=now.shifted(-_age(record.get("source"), now)),
+            listed=listed,
+        )
+
+
+def _listed(record: Mapping[str, object]) -> frozenset[Listing]:
+    try:
+        return frozenset(msgspec.convert(record.get("listed"), list[tuple[str, str]]))
+    except msgspec.ValidationError:
+        raise SnapshotError("it does not say what was listed last") from None
 
 
 def _age(confirmed_at: object, now: Instant) -> float:

@@ -20,6 +20,7 @@ from jwks_guard.base.arguments import (
     require_count,
     require_issuer,
     require_listener,
+    require_timeouts,
 )
 from jwks_guard.base.clock import Clock, Instant
 from jwks_guard.base.events import Event, Events, logger
@@ -29,10 +30,10 @@ from jwks_guard.distrust.journal import LONGEST_SECONDS, Journal
 from jwks_guard.distrust.register import Register
 from jwks_guard.errors import JWKSGuardError, KeysUnavailableError
 from jwks_guard.keys.decisions import Decisions
-from jwks_guard.keys.fetch import DEADLINE_SECONDS, HTTPKeyFetcher
+from jwks_guard.keys.fetch import HTTPKeyFetcher
 from jwks_guard.keys.fleet import Fleet, FleetCopy
 from jwks_guard.keys.freshness import Freshness
-from jwks_guard.keys.health import HealthReport, health_report
+from jwks_guard.keys.health import Bounds, HealthReport, health_report
 from jwks_guard.keys.hints import Hints
 from jwks_guard.keys.home import Home, running_loop
 from jwks_guard.keys.refresh import Refresher
@@ -59,6 +60,9 @@ class KeyStore:
         allow_http: Collection[str] = (),
         refresh_interval: float = 60.0,
         max_stale: float = 3600.0,
+        max_upstream_age: float = 86_400.0,
+        fetch_timeout: float = 30.0,
+        max_wait: float = 5.0,
         max_jwks_bytes: int = 524_288,
         http_client: HTTPClient | None = None,
         clock: Clock = time,
@@ -71,6 +75,7 @@ class KeyStore:
         require_issuer(issuer)
         http_hosts = require_addresses(issuer, jwks_uri, allow_http)
         require_bounds(refresh_interval, max_stale)
+        require_timeouts(fetch_timeout, max_wait, max_upstream_age)
         require_count("max_jwks_bytes", max_jwks_bytes, minimum=1)
         require_http_client(http_client)
         require_listener(on_event)
@@ -92,17 +97,26 @@ class KeyStore:
         self.since = clock.time()
         self._usages: dict[float, Usage] = {}
         self._jwks_uri = jwks_uri
-        self._refresh_interval = refresh_interval
-        self._max_stale = max_stale
+        self.max_wait = max_wait
+        self._bounds = Bounds(refresh_interval, fetch_timeout, max_stale, max_upstream_age)
+        fetcher = HTTPKeyFetcher(
+            issuer,
+            jwks_uri,
+            max_jwks_bytes,
+            max_stale,
+            http_client,
+            max_upstream_age,
+            fetch_timeout,
+            http_hosts,
+        )
         self._refresher = Refresher(
             self.trust,
-            HTTPKeyFetcher(
-                issuer, jwks_uri, max_jwks_bytes, max_stale, http_client, http_hosts=http_hosts
-            ),
+            fetcher,
             Freshness(refresh_interval, lazy=self.lazy),
             clock,
             self.events,
             self._confirmed,
+            max_wait,
         )
         self._hints = Hints(self.refresh, clock)
         self._snapshot: Snapshot | None = None
@@ -128,7 +142,7 @@ class KeyStore:
     # --- the life of a store ---
 
     async def start(self, *, require_keys: bool = False) -> None:
-        """Load the files, fetch once within the deadline, then go on in the background.
+        """Load the files, wait at most `max_wait` for one fetch, then go on in the background.
 
         Raises ConfigurationError when the journal can't be read, and with `require_keys`
         KeysUnavailableError when no key is trusted after the first fetch.
@@ -203,9 +217,9 @@ class KeyStore:
         if self._snapshot is None or self._restored or self.trust.published.keys:
             return
         try:
-            found = self._snapshot.load(self._jwks_uri, Instant.now(self.clock), self._max_stale)
+            found = self._snapshot.load(self._jwks_uri, Instant.now(self.clock))
             if found is not None:
-                self.trust.publish(found.keys, (), found.confirmed, restored=True)
+                self.trust.restore(found)
         except SnapshotError as error:
             self.events.tell("snapshot_ignored", detail=str(error))
         finally:
@@ -299,20 +313,24 @@ class KeyStore:
         """Whether `refresh_for_request` has anything to do; may be asked from any thread."""
         return self._refresher.waits_for_request() or self.decisions.overdue()
 
-    async def refresh_for_request(self) -> None:
-        """What a request does first in a lazy store, as no background task does it."""
+    async def refresh_for_request(self) -> float:
+        """What a request does first in a lazy store, as no background task does it.
+
+        Returns the seconds that it waited for a fetch.
+        """
         await self._ready()
         if self.decisions.overdue():
             await self.decisions.reread()
-        await self._refresher.refresh_for_request()
+        return await self._refresher.refresh_for_request()
 
-    async def resolve(self, kid: str | None) -> None:
+    async def resolve(self, kid: str | None, waited: float = 0.0) -> None:
         """Look up `kid`, or without one any keys, unless the view already knows it.
 
-        Raises UnknownKeyError, RemovedKeyError or KeysUnavailableError.
+        A request that has `waited` already waits only for what is left of `max_wait`. Raises
+        UnknownKeyError, RemovedKeyError, KeysUnavailableError or LookUpThrottledError.
         """
         await self._ready()
-        await self._refresher.resolve(kid)
+        await self._refresher.resolve(kid, waited)
 
     def refresh_soon(self) -> None:
         """Have the keys fetched soon, for a hint that they changed; from any thread.
@@ -344,15 +362,12 @@ class KeyStore:
 
     def health(self) -> HealthReport:
         """The state of the keys at this moment."""
-        dating = self._refresher.dating
-        behind = max(dating.cacheable, dating.age) if dating else 0.0
-        window = self._refresh_interval + DEADLINE_SECONDS + behind
         unshared = self.fleet.error if self.fleet is not None else None
         return health_report(
             self.trust,
             self.kids,
-            detection_bound=min(window, self._max_stale),
-            upstream_age=dating.age if dating else None,
+            bounds=self._bounds,
+            dating=self._refresher.dating,
             last_error=(
                 self.register.journal_error or self._refresher.error or unshared or self._silence()
             ),
@@ -389,7 +404,7 @@ class KeyStore:
 
     def _silence(self) -> str | None:
         """Why the detection bound does not hold although nothing failed, if that is so."""
-        if self.lazy or not self._refresher.overdue(DEADLINE_SECONDS):
+        if self.lazy or not self._refresher.overdue(self._bounds.fetch_timeout):
             return None
         return "no refresh has been made for longer than refresh_interval"
 

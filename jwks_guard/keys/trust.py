@@ -6,7 +6,7 @@ import threading
 from asyncio import CancelledError
 from collections.abc import Callable, Collection, Mapping
 
-from jwks_guard.base.clock import Clock, Instant
+from jwks_guard.base.clock import EPOCH, Clock, Instant
 from jwks_guard.base.events import Events, logger
 from jwks_guard.distrust.register import Register
 from jwks_guard.distrust.state import Distrust, Distrusted, Name, State
@@ -69,19 +69,28 @@ class Trust:
         keys: tuple[VerificationKey, ...],
         skipped: tuple[SkippedKey, ...],
         confirmed: Instant,
-        *,
-        restored: bool = False,
+        origin: Instant | None = None,
     ) -> None:
-        """Take a set that the issuer confirmed.
+        """Take a set that the issuer confirmed as of `confirmed`, by an answer made at `origin`.
 
-        A set that comes after the end, by a request that was still waiting, is not taken; and one
-        that was `restored` from a file only as long as there is no other.
+        A set that comes after the end, by a request that was still waiting, is not taken.
         """
+        self._replace(lambda before: before.succeeded_by(keys, skipped, confirmed, origin))
+
+    def restore(self, found: PublishedSet) -> None:
+        """Take a set that was stored, as long as there is no other.
+
+        What was seen and listed counts also when the set is too old to be trusted.
+        """
+        self._replace(lambda before: found if before.origin == EPOCH else before)
+
+    def _replace(self, succeed: Callable[[PublishedSet], PublishedSet]) -> None:
         with self._lock:
             before = self.published
-            if self.closed or (restored and before.keys):
+            after = succeed(before)
+            if self.closed or after is before:
                 return
-            after = self.published = before.succeeded_by(keys, skipped, confirmed)
+            self.published = after
             self.view = self._subtracted(self._register.state)
         self._expiry_told = False
         self._complete((), after.seen)
@@ -169,7 +178,7 @@ class Trust:
         """Trust nothing any more: nobody watches the issuer from here on."""
         with self._lock:
             self.closed = True
-            self.published = PublishedSet(seen=self.published.seen)
+            self.published = self.published.ended()
             self.view = self._subtracted(self._register.state)
         self._expiry_told = True
         self.notify()

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
 from jwks_guard.base.clock import EPOCH, Instant
 from jwks_guard.errors import (
     AlgorithmNotAllowedError,
-    AmbiguousKeyError,
     MalformedTokenError,
     RevokedKeyError,
+    UnusableKeyError,
 )
 from jwks_guard.jose.algorithms import ALL, AllowList
 from jwks_guard.jose.jwk import SkippedKey, VerificationKey
@@ -24,25 +25,53 @@ _NO_ROOM = (
     f"more than {REMEMBERED_THUMBPRINTS} keys were published under the kids that are in use: let "
     "the issuer give each key a kid of its own, and restart this process"
 )
+SHOWN_SKIPPED = 1024
+"""As many unusable keys are known by their reason: a set has room for tens of thousands."""
+
+
+Listing: TypeAlias = tuple[str, str]
+"""A kid and the RFC 7638 thumbprint of a key under it."""
 
 
 @dataclass(frozen=True, slots=True)
 class PublishedSet:
     """The issuer's key set as it was last confirmed, before distrust is subtracted.
 
-    `confirmed` is when the request that confirmed it began, less the answer's Age. `seen` are the
-    thumbprints of every key that was ever listed under a kid, in this set or an earlier one.
+    `confirmed` is as of when the issuer confirmed it (RFC 9111, as net.caching reads it). `origin`
+    is when it made the newest answer that was ever taken, and `listed` are the kids and thumbprints
+    in that one: they outlive trust. `source` is when it made the answer that `keys` are from: an
+    earlier one, once trust ran out and only caches answer. `seen` are the thumbprints of the keys
+    that were listed under a kid, in this set or an earlier one.
     """
 
     keys: tuple[VerificationKey, ...] = ()
     skipped: tuple[SkippedKey, ...] = ()
     confirmed: Instant = EPOCH
     seen: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    origin: Instant = EPOCH
+    source: Instant = EPOCH
+    listed: frozenset[Listing] = frozenset()
+
+    @property
+    def is_newest(self) -> bool:
+        """Whether the keys are from the newest answer."""
+        return self.origin.reached(self.source)
 
     @property
     def removed(self) -> frozenset[str]:
-        """The kids that only an earlier set held."""
-        return frozenset(self.seen).difference(key.kid for key in self.keys)
+        """The kids that neither this set nor the newest one lists, and an earlier one did."""
+        kids = frozenset(self.seen).difference(kid for kid, _ in self.listed)
+        return kids.difference(key.kid for key in self.keys)
+
+    def still_listed(self, keys: tuple[VerificationKey, ...]) -> tuple[VerificationKey, ...]:
+        """Those of `keys` that the newest set lists, too."""
+        return tuple(key for key in keys if (key.kid, key.thumbprint) in self.listed)
+
+    def ended(self) -> PublishedSet:
+        """What is known of the issuer's keys when none is trusted any more."""
+        return PublishedSet(
+            seen=self.seen, origin=self.origin, source=self.origin, listed=self.listed
+        )
 
     def same_keys(self, keys: tuple[VerificationKey, ...]) -> bool:
         """Whether `keys` are these keys."""
@@ -51,33 +80,52 @@ class PublishedSet:
         )
 
     def _recent(self) -> Mapping[str, frozenset[str]]:
-        """What was seen, or if that is too much, what was seen under the kids of this set."""
+        """What was seen, or if that is too much, what was seen under the kids that are in use."""
         total = sum(map(len, self.seen.values()))
         if len(self.seen) <= REMEMBERED_KIDS and total <= REMEMBERED_THUMBPRINTS:
             return self.seen
-        return {key.kid: self.seen[key.kid] for key in self.keys}
+        used = {kid for kid, _ in self.listed}.union(key.kid for key in self.keys)
+        return {kid: self.seen[kid] for kid in used.intersection(self.seen)}
 
     def succeeded_by(
-        self, keys: tuple[VerificationKey, ...], skipped: tuple[SkippedKey, ...], confirmed: Instant
+        self,
+        keys: tuple[VerificationKey, ...],
+        skipped: tuple[SkippedKey, ...],
+        confirmed: Instant,
+        origin: Instant | None = None,
     ) -> PublishedSet:
-        """The set after `keys` were confirmed: unchanged keys stay the same objects.
+        """The set after an answer made at `origin`, or as of `confirmed`, confirmed `keys`.
 
-        An aged answer with the same keys that dates before the present confirmation, on both clocks
-        (one of them may have stood still or been set), changes no date. Other keys are as old as
-        the answer that lists them.
+        Unchanged keys stay the same objects. An aged answer with the same keys that dates before
+        the present confirmation, on both clocks (one of them may have stood still or been set),
+        changes no date. Other keys are as old as the answer that lists them.
         """
-        seen = self.seen
-        if keys != self.keys:  # they are other objects
-            known = {key.identity: key for key in self.keys}
-            taken = tuple({key.identity: known.get(key.identity, key) for key in keys}.values())
-            keys, seen, refused = _remembered(self._recent(), taken)
-            skipped += refused
-        confirmed_before = self.same_keys(keys) and not self.confirmed.reached(confirmed)
+        origin = confirmed if origin is None else origin
+        newest = self.origin.reached(origin)
+        same = self.same_keys(keys)
+        if same and not self.confirmed.reached(confirmed):
+            confirmed = self.confirmed
+        if same and self.is_newest:
+            latest = origin if newest else self.origin
+            return replace(
+                self,
+                skipped=skipped[:SHOWN_SKIPPED],
+                confirmed=confirmed,
+                origin=latest,
+                source=latest,
+            )
+        known = {key.identity: key for key in self.keys}
+        kept = {key.identity: known.get(key.identity, key) for key in keys}
+        taken, seen, refused = _remembered(self._recent(), tuple(kept.values()))
+        listed = frozenset((key.kid, key.thumbprint) for key in keys)
         return PublishedSet(
-            keys=keys,
-            skipped=skipped,
-            confirmed=self.confirmed if confirmed_before else confirmed,
+            keys=taken,
+            skipped=(refused + skipped)[:SHOWN_SKIPPED],
+            confirmed=confirmed,
             seen=seen,
+            origin=origin if newest else self.origin,
+            source=origin,
+            listed=listed if newest else self.listed,
         )
 
 
@@ -120,14 +168,15 @@ class TrustedKeys:
     live: frozenset[VerificationKey] = frozenset()
     distrusted: frozenset[str] = frozenset()
     removed: frozenset[str] = frozenset()
+    unusable: Mapping[str, str] = field(default_factory=dict)
     trusted_until: Instant = EPOCH
 
     def find(self, kid: str | None, alg: str, allowed: AllowList = ALL) -> VerificationKey | None:
         """The one key that may verify `alg` signatures of `kid`; None when the kid is not held.
 
         Raises RevokedKeyError for a distrusted kid, AlgorithmNotAllowedError when the kid's keys
-        are bound to other algorithms, AmbiguousKeyError when two different keys fit. For a token
-        without kid see `_find_unnamed`.
+        are bound to other algorithms, UnusableKeyError when the issuer's key can't be used, or two
+        different ones fit. For a token without kid see `_find_unnamed`.
         """
         if kid is None:
             return self._find_unnamed(alg, allowed)
@@ -135,6 +184,11 @@ class TrustedKeys:
         if keys is None:
             if kid in self.distrusted:
                 raise RevokedKeyError("The key that signed this token is distrusted.")
+            if (why := self.unusable.get(kid)) is not None:
+                raise UnusableKeyError(
+                    "The issuer publishes the key that this token names, but it can't be used: "
+                    f"{why}."
+                )
             return None
         fitting = [key for key in keys if key.may_verify(alg, allowed)]
         if not fitting:
@@ -144,8 +198,9 @@ class TrustedKeys:
             )
         first = fitting[0]
         if any(key.thumbprint != first.thumbprint for key in fitting[1:]):
-            raise AmbiguousKeyError(
-                "The issuer publishes two keys for one kid and algorithm; mend its key set."
+            raise UnusableKeyError(
+                "The issuer publishes different keys for this kid and algorithm, so that none of "
+                "them is used; mend its key set."
             )
         return first
 
@@ -180,7 +235,8 @@ class TrustedKeys:
     def answers(self, kid: str | None, now: Instant) -> bool:
         """Whether `find` has the last word on `kid` at `now`, so that nothing need be fetched."""
         return kid in self.distrusted or (
-            (kid is None or kid in self.by_kid) and not self.trusted_until.reached(now)
+            (kid is None or kid in self.by_kid or kid in self.unusable)
+            and not self.trusted_until.reached(now)
         )
 
 
@@ -208,5 +264,6 @@ def subtract(
         live=frozenset(key for keys in by_kid.values() for key in keys),
         distrusted=frozenset(refused),
         removed=published.removed,
+        unusable={key.kid: key.reason for key in published.skipped if key.kid is not None},
         trusted_until=published.confirmed.shifted(max_stale),
     )

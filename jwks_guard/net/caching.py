@@ -2,64 +2,82 @@
 
 from __future__ import annotations
 
-import math
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
+
+_WHOLE_SECONDS = 1.0
+_UNCACHED = frozenset({"no-store", "no-cache", "private"})
+_CACHE_HEADERS = ("cache-status", "x-cache", "x-cache-status", "x-proxy-cache")
+_FROM_CACHE = re.compile(r"\b(hit|stale|updating|revalidated)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class Dating:
-    """When an answer was made; instants in seconds since the epoch, durations in seconds.
+    """How old an answer is and how long it may be reused; in seconds, instants since the epoch.
 
-    `generated` is Date less Age: when the origin made the answer, whichever cache sent it.
-    `cacheable` is how long a shared cache may go on serving it: its freshness lifetime and
-    stale-while-revalidate. stale-if-error is left out: it speaks of a broken origin, and answers
-    that old are bounded by their Age.
+    Arguments:
+        age: what had passed since the issuer made the answer when it was asked for: the greater one
+            of its Age header and of what its Date says (RFC 9111 section 4.2.3).
+        reported_age: its Age header alone.
+        lifetime: how long the issuer allows caches to reuse it (section 4.2.1); 0.0 where it allows
+            nothing, or says it in a malformed way. Never a guess (section 4.2.2).
+        revalidating: for how much longer a cache may serve it while it asks anew (RFC 5861).
+        fresh: whether it had time of its lifetime left when it arrived.
+        last_modified: when the issuer changed it last, by its own account.
+        hides_age: a cache says that it answered, but neither Age nor Date shows since when.
+
     """
 
-    age: float
-    generated: float | None
-    last_modified: float | None
-    cacheable: float
+    age: float = 0.0
+    reported_age: float = 0.0
+    lifetime: float = 0.0
+    revalidating: float = 0.0
+    fresh: bool = False
+    last_modified: float | None = None
+    hides_age: bool = False
 
-    def older_than(self, held: Dating) -> bool:
-        """Whether this answer shows an earlier state than `held`, as a lagging CDN edge does."""
-        here, there = self.last_modified, held.last_modified
-        if here is not None and there is not None and here != there:
-            return here < there
-        if self.generated is None or held.generated is None:
-            return False
-        return self.generated < held.generated
+    def confirms(self, max_upstream_age: float) -> float:
+        """How many seconds before the request the issuer confirmed what the answer says.
 
-    def after(self, held: Dating | None) -> Dating:
-        """This answer's dates where it has them, and nothing older than `held` otherwise."""
-        if held is None:
-            return self
-        return replace(
-            self,
-            generated=_later(self.generated, held.generated),
-            last_modified=_later(self.last_modified, held.last_modified),
-        )
+        None, for an answer that is fresh and at most `max_upstream_age` old: reusing it is what the
+        issuer itself allows. Any other answer speaks for the moment when it was made.
+        """
+        return 0.0 if self.fresh and self.age <= max_upstream_age else self.age
+
+    def reverts(self, last_modified: float | None) -> bool:
+        """Whether it was changed before `last_modified`, as far as both are known."""
+        here = self.last_modified
+        return here is not None and last_modified is not None and here < last_modified
 
 
-def dating(headers: Mapping[str, str], latest: float = math.inf) -> Dating:
-    """Read the dates of an answer; what is malformed counts as absent.
+def dating(headers: Mapping[str, str], asked: float, received: float) -> Dating:
+    """Read the dates of an answer that was asked for and received at these instants.
 
-    So does a date after `latest`, in seconds since the epoch: taken as it stands, one answer from a
-    server whose clock is ahead would make every later one look older. Of several Age values the
-    first one counts (RFC 9111 section 5.1), and a Last-Modified after Date is taken for Date
-    (RFC 9110 section 8.8.2.1), or no later change could ever look newer.
+    What is malformed counts as absent. So does a Last-Modified that lies ahead: taken as it stands,
+    one answer from a server whose clock is ahead would make every later one look reverted. After
+    Date it is taken for Date (RFC 9110 section 8.8.2.1). Of several Age values the first one counts
+    (RFC 9111 section 5.1).
     """
     date = _http_date(headers.get("date"))
-    age = _delta_seconds(headers.get("age", "").partition(",")[0]) or 0.0
-    modified = _http_date(headers.get("last-modified"), date)
+    reported = _delta_seconds(headers.get("age", "").partition(",")[0])
+    # A Date has whole seconds: the answer was made within the one that it names.
+    apparent = 0.0 if date is None else max(0.0, asked - date - _WHOLE_SECONDS)
+    age = max(reported or 0.0, apparent)
+    lifetime, revalidating = _lifetimes(headers, date)
+    modified = _http_date(headers.get("last-modified"))
+    if modified is not None and date is not None:
+        modified = min(modified, date)
     return Dating(
         age=age,
-        generated=None if date is None or date > latest else date - age,
-        last_modified=None if modified is None or modified > latest else modified,
-        cacheable=_cacheable(headers, date),
+        reported_age=reported or 0.0,
+        lifetime=lifetime,
+        revalidating=revalidating,
+        fresh=age + max(0.0, received - asked) < lifetime,
+        last_modified=None if modified is None or modified > received else modified,
+        hides_age=reported is None and apparent == 0.0 and _is_from_cache(headers),
     )
 
 
@@ -82,25 +100,37 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
     return None if date is None else max(0.0, date - now)
 
 
-def _later(one: float | None, other: float | None) -> float | None:
-    return max((date for date in (one, other) if date is not None), default=None)
+def _lifetimes(headers: Mapping[str, str], date: float | None) -> tuple[float, float]:
+    """The freshness lifetime for a shared cache, and stale-while-revalidate.
 
-
-def _cacheable(headers: Mapping[str, str], date: float | None) -> float:
+    stale-if-error is left out: it speaks of a broken origin, and taken at its word it would keep a
+    withdrawn key for a day.
+    """
     directives = _cache_control(headers.get("cache-control", ""))
-    if directives.keys() & {"no-store", "no-cache", "private"}:
-        return 0.0
-    lifetime = _delta_seconds(directives.get("s-maxage", directives.get("max-age")))
-    if lifetime is None:
-        expires = _http_date(headers.get("expires"))
-        lifetime = max(0.0, expires - date) if expires is not None and date is not None else 0.0
-    return lifetime + (_delta_seconds(directives.get("stale-while-revalidate")) or 0.0)
+    if directives.keys() & _UNCACHED:
+        return 0.0, 0.0
+    revalidating = _delta_seconds(directives.get("stale-while-revalidate")) or 0.0
+    stated = directives.get("s-maxage", directives.get("max-age"))
+    if stated is not None:
+        return _delta_seconds(stated) or 0.0, revalidating
+    expires = _http_date(headers.get("expires"))
+    if expires is None or date is None:
+        return 0.0, revalidating
+    return max(0.0, expires - date), revalidating
 
 
 def _cache_control(value: str) -> dict[str, str]:
-    # Reversed, so that of a directive's values the first one counts (RFC 9111 section 4.2.1).
-    pairs = (part.partition("=") for part in reversed(value.split(",")))
-    return {name.strip().lower(): argument.strip().strip('"') for name, _, argument in pairs}
+    """The directives; one that is given twice, and differently, is malformed."""
+    directives: dict[str, str] = {}
+    for part in value.split(","):
+        name, _, argument = part.partition("=")
+        name, argument = name.strip().lower(), argument.strip().strip('"')
+        directives[name] = argument if directives.get(name, argument) == argument else ""
+    return directives
+
+
+def _is_from_cache(headers: Mapping[str, str]) -> bool:
+    return any(_FROM_CACHE.search(headers.get(name, "")) for name in _CACHE_HEADERS)
 
 
 def _delta_seconds(value: str | None) -> float | None:
@@ -110,11 +140,11 @@ def _delta_seconds(value: str | None) -> float | None:
     return float(value)  # of whatever length: beyond a float it is infinite
 
 
-def _http_date(value: str | None, latest: float | None = None) -> float | None:
+def _http_date(value: str | None) -> float | None:
+    """An HTTP-date (RFC 9110 section 5.6.7) in seconds since the epoch; None for anything else."""
     try:
         date = parsedate_to_datetime(value or "")
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
-    # Without a zone it is GMT too (RFC 9110 section 5.6.7, asctime-date).
-    instant = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
-    return instant if latest is None else min(instant, latest)
+    # Without a zone it is GMT too (asctime-date).
+    return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Collection, Coroutine, Mapping
-from typing import Any, Self, Unpack
+from typing import Any, Self, TypeVar, Unpack
 
 from jwks_guard.base.portal import process_portal, run_apart
 from jwks_guard.distrust.state import Distrusted
@@ -13,13 +13,16 @@ from jwks_guard.errors import (
     JWKSGuardError,
 )
 from jwks_guard.jose.compact import to_bytes
-from jwks_guard.keys.fetch import DEADLINE_SECONDS
 from jwks_guard.keys.fleet import LONGEST_STEP_SECONDS
 from jwks_guard.keys.health import HealthReport
 from jwks_guard.readiness.usage import KeyUsage
 from jwks_guard.verify.token import VerifiedToken
 from jwks_guard.verify.verification import KeyNotHeldError
 from jwks_guard.verify.verifier import TokenVerifier, VerifierOptions, auth0_issuer
+
+T = TypeVar("T")
+LOOP_SECONDS = 5.0
+"""An event loop that does not turn for so long beyond `max_wait` is stopped or blocked."""
 
 
 class SyncTokenVerifier:
@@ -72,21 +75,21 @@ class SyncTokenVerifier:
 
     def verify(self, compact: str | bytes) -> VerifiedToken:
         """The verified token, or an error, as TokenVerifier.verify gives it."""
-        keys, verification = self.keys, self._verifier.verification
+        keys, verification, waited = self.keys, self._verifier.verification, 0.0
         try:
             token = to_bytes(compact, verification.max_token_bytes)
             loop = keys.home.loop
             if loop is None or loop.is_closed():
                 process_portal.get().call(keys.ensure_bound)
             if keys.lazy and keys.waits_for_request():
-                self._fetch(keys.refresh_for_request)
+                waited = self._fetch(keys.refresh_for_request)
             name, result = verification.look_up(token)
             if result is not None:
                 return result
             try:
                 return verification.fresh(token, name)
             except KeyNotHeldError as missing:
-                self._fetch(functools.partial(keys.resolve, missing.kid))
+                self._fetch(functools.partial(keys.resolve, missing.kid, waited))
                 return verification.fresh(token, name)
         except KeyNotHeldError:
             verification.refused(keys.unavailable())
@@ -123,15 +126,15 @@ class SyncTokenVerifier:
 
     def health(self) -> HealthReport:
         """The state of the keys, with both bounds."""
-        return self.keys.health()
+        return self._verifier.health()
 
     def usage(self) -> Mapping[str, KeyUsage]:
         """What became of each trusted kid's tokens here, as TokenVerifier.usage counts it."""
         return self._verifier.usage()
 
-    def _fetch(self, step: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    def _fetch(self, step: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Run `step` on the event loop of the store, which may be an app's that shares it."""
         try:
-            self.keys.home.run_blocking(step, 2 * DEADLINE_SECONDS)
+            return self.keys.home.run_blocking(step, self.keys.max_wait + LOOP_SECONDS)
         except TimeoutError:  # the loop is stopped or blocked
             raise self.keys.unavailable() from None

@@ -66,7 +66,7 @@ class Verification:
         self._keys = keys
         self._trust = keys.trust
         self._policy = policy
-        self._algorithms = algorithms
+        self.algorithms = algorithms
         self._token_types = token_types
         self._clock = keys.clock
         self._caches = cache_size > 0
@@ -166,11 +166,11 @@ class Verification:
 
     def _resolve(self, segment: bytes, view: TrustedKeys, trusted: bool) -> Resolved:
         """What the header in `segment` names."""
-        header = parse_header(segment, self._algorithms.names, self._token_types)
+        header = parse_header(segment, self.algorithms.names, self._token_types)
         if header.kid is None and not trusted:
             raise KeyNotHeldError(None)
         try:
-            key = view.find(header.kid, header.alg, self._algorithms)
+            key = view.find(header.kid, header.alg, self.algorithms)
         except JWKSGuardError as error:
             error.kid = header.kid
             raise

@@ -26,7 +26,7 @@ from jwks_guard.jose.claims import ClaimsPolicy
 from jwks_guard.jose.compact import to_bytes
 from jwks_guard.jose.header import normalize_typ
 from jwks_guard.keys.fleet import Fleet
-from jwks_guard.keys.health import HealthReport
+from jwks_guard.keys.health import HealthReport, disallowed
 from jwks_guard.keys.home import running_loop
 from jwks_guard.keys.options import StoreOptions
 from jwks_guard.keys.state import state_of
@@ -84,6 +84,11 @@ class TokenVerifier:
         refresh_interval: seconds between two background refreshes, at the most.
         max_stale: the trust bound: seconds for which a key is trusted after the issuer last
             confirmed it.
+        max_upstream_age: up to this age, in seconds, an answer from a cache that is fresh by the
+            issuer's own Cache-Control (RFC 9111) confirms as of its request; one that is older, or
+            not fresh, as of when it was made.
+        fetch_timeout: seconds for a whole fetch; 5 of them for a connection.
+        max_wait: seconds that a request or `start` waits for a fetch, which then goes on.
         token_cache_size: how many results are kept; 0 turns the cache off.
         token_cache_bytes: how much memory they may take, in bytes; expired ones go first.
         max_token_bytes: the longest token that is looked at.
@@ -123,6 +128,9 @@ class TokenVerifier:
         bindings: Bindings = "refuse",
         refresh_interval: float = 60.0,
         max_stale: float = 3600.0,
+        max_upstream_age: float = 86_400.0,
+        fetch_timeout: float = 30.0,
+        max_wait: float = 5.0,
         token_cache_size: int = 10_000,
         token_cache_bytes: int = 32 * 2**20,
         max_token_bytes: int = 16_384,
@@ -153,6 +161,9 @@ class TokenVerifier:
             "allow_http": allow_http,
             "refresh_interval": refresh_interval,
             "max_stale": max_stale,
+            "max_upstream_age": max_upstream_age,
+            "fetch_timeout": fetch_timeout,
+            "max_wait": max_wait,
             "max_jwks_bytes": max_jwks_bytes,
             "http_client": http_client,
             "clock": clock,
@@ -208,7 +219,7 @@ class TokenVerifier:
         return type(self) is type(other) and self._arguments == other._arguments
 
     async def start(self, *, require_keys: bool = False) -> None:
-        """Fetch the keys once within 5 s, then keep them fresh in the background.
+        """Wait at most `max_wait` for the keys, then keep them fresh in the background.
 
         With `require_keys` KeysUnavailableError is raised when no key is trusted after that first
         try. Raises ConfigurationError when the distrust journal can't be read.
@@ -231,11 +242,12 @@ class TokenVerifier:
     async def verify(self, compact: str | bytes) -> VerifiedToken:
         """The verified token, or an error: InvalidTokenError (401) or KeysUnavailableError (503).
 
+        LookUpThrottledError (429) is of the second kind: nobody can say whether the token is good.
         Whatever bytes it is given, it raises nothing else; but ConfigurationError when it is called
         on an event loop other than the one it runs on or on another async library than asyncio, or
         its distrust journal can't be read.
         """
-        keys, verification = self.keys, self.verification
+        keys, verification, waited = self.keys, self.verification, 0.0
         try:
             token = to_bytes(compact, verification.max_token_bytes)
             loop = keys.home.loop
@@ -243,7 +255,7 @@ class TokenVerifier:
                 await keys.ensure_bound()
                 loop = keys.home.loop
             if keys.lazy and loop is get_running_loop():
-                await keys.refresh_for_request()
+                waited = await keys.refresh_for_request()
             name, result = verification.look_up(token)
             if result is not None:
                 return result
@@ -252,7 +264,7 @@ class TokenVerifier:
             try:
                 return verification.fresh(token, name)
             except KeyNotHeldError as missing:
-                await keys.resolve(missing.kid)
+                await keys.resolve(missing.kid, waited)
                 return verification.fresh(token, name)
         except KeyNotHeldError:
             verification.refused(keys.unavailable())
@@ -310,8 +322,10 @@ class TokenVerifier:
         return self.keys.decisions.distrusted
 
     def health(self) -> HealthReport:
-        """The state of the keys, with both bounds."""
-        return self.keys.health()
+        """The state of the keys, with both bounds; skipped are also keys for other algorithms."""
+        report = self.keys.health()
+        unfit = disallowed(self.keys.trust.published.keys, self.verification.algorithms)
+        return replace(report, skipped=report.skipped + unfit) if unfit else report
 
     async def observe(self, kid: str) -> Observed:
         """What this instance, or with a fleet each of its instances, shows of `kid`.

@@ -22,6 +22,7 @@ from jwks_guard.errors import (
     ConfigurationError,
     InvalidTokenError,
     KeysUnavailableError,
+    LookUpThrottledError,
     MalformedTokenError,
     RevokedKeyError,
 )
@@ -225,11 +226,16 @@ async def test_debugging_tells_the_clients_why() -> None:
     }
 
 
-async def test_unavailable_keys_get_503_with_retry_after() -> None:
-    verifier = StubVerifier({b"good": KeysUnavailableError("the JWKS is down", 4.2)})
+@pytest.mark.parametrize(
+    ("kind", "status"), [(KeysUnavailableError, 503), (LookUpThrottledError, 429)]
+)
+async def test_what_says_nothing_of_the_token_gets_retry_after_and_no_challenge(
+    kind: type[KeysUnavailableError], status: int
+) -> None:
+    verifier = StubVerifier({b"good": kind("the JWKS is down", 4.2)})
     async with guarded(verifier, optional=True) as api:
         answer = await api.get("/", headers=GOOD)
-    assert answer.status_code == 503
+    assert answer.status_code == status
     assert answer.headers["retry-after"] == "5"
     assert "www-authenticate" not in answer.headers
 

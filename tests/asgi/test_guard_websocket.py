@@ -365,6 +365,18 @@ async def test_a_connection_is_closed_when_the_time_of_its_token_is_over() -> No
     assert verifier.listeners == []
 
 
+async def test_a_connection_is_looked_at_every_second_as_the_loops_clock_stands_in_a_suspend() -> (
+    None
+):
+    verifier = SwitchedVerifier()
+    verifier.verdict = 86_400.0
+    connection = Connection(echo, verifier)
+    await connection.told()
+    verifier.verdict = TokenExpiredError("expired while the machine slept")
+    assert (await connection.told())["code"] == 1008
+    await connection.ended()
+
+
 async def test_no_frame_is_delivered_after_the_token_is_refused_though_no_change_was_told() -> None:
     verifier = SwitchedVerifier()
     connection = Connection(echo, verifier)

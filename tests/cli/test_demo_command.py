@@ -103,8 +103,8 @@ SABOTAGE = [
         "accepted until then, and never afterwards",
     ),
     (
-        "jwks_guard.keys.refresh.Refresher._is_older",
-        lambda *_: False,
+        "jwks_guard.keys.refresh.origin",
+        lambda _answer, _previous, started: started,
         "the edge falls back: the old set is not",
     ),
     (

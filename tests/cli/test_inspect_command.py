@@ -379,17 +379,18 @@ def test_published_key_that_can_not_be_used_is_told_with_its_reason() -> None:
         tenant.publish({**key.jwk, "use": "enc"})
         result = inspect(tenant, tenant.token(key=key), "--algorithm", "ES256")
     assert result.exit_code == 1
-    assert "published, but it can't be used\n" in result.stdout
-    assert "`use` is not sig." in result.stdout
+    assert "can't be used\n" in result.stdout
+    assert "it can't be used: `use` is not sig." in result.stdout
 
 
-def test_kid_with_two_keys_is_the_issuers_fault_and_stays_unknown() -> None:
+def test_kid_with_two_keys_is_not_chosen_from() -> None:
     with LocalTenant(algorithm="ES256") as tenant:
         tenant.publish(tenant.new_key(kid=tenant.key().kid))
         result = inspect(tenant, tenant.token(), "--algorithm", "ES256")
     assert result.exit_code == 1
-    assert marks(result)["key"] == "??"
-    assert result.stdout.splitlines()[-1].startswith("Unknown: The issuer publishes two keys")
+    assert marks(result)["key"] == "NO"
+    last = result.stdout.splitlines()[-1]
+    assert last.startswith("Not valid: The issuer publishes different keys for this kid")
 
 
 def test_console_script_reads_standard_input(tenant: LocalTenant) -> None:

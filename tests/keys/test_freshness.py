@@ -221,19 +221,20 @@ def test_failed_lookup_does_not_put_the_refresh_off() -> None:
     assert state.failures == 0
 
 
-def test_confirmation_is_recent_for_one_interval_from_the_start_of_its_fetch() -> None:
+def test_retry_after_is_told_apart_from_the_budget() -> None:
     state = freshness()
-    assert not state.recently_confirmed(START)
-    state.succeeded(START)
-    state.failed(START.shifted(30))
-    assert state.recently_confirmed(START.shifted(59.9))
-    assert not state.recently_confirmed(START.shifted(60))
-    assert not state.recently_confirmed(Instant(START.wall + 60, START.monotonic + 1))
+    state.failed(START, 120.0)
+    assert state.blocked(START.shifted(20)) == 100.0
+    assert state.blocked(START.shifted(120)) == 0.0
+    assert state.lookups.wait(START.shifted(120)) == 0.0
+    for _ in range(5):
+        assert state.may_look_up(START.shifted(120))
+    assert state.lookups.wait(START.shifted(120)) == 12.0
+    assert state.lookups.wait(START.shifted(126)) == pytest.approx(6.0)
 
 
-def test_forgetting_makes_a_refresh_due_and_confirms_nothing() -> None:
+def test_forgetting_makes_a_refresh_due() -> None:
     state = freshness()
     state.succeeded(START)
     state.forget()
     assert state.is_due(START)
-    assert not state.recently_confirmed(START)

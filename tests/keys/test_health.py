@@ -8,9 +8,10 @@ from dataclasses import FrozenInstanceError
 import httpx
 import pytest
 
-from jwks_guard import HealthReport, KeyStore, UnknownKeyError
+from jwks_guard import HealthReport, KeyStore, KeysUnavailableError
 from jwks_guard.distrust.state import Distrusted
 from jwks_guard.jose.jwk import SkippedKey
+from jwks_guard.keys.health import Bounds
 from jwks_guard.testing import LocalTenant
 from tests.support import HandClock
 
@@ -35,8 +36,11 @@ def test_store_that_never_fetched_is_unavailable_and_says_why(
         issuer=tenant.issuer,
         confirmed_at=None,
         trusted_until=None,
-        detection_bound=65.0,
+        trust_bound=3600.0,
+        detection_bound=90.0,
+        bounds=Bounds(60.0, 30.0, 3600.0, 86_400.0),
         upstream_age=None,
+        warning=None,
         last_error="no key set was fetched yet",
         kids=(),
         skipped=(),
@@ -55,9 +59,12 @@ async def test_fetched_store_is_ok_and_reports_both_bounds(
     assert (health.status, health.last_error) == ("ok", None)
     assert health.kids == tuple(key.kid for key in tenant.signing_keys)
     assert health.upstream_age == 12.0
-    assert health.confirmed_at == clock.wall - 12
-    assert health.trusted_until == clock.wall - 12 + 3600
-    assert health.detection_bound == 60 + 5 + 30, "interval, deadline, what a CDN may serve"
+    assert health.confirmed_at == clock.wall, "max-age is 15"
+    assert health.trusted_until == clock.wall + 3600
+    assert health.trust_bound == 3600 + 15
+    assert health.detection_bound == 60 + 30 + 30, "interval, timeout, what a CDN may serve"
+    assert health.bounds == Bounds(60.0, 30.0, 3600.0, 86_400.0, 15.0, 15.0, 12.0)
+    assert health.warning is None
     assert health.skipped == (SkippedKey("odd", "`kty` is not RSA, EC or OKP"),)
 
 
@@ -66,7 +73,7 @@ async def test_detection_never_takes_longer_than_trust_lasts(
 ) -> None:
     store = store_of(tenant, clock, refresh_interval=50, max_stale=70)
     await store.refresh()
-    assert store.health().detection_bound == 70
+    assert store.health().detection_bound == 70 + 15 == store.health().trust_bound
 
 
 async def test_failing_store_is_degraded_until_trust_runs_out(
@@ -95,7 +102,7 @@ async def test_failed_lookup_of_an_unknown_kid_degrades_until_the_next_success(
     store = store_of(tenant, clock)
     await store.refresh()
     tenant.faults.reset(times=1)
-    with pytest.raises(UnknownKeyError):
+    with pytest.raises(KeysUnavailableError, match="looking it up at the issuer failed"):
         await store.resolve("bogus")
     assert store.health().status == "degraded"
     clock.advance(60)

@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
-from jwks_guard import KeyStore, KeysUnavailableError
+from jwks_guard import KeyStore, KeysUnavailableError, UnknownKeyError
 from jwks_guard.keys.store import keep_fresh
 from jwks_guard.testing import LocalTenant
 from jwks_guard.testing.keys import SigningKey, generate_signing_key
@@ -134,11 +134,204 @@ async def test_new_address_has_dates_of_its_own(issuer: Issuer, clock: HandClock
     issuer.headers, issuer.keys = {"Last-Modified": formatdate(clock.wall, usegmt=True)}, (C,)
     await store.refresh()
     assert kids(store) == ["c"]
-    issuer.headers = {"Last-Modified": formatdate(clock.wall - 3600, usegmt=True)}
+    issuer.headers["Date"] = formatdate(clock.wall - 3600, usegmt=True)
     issuer.keys = (B, C)
     with pytest.raises(KeysUnavailableError, match="older than the key set held"):
         await store.refresh()
     assert kids(store) == ["c"], "at one address the older set stays a rollback"
+
+
+def deployed(clock: HandClock, modified: float) -> dict[str, str]:
+    """What a server of static files sends: Date is now, Last-Modified the time of the file."""
+    return {
+        "Date": formatdate(clock.wall, usegmt=True),
+        "Last-Modified": formatdate(clock.wall - modified, usegmt=True),
+    }
+
+
+async def test_set_with_an_older_file_time_counts_once_a_second_request_confirms_it(
+    issuer: Issuer, clock: HandClock
+) -> None:
+    """A deployment that keeps the times of files: the key that it withdrew must not live on."""
+    store = store_of(issuer, clock)
+    issuer.headers = deployed(clock, modified=3600)
+    await store.refresh()
+    clock.advance(60)
+    issuer.headers, issuer.keys = deployed(clock, modified=7 * 86_400), (B, C)
+    await store.refresh()
+    assert kids(store) == ["b", "c"]
+    assert len(issuer.tags) == 3, "one more request"
+    clock.advance(60)
+    issuer.headers = deployed(clock, modified=7 * 86_400 + 60)
+    await store.refresh()
+    assert len(issuer.tags) == 4, "what was confirmed once is the state to compare with"
+
+
+async def test_second_answer_is_the_one_that_counts(issuer: Issuer, clock: HandClock) -> None:
+    """Two machines with different file times: the first answer came from the one that lags."""
+    store = store_of(issuer, clock)
+    issuer.headers = deployed(clock, modified=60)
+    await store.refresh()
+    clock.advance(60)
+    new = deployed(clock, modified=0)
+
+    def lagging(_: httpx.Request) -> httpx.Response | None:
+        issuer.fault = lambda _: None
+        issuer.headers = new
+        body = json.dumps({"keys": [A.jwk, C.jwk]})
+        return httpx.Response(200, content=body, headers=deployed(clock, modified=3600))
+
+    issuer.fault, issuer.keys = lagging, (B, C)
+    await store.refresh()
+    assert kids(store) == ["b", "c"]
+
+
+async def test_look_up_that_may_not_ask_again_is_not_answered_by_a_reverted_set(
+    issuer: Issuer, clock: HandClock
+) -> None:
+    store = store_of(issuer, clock)
+    issuer.headers = deployed(clock, modified=60)
+    await store.refresh()
+    for kid in "vwxy":
+        with pytest.raises(UnknownKeyError):
+            await store.resolve(kid)
+    issuer.headers, issuer.keys = deployed(clock, modified=3600), (B, C)
+    with pytest.raises(KeysUnavailableError, match="Last-Modified lies before"):
+        await store.resolve("c")
+    assert kids(store) == ["a", "b"]
+    await store.refresh()
+    assert kids(store) == ["b", "c"]
+
+
+# --- answers of earlier origin, when trust has run out ---
+
+
+async def test_withdrawn_key_does_not_come_back_by_a_day_old_edge_after_trust_has_run_out(
+    issuer: Issuer, clock: HandClock
+) -> None:
+    store = store_of(issuer, clock)
+    await store.refresh()
+    clock.advance(60)
+    issuer.keys = (B, C)
+    await store.refresh()
+    clock.advance(7200)
+    assert kids(store) == []
+    issuer.keys, issuer.headers = (A, B), {"Age": "86399", "Cache-Control": "max-age=172800"}
+    await store.refresh()
+    assert kids(store) == ["b"], "less what the newer set had withdrawn"
+    issuer.keys = (A, B, C)
+    await store.refresh()
+    assert kids(store) == ["b", "c"], "and with all that it listed"
+    issuer.keys = (A,)
+    with pytest.raises(KeysUnavailableError, match="older than the key set held"):
+        await store.refresh()
+    assert kids(store) == ["b", "c"]
+    issuer.keys, issuer.headers["Age"] = (B,), "90000"
+    with pytest.raises(KeysUnavailableError):
+        await store.refresh()
+    assert kids(store) == ["b", "c"], "nor is one that is older still"
+    issuer.keys, issuer.headers = (A,), {}
+    await store.refresh()
+    assert kids(store) == ["a"], "what the issuer itself says now counts"
+
+
+async def test_older_answer_without_a_key_of_the_newest_is_none(
+    issuer: Issuer, clock: HandClock
+) -> None:
+    store = store_of(issuer, clock)
+    issuer.keys = (B, C)
+    await store.refresh()
+    clock.advance(7200)
+    issuer.keys, issuer.headers = (A,), {"Age": "9000", "Cache-Control": "max-age=86400"}
+    with pytest.raises(KeysUnavailableError, match="older than the key set held"):
+        await store.refresh()
+    assert kids(store) == []
+
+
+@pytest.mark.parametrize("pause", [60, 7200])
+async def test_newest_origin_outlives_the_end_and_the_process(
+    issuer: Issuer, clock: HandClock, tmp_path: Path, pause: float
+) -> None:
+    def made() -> KeyStore:
+        client = httpx.AsyncClient(transport=httpx.MockTransport(issuer))
+        path = tmp_path / "keys.json"
+        return KeyStore(
+            ISSUER, http_client=client, clock=clock, background=False, snapshot_path=path
+        )
+
+    issuer.keys = (B, C)
+    async with made() as first:
+        assert kids(first) == ["b", "c"]
+    clock.advance(pause)
+    issuer.keys, issuer.headers = (A, B), {"Age": "9000", "Cache-Control": "max-age=86400"}
+    for store in (first, made()):
+        async with store:
+            assert "a" not in kids(store)
+
+
+async def test_aged_answer_that_took_trust_over_is_not_asked_for_by_its_tag(
+    issuer: Issuer, clock: HandClock
+) -> None:
+    """A 304 to it would confirm a part of what it holds."""
+    store = store_of(issuer, clock)
+    issuer.keys = (B, C)
+    await store.refresh()
+    clock.advance(7200)
+    issuer.keys, issuer.headers = (A, B), {"Age": "9000", "Cache-Control": "max-age=86400"}
+    await store.refresh()
+    await store.refresh()
+    assert issuer.tags[-2:] == ['"b-c"', None]
+
+
+# --- the overtaken and the frozen ---
+
+
+async def test_slow_old_answer_does_not_replace_a_newer_one(
+    issuer: Issuer, clock: HandClock
+) -> None:
+    go_on, arrived = asyncio.Event(), asyncio.Event()
+    old = json.dumps({"keys": [A.jwk, B.jwk]})
+
+    async def transport(request: httpx.Request) -> httpx.Response:
+        if not arrived.is_set() and request.url == OLD_URI:
+            arrived.set()
+            await go_on.wait()
+            return httpx.Response(200, content=old)
+        return issuer(request)
+
+    client = httpx.AsyncClient(transport=httpx.MockTransport(transport))
+    store = KeyStore(ISSUER, http_client=client, clock=clock, background=False)
+    slow = asyncio.create_task(store.refresh())
+    await arrived.wait()
+    clock.advance(6)
+    issuer.keys = (B, C)
+    await store.resolve("c")
+    clock.set_back(3600)  # the dates say nothing any more
+    go_on.set()
+    await slow
+    assert kids(store) == ["b", "c"]
+    assert store.health().last_error is None
+
+
+@pytest.mark.parametrize("suspended", [True, False])
+async def test_fetch_that_was_frozen_with_the_process_is_made_again_at_once(
+    issuer: Issuer, clock: HandClock, suspended: bool
+) -> None:
+    """Its failure says nothing of the issuer, and must not put the first requests off."""
+    store = store_of(issuer, clock)
+    await store.refresh()
+    freeze = clock.suspend if suspended else clock.advance
+
+    def frozen(request: httpx.Request) -> httpx.Response | None:
+        issuer.fault = lambda _: None
+        freeze(7200)
+        raise httpx.ReadError("reset", request=request)
+
+    clock.advance(60)
+    issuer.fault = frozen
+    await store.tick()
+    assert kids(store) == ["a", "b"]
+    assert store.health().status == "ok"
 
 
 async def test_answer_is_told_to_be_older_by_its_age_alone(
@@ -315,7 +508,7 @@ async def test_cancelled_watch_is_reported_and_taken_up_again(
         (watch,) = [task for task in asyncio.all_tasks() if "keep_fresh" in repr(task.get_coro())]
         watch.cancel()
         await asyncio.wait({watch})
-        clock.advance(66)
+        clock.advance(91)
         assert verifier.health().status == "degraded"
         assert "no refresh" in (verifier.health().last_error or "")
         await verifier.keys.tick()
@@ -338,7 +531,7 @@ async def test_detection_bound_counts_how_far_the_cache_is_behind(
 ) -> None:
     tenant.faults.age(900)
     async with verifier_of(tenant, clock) as verifier:
-        assert verifier.health().detection_bound == 60 + 5 + 900
+        assert verifier.health().detection_bound == 60 + 30 + 900
 
 
 async def test_waiter_whose_fetch_the_end_cancels_begins_no_other(

@@ -15,6 +15,7 @@ from jwks_guard.distrust import register as registers
 from jwks_guard.distrust.state import Decision, Distrust, Distrusted, Flags
 from jwks_guard.jose.jwk import VerificationKey, load_jwk
 from jwks_guard.keys.trust import Trust
+from jwks_guard.keys.view import PublishedSet
 from jwks_guard.testing.keys import generate_signing_key
 from tests.support import HandClock
 
@@ -118,7 +119,7 @@ def test_key_may_be_distrusted_by_its_thumbprint(trust: Trust, told: list[Event]
     distrust(trust, A.thumbprint)
     assert trust.distrusted[A.thumbprint].thumbprints == {A.thumbprint}
     assert live(trust) == {"b"}
-    trust.publish((key("alias", A), B), (), EPOCH)
+    trust.publish((key("alias", A), B), (), Instant.now(HandClock()).shifted(60))
     assert live(trust) == {"b"}
     lift(A.thumbprint)
     assert live(trust) == {"alias", "b"}
@@ -251,8 +252,9 @@ def test_lifting_another_issuers_decision_is_not_told_as_ours(
 
 
 def test_what_appears_and_goes_is_told_by_kid(trust: Trust, told: list[Event]) -> None:
-    trust.publish((B, C), (), EPOCH)
-    trust.publish((B, C), (), EPOCH)
+    later = Instant.now(HandClock()).shifted(60)
+    trust.publish((B, C), (), later)
+    trust.publish((B, C), (), later)
     assert kinds(told) == [("key_added", "c"), ("key_removed", "a")]
 
 
@@ -408,10 +410,11 @@ def test_set_from_a_file_is_taken_only_while_there_is_no_other(
     empty: Trust, clock: HandClock
 ) -> None:
     """A slow disk must not bring back a key that the issuer has withdrawn meanwhile."""
-    empty.publish((A, B), (), Instant.now(clock).shifted(-60), restored=True)
+    stored = PublishedSet().succeeded_by((A, B), (), Instant.now(clock).shifted(-60))
+    empty.restore(stored)
     assert live(empty) == {"a", "b"}
     empty.publish((B,), (), Instant.now(clock))
-    empty.publish((A, B), (), Instant.now(clock), restored=True)
+    empty.restore(stored)
     assert live(empty) == {"b"}
 
 

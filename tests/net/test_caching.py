@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from email.utils import formatdate
 
 import httpx
@@ -24,10 +24,9 @@ def at(seconds: float) -> str:
     return formatdate(MADE + seconds, usegmt=True)
 
 
-def dated(
-    *, age: float = 0.0, generated: float | None = None, last_modified: float | None = None
-) -> Dating:
-    return Dating(age, generated, last_modified, 0.0)
+def read(fields: Mapping[str, str], after: float = 0.0) -> Dating:
+    """The dating of an answer that was asked for `after` seconds after MADE, and came at once."""
+    return dating(fields, MADE + after, MADE + after)
 
 
 @pytest.fixture
@@ -39,7 +38,7 @@ def far_from_greenwich(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     time.tzset()
 
 
-# --- what is read ---
+# --- how old an answer is ---
 
 
 @pytest.mark.parametrize(
@@ -48,37 +47,42 @@ def far_from_greenwich(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 )
 @pytest.mark.usefixtures("far_from_greenwich")
 def test_each_form_of_an_http_date_is_read_as_gmt(date: str) -> None:
-    assert dating(headers(date=date)).generated == MADE
+    assert read(headers(date=date), after=61).age == 60.0
 
 
-def test_answer_was_generated_its_age_before_its_date() -> None:
-    answer = dating(headers(date=DATE, age="30"))
-    assert (answer.age, answer.generated) == (30.0, MADE - 30)
+def test_age_is_the_greater_one_of_age_and_what_date_says() -> None:
+    assert read(headers(date=DATE, age="30")).age == 30.0
+    assert read(headers(date=DATE, age="30"), after=21).age == 30.0
+    assert read(headers(date=DATE, age="30"), after=101).age == 100.0, "Age was kept as it came"
+    assert read(headers(date=DATE, age="30"), after=101).reported_age == 30.0
+    assert read(headers(age="30"), after=101).age == 30.0
 
 
-def test_answer_without_a_date_says_nothing_of_when_it_was_generated() -> None:
-    assert dating(headers(age="30")) == dated(age=30.0)
+def test_date_counts_to_the_end_of_its_second_and_never_ahead() -> None:
+    assert read(headers(date=DATE), after=0.9).age == 0.0
+    assert read(headers(date=DATE), after=1.5).age == 0.5
+    assert read(headers(date=at(86_400))).age == 0.0
 
 
 @pytest.mark.parametrize("age", ["", "-1", "+5", "1.5", "a day", "1e3", "٣", "0x10", ";", ", 5"])
 def test_malformed_age_counts_as_absent(age: str) -> None:
-    assert dating({"age": age}).age == 0.0
+    assert read({"age": age}).age == 0.0
 
 
 @pytest.mark.parametrize("age", ["86400, 5", "86400,nonsense", " 86400 "])
 def test_of_several_ages_the_first_counts(age: str) -> None:
-    assert dating(headers(age=age)).age == 86_400.0
+    assert read(headers(age=age)).age == 86_400.0
 
 
 def test_age_in_two_header_fields_counts_by_the_first() -> None:
-    assert dating(httpx.Headers([(b"Age", b"86400"), (b"Age", b"0")])).age == 86_400.0
+    assert read(httpx.Headers([(b"Age", b"86400"), (b"Age", b"0")])).age == 86_400.0
 
 
 @pytest.mark.parametrize(
     ("age", "seconds"), [("0" * 30 + "7", 7.0), ("9" * 30, 1e30), ("9" * 999, INFINITY)]
 )
 def test_age_of_any_length_is_read(age: str, seconds: float) -> None:
-    assert dating(headers(age=age)).age == seconds
+    assert read(headers(age=age)).age == seconds
 
 
 @pytest.mark.parametrize(
@@ -96,99 +100,130 @@ def test_age_of_any_length_is_read(age: str, seconds: float) -> None:
     ],
 )
 def test_malformed_date_counts_as_absent(date: str) -> None:
-    answer = dating(headers(date=date, last_modified=date, expires=date))
-    assert answer == dated()
-
-
-def test_last_modified_after_date_is_taken_for_date() -> None:
-    ahead = dating(headers(date=DATE, last_modified=at(86_400)))
-    assert ahead.last_modified == MADE
-    changed_later = dating(headers(date=at(60), last_modified=at(30)))
-    assert not changed_later.older_than(ahead)
+    assert read(headers(date=date, last_modified=date, expires=date), after=99) == Dating()
 
 
 @given(st.dictionaries(st.sampled_from(["age", "date", "expires", "etag"]), st.text()))
 def test_no_header_whatever_raises(fields: dict[str, str]) -> None:
-    answer = dating({**fields, "last-modified": fields.get("date", "")})
+    answer = read({**fields, "last-modified": fields.get("date", "")})
     assert answer.age >= 0.0
     assert (retry_after({"retry-after": fields.get("age", "")}, MADE) or 0.0) >= 0.0
 
 
-# --- how long a shared cache may serve it ---
+# --- how long a cache may reuse it ---
 
 
 @pytest.mark.parametrize(
-    ("cache_control", "seconds"),
+    ("cache_control", "lifetime", "revalidating"),
     [
-        ("public, max-age=15, stale-while-revalidate=15, stale-if-error=86400", 30.0),  # Auth0
-        ("max-age=4893153, public", 4_893_153.0),  # Okta
-        ("public, max-age=19733, must-revalidate, no-transform", 19_733.0),  # Google
-        ("no-cache", 0.0),  # Keycloak
-        ("max-age=86400, private", 0.0),  # Entra ID
-        ("no-store, max-age=60", 0.0),
-        ("max-age=60, s-maxage=600", 600.0),
-        ("MAX-AGE = 60", 60.0),
-        ('max-age="60"', 60.0),
-        ("max-age=60, max-age=600", 60.0),
-        ("max-age=soon", 0.0),
-        ("max-age=-1", 0.0),
-        ("max-age", 0.0),
-        ("stale-while-revalidate=15", 15.0),
-        (",,", 0.0),
-        ("", 0.0),
+        ("public, max-age=15, stale-while-revalidate=15, stale-if-error=86400", 15.0, 15.0),
+        ("max-age=3828277, must-revalidate", 3_828_277.0, 0.0),
+        ("public, max-age=21532, must-revalidate, no-transform", 21_532.0, 0.0),
+        ("no-cache", 0.0, 0.0),
+        ('no-cache="set-cookie, age", max-age=60', 0.0, 0.0),
+        ("max-age=86400, private", 0.0, 0.0),
+        ("no-store, max-age=60", 0.0, 0.0),
+        ("max-age=60, s-maxage=600", 600.0, 0.0),
+        ("max-age=600, s-maxage=0", 0.0, 0.0),
+        ("max-age=600, s-maxage=soon", 0.0, 0.0),
+        ("MAX-AGE = 60", 60.0, 0.0),
+        ('max-age="60"', 60.0, 0.0),
+        ("max-age=60, max-age=60", 60.0, 0.0),
+        ("max-age=60, max-age=600", 0.0, 0.0),
+        ("max-age=60; public", 0.0, 0.0),
+        ("max-age=soon", 0.0, 0.0),
+        ("max-age=-1", 0.0, 0.0),
+        ("max-age", 0.0, 0.0),
+        ("stale-while-revalidate=15", 0.0, 15.0),
+        ("stale-if-error=86400", 0.0, 0.0),
+        ("public, immutable", 0.0, 0.0),
+        (",,", 0.0, 0.0),
+        ("", 0.0, 0.0),
     ],
 )
-def test_cache_control_says_how_long_a_shared_cache_may_serve_an_answer(
-    cache_control: str, seconds: float
+def test_cache_control_says_how_long_a_shared_cache_may_reuse_an_answer(
+    cache_control: str, lifetime: float, revalidating: float
 ) -> None:
-    assert dating(headers(cache_control=cache_control)).cacheable == seconds
-
-
-def test_stale_if_error_lengthens_nothing() -> None:
-    assert dating(headers(cache_control="stale-if-error=86400")).cacheable == 0.0
+    answer = read(headers(cache_control=cache_control, last_modified=at(-86_400), date=DATE))
+    assert (answer.lifetime, answer.revalidating) == (lifetime, revalidating)
 
 
 def test_expires_counts_from_date_where_there_is_no_max_age() -> None:
-    assert dating(headers(date=DATE, expires=at(90))).cacheable == 90.0
-    assert dating(headers(date=DATE, expires=at(-90))).cacheable == 0.0
-    assert dating(headers(date=DATE, expires="0")).cacheable == 0.0
-    assert dating(headers(expires=at(90))).cacheable == 0.0
-    lifetime = headers(date=DATE, expires=at(90), cache_control="max-age=5")
-    assert dating(lifetime).cacheable == 5.0
+    assert read(headers(date=DATE, expires=at(90))).lifetime == 90.0
+    assert read(headers(date=DATE, expires=at(-90))).lifetime == 0.0
+    assert read(headers(date=DATE, expires="0")).lifetime == 0.0
+    assert read(headers(expires=at(90))).lifetime == 0.0
+    for stated, seconds in (("max-age=5", 5.0), ("max-age=soon", 0.0), ("private", 0.0)):
+        both = headers(date=DATE, expires=at(90), cache_control=stated)
+        assert read(both).lifetime == seconds
 
 
-# --- which of two answers is the older one ---
+def test_answer_is_fresh_while_its_age_and_its_way_are_shorter_than_its_lifetime() -> None:
+    fields = headers(cache_control="max-age=60", age="50")
+    assert dating(fields, MADE, MADE + 9.9).fresh
+    assert not dating(fields, MADE, MADE + 10.0).fresh
+    assert dating(fields, MADE, MADE - 900.0).fresh, "the clock was set back meanwhile"
+    assert not read(headers()).fresh, "never by a guess"
+    assert not read(headers(cache_control="max-age=0")).fresh
 
 
-def test_last_modified_decides_before_the_date_does() -> None:
-    held = dated(last_modified=MADE, generated=MADE)
-    assert dated(last_modified=MADE - 1, generated=MADE + 60).older_than(held)
-    assert not dated(last_modified=MADE + 1, generated=MADE - 60).older_than(held)
+# --- what it confirms ---
 
 
-@pytest.mark.parametrize("last_modified", [None, MADE])
-def test_without_two_different_last_modified_the_date_decides(last_modified: float | None) -> None:
-    held = dated(last_modified=MADE, generated=MADE)
-    assert dated(last_modified=last_modified, generated=MADE - 1).older_than(held)
-    assert not dated(last_modified=last_modified, generated=MADE).older_than(held)
-    assert not dated(last_modified=last_modified, generated=MADE + 1).older_than(held)
+def test_fresh_answer_confirms_as_of_its_request_and_any_other_as_of_its_origin() -> None:
+    assert Dating(age=5059.0, fresh=True).confirms(86_400.0) == 0.0
+    assert Dating(age=86_400.0, fresh=True).confirms(86_400.0) == 0.0
+    assert Dating(age=86_401.0, fresh=True).confirms(86_400.0) == 86_401.0
+    assert Dating(age=30.0, fresh=False).confirms(86_400.0) == 30.0
+    assert Dating(age=30.0, fresh=True).confirms(0.0) == 30.0
 
 
-def test_answers_without_common_dates_are_not_compared() -> None:
-    assert not dated(last_modified=MADE).older_than(dated(generated=MADE + 60))
-    assert not dated(generated=MADE).older_than(dated(last_modified=MADE + 60))
-    assert not dated().older_than(dated())
+# --- which state it shows ---
 
 
-def test_later_answer_keeps_the_dates_that_it_lacks_or_that_are_later() -> None:
-    held = dated(age=9.0, generated=MADE, last_modified=MADE - 60)
-    assert dated(age=1.0).after(held) == dated(age=1.0, generated=MADE, last_modified=MADE - 60)
-    older = dated(generated=MADE - 5, last_modified=MADE - 90)
-    assert older.after(held) == dated(generated=MADE, last_modified=MADE - 60)
-    newer = dated(generated=MADE + 5, last_modified=MADE)
-    assert newer.after(held) == newer
-    assert older.after(None) == older
-    assert dated().after(dated()) == dated()
+def test_last_modified_that_goes_back_is_noticed() -> None:
+    answer = read(headers(date=DATE, last_modified=at(-60)))
+    assert answer.last_modified == MADE - 60
+    assert answer.reverts(MADE - 59)
+    assert not answer.reverts(MADE - 60)
+    assert not answer.reverts(None)
+    assert not read(headers()).reverts(MADE)
+
+
+def test_last_modified_after_date_is_taken_for_date() -> None:
+    ahead = read(headers(date=DATE, last_modified=at(86_400)))
+    assert ahead.last_modified == MADE
+    assert not read(headers(date=at(60), last_modified=at(30)), after=60).reverts(MADE)
+
+
+def test_last_modified_that_lies_ahead_counts_as_absent() -> None:
+    assert read(headers(date=at(90), last_modified=at(60))).last_modified is None
+    assert read(headers(last_modified=at(60))).last_modified is None
+
+
+# --- a cache that hides its age ---
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"x_cache_status": "HIT"},
+        {"x_cache_status": "STALE"},
+        {"x_proxy_cache": "UPDATING"},
+        {"x_cache": "HIT from squid.internal"},
+        {"x_cache": "Hit from cloudfront"},
+        {"cache_status": "edge; hit; ttl=30"},
+    ],
+)
+def test_cache_that_says_hit_and_neither_age_nor_date_hides_its_age(fields: dict[str, str]) -> None:
+    assert read(headers(date=DATE, **fields)).hides_age
+    assert not read(headers(date=DATE, age="0", **fields)).hides_age
+    assert not read(headers(date=DATE, **fields), after=30).hides_age, "its Date shows it"
+
+
+@pytest.mark.parametrize("state", ["MISS", "BYPASS", "EXPIRED", "white", ""])
+def test_answer_from_the_issuer_itself_hides_nothing(state: str) -> None:
+    assert not read(headers(date=DATE, x_cache_status=state)).hides_age
 
 
 # --- asking again ---

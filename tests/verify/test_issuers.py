@@ -57,7 +57,6 @@ async def test_issuer_may_be_any_string_where_jwks_uri_is_given(issuer: Issuer, 
 
 async def test_slash_that_is_missing_in_the_configuration_is_named(issuer: Issuer) -> None:
     configured, found = "https://issuer.test", "https://issuer.test/"
-    both = f"{found!r}, configured is {configured!r}: add the slash"
     client = httpx.AsyncClient(transport=httpx.MockTransport(issuer))
     options: dict[str, Any] = {
         "http_client": client,
@@ -67,11 +66,13 @@ async def test_slash_that_is_missing_in_the_configuration_is_named(issuer: Issue
     discovering = TokenVerifier(configured, AUDIENCE, **options)
     with pytest.raises(KeysUnavailableError) as failed:
         await discovering.verify(issuer.token(KEY))
-    assert both in str(failed.value)
+    assert f"configured {configured!r}, the issuer says {found!r}: add the slash" in str(
+        failed.value
+    )
     addressed = TokenVerifier(configured, AUDIENCE, jwks_uri=JWKS, **options)
     with pytest.raises(InvalidClaimError) as refused:
         await addressed.verify(issuer.token(KEY))
-    assert both in str(refused.value)
+    assert f"{found!r}, configured is {configured!r}: add the slash" in str(refused.value)
 
 
 # --- addresses ---

@@ -682,7 +682,7 @@ async def test_token_that_is_looked_up_while_its_issuer_is_forgotten_is_not_acce
         one.publish(new)
         one.faults.delay(0.2)
         waiting = asyncio.create_task(multi.verify(one.token(key=new)))
-        await until(lambda: keys._refresher._flight.current is not None)
+        await until(lambda: bool(keys._refresher._flights.current))
         customers.answer = lambda issuer: None
         await multi.forget(one.issuer)
         assert isinstance(await refusal(waiting), InvalidClaimError)

@@ -33,6 +33,13 @@ def all_answered(expected: str, answers: Sequence[Answer], verdict: str) -> Find
     return Finding(set(counts) == {verdict}, expected, measured + took)
 
 
+def undecided(expected: str, answers: Sequence[Answer]) -> Finding:
+    """Many requests, none of whose tokens should be called good or bad."""
+    counts = Counter(answer.verdict.split()[0] for answer in answers)
+    measured = ", ".join(f"{count} x {each}" for each, count in sorted(counts.items()))
+    return Finding(set(counts) <= {"429", "503"}, expected, measured)
+
+
 def fetched(expected: str, fetches: int, held: bool) -> Finding:
     """How often the tenant was asked for its keys."""
     return Finding(held, expected, f"{fetches} JWKS fetch{'' if fetches == 1 else 'es'}")

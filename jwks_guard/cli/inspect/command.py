@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.text import Text
 
 from jwks_guard import (
-    AmbiguousKeyError,
     ConfigurationError,
     EnvironmentVariableError,
     InvalidTokenError,
@@ -161,7 +160,7 @@ def _refusal(
 ) -> _Conclusion:
     if isinstance(error, InvalidTokenError):
         return _Conclusion("NO", f"Not valid: {error}", 1)
-    return _Conclusion("??", f"Unknown: {error}", 1 if isinstance(error, AmbiguousKeyError) else 3)
+    return _Conclusion("??", f"Unknown: {error}", 3)
 
 
 def _print(sections: Sections, conclusion: _Conclusion) -> None:

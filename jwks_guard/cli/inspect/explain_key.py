@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from jwks_guard.cli.words import Line, shown
-from jwks_guard.errors import AmbiguousKeyError, InvalidTokenError
+from jwks_guard.errors import InvalidTokenError, UnusableKeyError
 from jwks_guard.jose.algorithms import ALL, AllowList
 from jwks_guard.jose.compact import decode_object, decode_segment
 from jwks_guard.jose.header import is_kid
@@ -51,8 +51,8 @@ def explain_key(
         return None, [Line("??", "key", "not looked up", why)]
     try:
         key = keys.trust.view.find(named.kid, named.alg, allowed)
-    except AmbiguousKeyError as error:
-        return None, [Line("??", "key", "published twice", str(error))]
+    except UnusableKeyError as error:
+        return None, [Line("NO", "key", "can't be used", str(error))]
     except InvalidTokenError as error:
         return None, [Line("NO", "key", "published", str(error))]
     if key is None:
@@ -75,9 +75,6 @@ def explain_signature(
 
 
 def _unpublished(kid: str | None, health: HealthReport) -> Line:
-    for skipped in health.skipped:
-        if skipped.kid == kid:
-            return Line("NO", "key", "published, but it can't be used", f"{skipped.reason}.")
     return Line("NO", "key", "not published", f"The issuer's keys: {shown(health.kids)}.")
 
 
