@@ -6,18 +6,21 @@ from collections import OrderedDict
 from contextlib import suppress
 from typing import Generic, Protocol, TypeVar
 
+from jwks_guard.verify.footprint import WORST
+
 SWEEP_SECONDS = 10.0
 """A full cache looks for expired results at most this often: each time it looks at all of them."""
-LARGEST_RESULT = 32_768
+LARGEST_RESULT = 32_768 // WORST
 """A larger result is not kept: a few crafted tokens would push out the results of all others."""
-MEASURED_AT_ONCE = 2**18
+MEASURED_AT_ONCE = 2**18 // WORST
 """Results that may take this much are measured first, others only when the cache is full."""
 
 
 class Cacheable(Protocol):
-    """A result that ends at `_valid_until`, in epoch seconds, and takes `_size` bytes at the most.
+    """A result that ends at `_valid_until`, in epoch seconds, and takes `_size` at the most.
 
-    Until `_measure` was called `_size` is by its length only, and may be 50 times what it takes.
+    Sizes are in units of WORST bytes. Until `_measure` was called `_size` is the length of the
+    result's JSON, and may be 50 times what it takes.
     """
 
     _valid_until: float
@@ -28,7 +31,7 @@ class Cacheable(Protocol):
         ...
 
     def _measure(self) -> int | None:
-        """Set `_size` to what it takes; gives the bytes by which that is less, None if it is."""
+        """Set `_size` to what it takes; gives by how much that is less, None if it was set."""
         ...
 
 
@@ -36,21 +39,23 @@ _T = TypeVar("_T", bound=Cacheable)
 
 
 class TokenCache(Generic[_T]):
-    """The last `size` results, of at most `max_bytes`; for any thread.
+    """The last `size` results, which take at most `max_bytes`; for any thread.
 
     Of a full cache the expired results go first, and then those that came first. Most results are
     measured only when they may not fit otherwise: it takes as long as to parse them.
 
     There is no lock: one that another thread holds when the process forks is never released in the
     child. Each step on the dict is atomic. Threads that write at once may drop an entry more, and
-    may leave `bytes` off by a result until the next sweep. cachetools' FIFOCache under a lock costs
+    may leave `taken` off by a result until the next sweep. cachetools' FIFOCache under a lock costs
     a read 15 times as much (316 against 22 ns), on the path that has to be short.
     """
 
+    __slots__ = ("_max", "_results", "_size", "_sweep_at", "get", "taken")
+
     def __init__(self, size: int, max_bytes: int) -> None:
-        self.bytes = 0
+        self.taken = 0
         self._size = size
-        self._max_bytes = max_bytes
+        self._max = max_bytes // WORST
         self._results: OrderedDict[bytes, _T] = OrderedDict()
         self._sweep_at = 0.0
         self.get = self._results.get
@@ -59,44 +64,43 @@ class TokenCache(Generic[_T]):
         return len(self._results)
 
     def put(self, key: bytes, result: _T, now: float) -> None:
-        """Remember `result`, at the cost of others when the cache is full; `now`: epoch seconds.
-
-        What another thread has put there meanwhile stays.
-        """
-        if result._size > MEASURED_AT_ONCE and result._takes() > LARGEST_RESULT:
+        """Remember `result`, at the cost of others when the cache is full; `now`: epoch seconds."""
+        size = result._size
+        if size > MEASURED_AT_ONCE and result._takes() > LARGEST_RESULT:
             return
         results = self._results
-        if results.setdefault(key, result) is not result:
-            return
-        self.bytes += result._size
+        results[key] = result
+        taken = self.taken + size
         if len(results) > self._size:
             if now >= self._sweep_at:
+                self.taken = taken
                 self._shrink(now)
-            else:
-                try:
-                    self.bytes -= results.popitem(last=False)[1]._size
-                except KeyError:  # other threads have emptied it
-                    self.bytes = 0
-        if self.bytes > self._max_bytes:
+                return
+            try:
+                taken -= results.popitem(False)[1]._size
+            except KeyError:  # other threads have emptied it
+                taken = 0
+        self.taken = taken
+        if taken > self._max:
             self._shrink(now)
 
     def drop(self, key: bytes) -> None:
         """Forget a result that does not stand any more."""
         result = self._results.pop(key, None)
         if result is not None:
-            self.bytes -= result._size
+            self.taken -= result._size
 
     def _shrink(self, now: float) -> None:
         if now >= self._sweep_at:
             self._sweep_at = now + SWEEP_SECONDS
             self._sweep(now)
-        if self.bytes > self._max_bytes:
+        if self.taken > self._max:
             self._measure()
         try:
-            while self.bytes > self._max_bytes or len(self._results) > self._size:
-                self.bytes -= self._results.popitem(last=False)[1]._size
+            while self.taken > self._max or len(self._results) > self._size:
+                self.taken -= self._results.popitem(last=False)[1]._size
         except KeyError:
-            self.bytes = 0
+            self.taken = 0
 
     def _sweep(self, now: float) -> None:
         with suppress(RuntimeError):  # another thread changed it meanwhile
@@ -104,7 +108,7 @@ class TokenCache(Generic[_T]):
             for key, result in results:
                 if now >= result._valid_until:
                     self._results.pop(key, None)
-            self.bytes = sum(result._size for result in list(self._results.values()))
+            self.taken = sum(result._size for result in list(self._results.values()))
 
     def _measure(self) -> None:
         large = []
@@ -114,7 +118,7 @@ class TokenCache(Generic[_T]):
                 spare = result._measure()
                 if spare is None:
                     break  # those before it were measured with it
-                self.bytes -= spare
+                self.taken -= spare
                 if result._size > LARGEST_RESULT:
                     large.append(key)
         for key in large:

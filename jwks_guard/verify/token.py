@@ -8,7 +8,7 @@ from typing import Any
 from jwks_guard.jose.claims import client_id_of, freeze, permissions_of, scopes_of
 from jwks_guard.jose.jwk import VerificationKey
 from jwks_guard.readiness.usage import Counter
-from jwks_guard.verify.footprint import footprint
+from jwks_guard.verify.footprint import WORST, footprint
 
 RESULT_BYTES = 480
 """What a cached result takes besides its claims: itself, and its place in the cache."""
@@ -22,18 +22,20 @@ class VerifiedToken:
     """
 
     __slots__ = (
-        *("_claims", "_counter", "_frozen", "_header", "_header_size", "_key", "_size"),
-        *("_thumbprint",),
+        *("_claims", "_counter", "_frozen", "_header", "_header_size", "_key", "_measured"),
+        *("_size", "_thumbprint"),
         "_valid_until",
     )
 
     # Only set where results are kept.
     _counter: Counter
     """What counts it when it is found again."""
-    _header_size: int | None
-    """The bytes that its header takes, 0 if others share that; None once it is measured."""
     _size: int
-    """The bytes that all of it takes at the most."""
+    """What it takes at the most, in units of WORST bytes."""
+    _header_size: int
+    """The bytes that its header takes, unless others share that."""
+    _measured: bool
+    """Only set once it was measured."""
     # Only set where it comes from another process.
     _thumbprint: str
     """Names the key of a token without `kid`."""
@@ -115,16 +117,16 @@ class VerifiedToken:
         return copy
 
     def _takes(self) -> int:
-        """Give the bytes that it takes, with all that is kept when it is read (`Cacheable`)."""
-        size = RESULT_BYTES + (self._header_size or 0) + footprint(self._claims)
-        return min(self._size, size)
+        """Give what it takes, with all that is kept when it is read (`Cacheable`)."""
+        size = RESULT_BYTES + getattr(self, "_header_size", 0) + footprint(self._claims)
+        return min(self._size, size // WORST + 1)
 
     def _measure(self) -> int | None:
         """Set `_size` to what it takes; gives by how much that is less (`Cacheable`)."""
-        if self._header_size is None:
+        if hasattr(self, "_measured"):
             return None
+        self._measured = True
         before, self._size = self._size, self._takes()
-        self._header_size = None
         return before - self._size
 
     def __eq__(self, other: object) -> bool:

@@ -138,10 +138,10 @@ class Verification:
         result = VerifiedToken(parameters, claims, key, valid_until)
         if name is not None:
             result._counter = counter
-            result._header_size = header_size
-            result._size = WORST * len(payload)
+            result._size = len(payload)
             if header_size:
-                result._size += header_size
+                result._header_size = header_size
+                result._size += header_size // WORST + 1
             self._cache.put(name, result, now)
         return result
 

@@ -163,14 +163,11 @@ def test_a_thread_with_the_view_from_before_goes_by_the_view_of_now(
         verifier_of(tenant, clock, token_cache_size=cache_size) as verifier,
         ThreadPoolExecutor(1, "verifying") as threads,
     ):
-        token, other, forged = tenant.token(), tenant.token(), tenant.forged_token()
-        assert threads.submit(outcome, verifier, forged).result(PATIENCE) == "invalid_signature"
-        before_the_signature, clock.readings = clock.readings, 0
+        token, other = tenant.token(), tenant.token()
         assert threads.submit(outcome, verifier, other).result(PATIENCE) == "accepted"
-        assert clock.readings > before_the_signature  # so the last one comes after it
         clock.stop, clock.readings = clock.readings, 0
         verifying = threads.submit(outcome, verifier, token)
-        clock.meeting.wait(PATIENCE)
+        clock.meeting.wait(PATIENCE)  # it has taken the view
         change(verifier, tenant, tenant.key().kid)
         clock.meeting.wait(PATIENCE)
         assert verifying.result(PATIENCE) == expected
