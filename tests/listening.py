@@ -39,9 +39,13 @@ async def listening(serve: Serve) -> AsyncIterator[asyncio.Server]:
     try:
         yield server
     finally:
-        server.close()
+        # First: of a connection that was accepted, and is not attached yet when the server closes,
+        # asyncio leaves the socket open.
+        for listener in server.sockets:
+            asyncio.get_running_loop().remove_reader(listener.fileno())
         for _ in range(_TURNS_OF_ACCEPTING):
             await asyncio.sleep(0)
+        server.close()
         for task, writer in serving.items():
             writer.transport.abort()
             task.cancel()

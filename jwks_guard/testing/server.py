@@ -85,10 +85,14 @@ class _Server(uvicorn.Server):
         await self.ended.wait(timeout=None)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        for listener in (*self.servers, *(sockets or ())):
-            listener.close()
+        # First: of a connection that was accepted, and is not attached yet when the server closes,
+        # asyncio leaves the socket open.
+        for listener in sockets or ():
+            asyncio.get_running_loop().remove_reader(listener)
         for _ in range(_TURNS_OF_ACCEPTING):
             await asyncio.sleep(0)
+        for server in (*self.servers, *(sockets or ())):
+            server.close()
         state = self.server_state
         for connection in list(state.connections):
             if not connection.transport.is_closing():  # closed twice, TLS can't be aborted any more

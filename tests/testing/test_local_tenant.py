@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import sys
 import threading
+import time
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import jwt
@@ -15,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwks_guard import testing
 from jwks_guard.errors import ConfigurationError
 from jwks_guard.testing import DISCOVERY_PATH, JWKS_PATH, LocalTenant, ManualClock
+from tests.support import PATIENCE
 
 
 def verified(tenant: LocalTenant, compact: str) -> dict[str, Any]:
@@ -360,3 +365,26 @@ def test_manual_clock_set_back_keeps_its_monotonic_side() -> None:
 def test_package_names_what_it_does_not_have() -> None:
     with pytest.raises(AttributeError, match="Tenant2"):
         testing.Tenant2  # noqa: B018 - the missing name is the test
+
+
+def test_tenant_that_stops_leaves_no_connection_open_that_it_has_just_accepted() -> None:
+    for _ in range(10):
+        opened: list[socket.socket] = []
+        with LocalTenant(algorithm="ES256") as tenant:
+            at = urlsplit(tenant.issuer)
+
+            def connect(address: tuple[str, int], opened: list[socket.socket]) -> None:
+                with suppress(OSError):  # until it has stopped
+                    while len(opened) < 1000:
+                        opened.append(socket.create_connection(address, PATIENCE))
+
+            assert at.hostname is not None
+            assert at.port is not None
+            client = threading.Thread(target=connect, args=((at.hostname, at.port), opened))
+            client.start()
+            while not opened:
+                time.sleep(0.001)
+        client.join(PATIENCE)
+        for connection in opened:
+            connection.close()
+        gc.collect()  # a connection that was left open is a warning, and that an error
