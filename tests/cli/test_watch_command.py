@@ -121,6 +121,25 @@ def test_table_fits_a_narrow_terminal(fleet: ShownFleet, environ: dict[str, str]
     assert "\u2026" not in text  # a kid is never cut short
 
 
+def test_narrow_terminal_shows_each_kid_of_auth0_in_one_line(
+    fleet: ShownFleet, environ: dict[str, str]
+) -> None:
+    kids = ("n" * 21, "o" * 21)
+    fleet.show(
+        state(ISSUER, *kids, usage={kids[0]: used(61.0, 132)}),
+        state(ISSUER, *kids, instance="b" * 32, refused={kids[1]: time.time()}),
+    )
+    with terminal({**environ, "NO_COLOR": "1"}, "--once", command=COMMAND) as shown:
+        assert shown.status() == 0
+    lines = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", shown.shown).splitlines()
+    assert max(map(len, lines)) <= 80
+    instances = [line.split(",")[0] for line in lines if line.startswith("web-1")]
+    assert instances == ["web-1:17 (a1b2c3d4)  ok", "web-1:17 (bbbbbbbb)  ok"]
+    accepted = [line.split() for line in lines if line.startswith(f"  {kids[0]}")]
+    assert [row[1:3] for row in accepted] == [["trusted", "132"], ["trusted", "0"]]
+    assert sum(line.startswith(f"  {kids[1]}  refused") for line in lines) == 1
+
+
 def test_what_the_fleet_says_steers_no_terminal(fleet: ShownFleet, environ: dict[str, str]) -> None:
     hostile = f"kid{ESCAPES}[red]"
     now = time.time()

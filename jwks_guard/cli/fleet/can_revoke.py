@@ -33,7 +33,7 @@ _VERDICTS = {
     "yes": ("can be revoked now: no valid token is refused by that.", "bold green"),
     "no": ("can't be revoked yet: that would refuse tokens that are valid.", "bold red"),
     "unknown": (
-        "should not be revoked yet: it can't be told what that would break.",
+        "should not be revoked yet: it is not known what that would break.",
         "bold yellow",
     ),
 }
@@ -90,15 +90,15 @@ def print_readiness(readiness: RevocationReadiness, console: Console) -> None:
     if readiness.instances:
         console.print(instances_table(readiness.instances, readiness.kid, now))
     else:
-        console.print(Text("No instance shows anything of itself.", "dim"))
+        console.print(Text("No instance reports.", "dim"))
     console.print()
     for blocker in readiness.blockers:
         print_prose(f"{blocker.verdict:<7}  {blocker.message}", console, "  ", " " * 11)
     if readiness.blockers:
         console.print()
     if (safe_from := readiness.earliest_safe_time) is not None and now < safe_from < NEVER:
-        console.print(f"Its last token expires by {date(safe_from, now)}.", soft_wrap=True)
-    console.print(verdict_line(readiness), soft_wrap=True)
+        console.print(f"Its last token expires by {date(safe_from, now)}.")
+    console.print(verdict_line(readiness))
 
 
 def verdict_line(readiness: RevocationReadiness) -> Text:

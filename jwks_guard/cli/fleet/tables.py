@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
-from rich.console import Console, JustifyMethod
+from rich.console import Console, ConsoleOptions, JustifyMethod, RenderResult
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -18,6 +20,7 @@ _MOST_REFUSED = 5
 _STATUS_STYLES = {"ok": "green", "degraded": "yellow", "unavailable": "bold red"}
 _INSTANCE = ("instance", "status", "confirmed")
 _KEY = (f"in {RECENT}", "last accepted", "refused since")
+_OF_KID = ("kid", "state", *_KEY)
 
 
 def output(*, stderr: bool = False) -> Console:
@@ -34,18 +37,39 @@ def instances_table(states: Iterable[InstanceState], kid: str, now: float) -> Ta
     return table
 
 
-def kids_table(states: Iterable[InstanceState], now: float) -> Table:
-    """One row for each kid of each instance; of what is refused and gone, only the latest."""
-    table = _table((*_INSTANCE, "kid", "state", *_KEY))
-    for state in _sorted(states):
-        first: Sequence[Text] = _of_instance(state, now)
-        for kid in _kids(state) or [""]:
-            key = (_text(kid), _state(state, kid), *_of_key(state, kid, now))
-            table.add_row(*first, *key)
-            first = [Text()] * len(_INSTANCE)
-        if (more := len(_gone(state)) - _MOST_REFUSED) > 0:
-            table.add_row(*first, Text(f"{more} more", "dim"), Text("refused", "dim"))
-    return table
+@dataclass(frozen=True, slots=True)
+class KidsTable:
+    """One row for each kid of each instance; of what is refused and gone, only the latest.
+
+    On a terminal that is too narrow for that, each instance has a line and a table of its own.
+    """
+
+    states: tuple[InstanceState, ...]
+    now: float
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """The one table, or else those of the instances."""
+        whole = self._whole()
+        needed = console.measure(whole, options=options.update(max_width=_WIDE)).maximum
+        if needed <= options.max_width:
+            yield whole
+            return
+        for state in _sorted(self.states):
+            name, status, confirmed = _of_instance(state, self.now)
+            yield Text.assemble(name, "  ", status, ", confirmed ", confirmed)
+            table = _table(_OF_KID)
+            for row in _key_rows(state, self.now):
+                table.add_row(*row)
+            yield Padding(table, (0, 0, 0, 2))
+
+    def _whole(self) -> Table:
+        table = _table((*_INSTANCE, *_OF_KID))
+        for state in _sorted(self.states):
+            first: Sequence[Text] = _of_instance(state, self.now)
+            for row in _key_rows(state, self.now):
+                table.add_row(*first, *row)
+                first = [Text()] * len(_INSTANCE)
+        return table
 
 
 def ago(timestamp: float | None, now: float) -> str:
@@ -76,6 +100,15 @@ def _of_instance(state: InstanceState, now: float) -> list[Text]:
         Text(status, "red" if silent else _STATUS_STYLES[status]),
         _text(ago(state.confirmed_at, now)),
     ]
+
+
+def _key_rows(state: InstanceState, now: float) -> list[Sequence[Text]]:
+    rows: list[Sequence[Text]] = [
+        (_text(kid), _state(state, kid), *_of_key(state, kid, now)) for kid in _kids(state) or [""]
+    ]
+    if (more := len(_gone(state)) - _MOST_REFUSED) > 0:
+        rows.append((Text(f"{more} more", "dim"), Text("refused", "dim")))
+    return rows
 
 
 def _of_key(state: InstanceState, kid: str, now: float) -> list[Text]:

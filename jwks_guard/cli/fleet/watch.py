@@ -15,7 +15,7 @@ from rich.live import Live
 from rich.text import Text
 
 from jwks_guard.cli.configuration import configured_fleet
-from jwks_guard.cli.fleet.tables import kids_table, output
+from jwks_guard.cli.fleet.tables import KidsTable, output
 from jwks_guard.cli.fleet_configuration import Fleet
 from jwks_guard.cli.keys.session import (
     UNREACHABLE,
@@ -32,6 +32,10 @@ from jwks_guard.readiness.state import InstanceState
 _LOOK_SECONDS = 1.0
 _ANY_KID = "-"  # states do not depend on the kid
 _ID_CHARS = 8
+_NO_SUCH_INSTANCE = (
+    "--dismiss: no single instance of the fleet has this id. Nothing was changed. Give the whole "
+    f"id, or its first {_ID_CHARS} characters: `jwks-guard watch --once` shows them in brackets."
+)
 
 
 @runtime_checkable
@@ -60,7 +64,7 @@ class View:
         parts: list[RenderableType] = [Text(head, "bold")]
         if self.error is not None:
             parts.append(Text(printable(self.error), "bold red"))
-        parts.append(kids_table(self.states, now) if self.states else Text("No instance reports."))
+        parts.append(KidsTable(self.states, now) if self.states else Text("No instance reports."))
         return Group(*parts)
 
 
@@ -71,7 +75,7 @@ def watch(
         typer.Option(
             "--dismiss",
             metavar="INSTANCE",
-            help="Forget an instance that has ended for good: its id, or 8 characters of it.",
+            help="Forget an instance that has ended for good: its id, or the first 8 characters.",
         ),
     ] = None,
     domain: DomainOption = None,
@@ -80,7 +84,7 @@ def watch(
 ) -> None:
     """Show every instance of the fleet and what it does with each key, anew every second.
 
-    JWKS_GUARD_FLEET names the fleet, JWKS_GUARD_DOMAIN or JWKS_GUARD_ISSUER whose keys are meant.
+    JWKS_GUARD_FLEET names the fleet, JWKS_GUARD_DOMAIN or JWKS_GUARD_ISSUER the issuer of the keys.
     Without a terminal it is shown once. Ctrl-C ends it.
 
     Exit status: 0 shown, 1 no instance reports, 2 usage, 3 the fleet could not be reached.
@@ -108,7 +112,7 @@ async def _dismissed(fleet: Fleet, named: str) -> str:
         states, now = await _looked(fleet), time.time()
         found = [state for state in states if state.instance.startswith(named)]
         if len(named) < _ID_CHARS or len(found) != 1:
-            raise ConfigurationError("--dismiss: no single instance of the fleet has this id.")
+            raise ConfigurationError(_NO_SUCH_INSTANCE)
         if live(found, now):
             raise ConfigurationError(f"--dismiss: {found[0].name} still reports. Stop it first.")
         if not isinstance(fleet, Dismissing):
