@@ -164,7 +164,7 @@ def revocation_plan(
             moves=(),
             consequences=(
                 f"{key.kid} is revoked already; nothing is changed at the tenant.",
-                "Verifiers are told again to refuse it.",
+                "The fleet is told again to refuse it." if instances else _NO_FLEET_DISTRUSTS,
             ),
         )
     return Plan(

@@ -122,9 +122,11 @@ class RevocationReceipt:
             )
         until = f"would have expired {_seconds(end)}" if end else ""
         until = f", of which the last {until}" if until else ", also before they expire"
+        noticed = " once a verifier notices the revocation, within its detection bound"
+        when = "" if self.refusals else noticed
         return (
-            f"All tokens signed by {self.kid} are refused{until}. Their holders have to get new "
-            "ones; Management API tokens and ID tokens of that key are among them."
+            f"All tokens signed by {self.kid} are refused{when}{until}. Their holders have to get "
+            "new ones; Management API tokens and ID tokens of that key are among them."
         )
 
     def to_dict(self) -> dict[str, Any]:

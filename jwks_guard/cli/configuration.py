@@ -143,9 +143,13 @@ def configured_fleet(
     """The fleet with its issuer, for commands that do not call the Management API."""
     settings = _settings(options, _in_environment(environ), _in_file(file))
     if not settings.fleet:
-        raise ConfigurationError(f"Not configured: set {PREFIX}FLEET, or write it to a file.")
+        raise ConfigurationError(
+            f"Not configured: set {PREFIX}FLEET, or write `fleet` to a file for --config."
+        )
     if not (settings.issuer or settings.domain):
-        raise ConfigurationError(f"Not configured: set {PREFIX}DOMAIN (or --domain) or _ISSUER.")
+        raise ConfigurationError(
+            f"Not configured: set {PREFIX}DOMAIN (or --domain) or {PREFIX}ISSUER."
+        )
     return replace(_fleet(settings), issuer=settings.issuer or base_url_of(settings.domain))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from redis.asyncio.sentinel import MasterNotFoundError
 from redis.exceptions import (
     AskError,
@@ -22,6 +24,8 @@ from redis.exceptions import (
     TimeoutError as NoAnswerError,
 )
 
+_CLIENT = re.compile(r"<redis\.asyncio\.client\.Redis\(.*?\bhost=([^,]*),port=(\d+).*?\)>\)>\)> - ")
+"""How redis-py shows a Sentinel in a list of errors: some 1,000 characters of its settings."""
 _CAUSES: tuple[tuple[tuple[type[BaseException], ...], str, str, str], ...] = (
     ((), "no password is set", "has no password", "leave it out of the URL, or set one there"),
     (
@@ -29,6 +33,12 @@ _CAUSES: tuple[tuple[tuple[type[BaseException], ...], str, str, str], ...] = (
         "AuthenticationError",  # of a Sentinel, in a list of errors
         "is behind Sentinels that refuse the login",
         "write sentinel_password=, and sentinel_username= where they have users, into the URL",
+    ),
+    (
+        (),
+        "unknown command 'SENTINEL'",
+        "is no Sentinel, as the URL says",
+        "write the port of the Sentinels (26379 by default), or redis:// for this server itself",
     ),
     (
         (),
@@ -114,7 +124,7 @@ An older redis-py has no kinds of their own for what the node of a cluster answe
 
 def cause_of(error: BaseException) -> str:
     """What is wrong, in one sentence without its full stop."""
-    said = str(error).rstrip(".") or type(error).__name__
+    said = _CLIENT.sub(r"\1:\2: ", str(error)).rstrip(".") or type(error).__name__
     what, remedy = _explained(error, said)
     return f"The fleet's Redis {what} ({said}): {remedy}"
 

@@ -153,7 +153,9 @@ def slash_hint(issuer: object, configured: str) -> str | None:
     if issuer == configured + "/":
         return f"{issuer!r}, configured is {configured!r}: add the slash to the configured issuer"
     if isinstance(issuer, str) and issuer + "/" == configured:
-        return f"{issuer!r}, configured is {configured!r}: remove the slash from it"
+        return (
+            f"{issuer!r}, configured is {configured!r}: remove the slash from the configured issuer"
+        )
     return None
 
 

@@ -276,6 +276,7 @@ def _by_its_usage(
     quiet = now - usage.last_seen
     if not quiet >= settings.quiet_period:
         ends = _expiry(state, facts.kid)
+        many = f"{usage.recent} token{'' if usage.recent == 1 else 's'}"
         last = ""
         if ends > now:
             expires = "never expires" if ends >= NEVER else f"expires {_moment(ends, now)}"
@@ -284,7 +285,7 @@ def _by_its_usage(
             state,
             "key_in_use",
             "no",
-            f"accepted {usage.recent} tokens of {facts.kid} in the last {RECENT}, the latest "
+            f"accepted {many} of {facts.kid} in the last {RECENT}, the latest "
             f"{span(quiet)} ago, within the quiet period of {span(settings.quiet_period)}{last}.",
             usage.last_seen + settings.quiet_period,
         )

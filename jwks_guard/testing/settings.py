@@ -73,7 +73,9 @@ def checked_settings(*, issuer: str, audience: str | Sequence[str], **others: An
     if others["algorithm"] not in ALGORITHMS:
         raise ConfigurationError(f"algorithm: use one of {', '.join(ALGORITHMS)}")
     if issuer and not (issuer.startswith(("http://", "https://")) and issuer.endswith("/")):
-        raise ConfigurationError("issuer: write a URL that ends in a slash")
+        raise ConfigurationError(
+            f"issuer: write an http(s) URL that ends in a slash, not {issuer!r}"
+        )
     if not issuer.isascii():
         raise ConfigurationError("issuer: write its host in ASCII (xn--...)")
     return Settings(issuer=issuer, audiences=audiences, **others)

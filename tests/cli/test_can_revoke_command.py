@@ -179,7 +179,7 @@ def test_waiting_tells_each_change_and_ends_when_it_is_yes(
         fleet.show(healthy(tenant))
         out, rest = waiting.communicate(timeout=PATIENCE)
     assert waiting.returncode == 0, rest
-    assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC  no: .*accepted 1 tokens of ", first)
+    assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC  no: .*accepted 1 token of ", first)
     assert re.search(r"\[.* left\]", first)
     assert rest.count("\n") <= 2
     assert f"yes: {kid} can be revoked now" in out

@@ -102,7 +102,7 @@ def test_expired_token_of_an_unknown_key_for_another_api_is_told_all_of_it(
     assert faults(result) == {"key", "aud", "exp"}
     assert marks(result)["signature"] == "??"
     assert re.search(r"exp .* UTC, 3 min \d+ s ago\n +The token has expired\.", result.stdout)
-    assert f'does not name this API. Asked for: ["{tenant.audience}"]' in result.stdout
+    assert f'does not name this API. Expected: ["{tenant.audience}"]' in result.stdout
     assert tenant.key().kid in result.stdout  # the keys that there are
     assert result.stdout.endswith(
         "Not valid: The issuer does not publish the key that this token names.\n"

@@ -175,7 +175,10 @@ def test_issuer_and_audiences_are_as_told() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--issuer=tenant.test"], "issuer: write a URL that ends in a slash"),
+        (
+            ["--issuer=tenant.test"],
+            "URL that ends in a slash, not 'tenant.test'",
+        ),
         (["--state={0}/foreign"], "foreign is not the state of a local tenant"),
         (["--state={0}/none/state"], "No such file or directory"),
         (["--tls", "--ca-file={0}/foreign"], "foreign is no certificate. It was left as it is."),

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from redis.asyncio import Redis
+from redis.asyncio.sentinel import MasterNotFoundError
 
 from jwks_guard.fleet.redis_causes import cause_of
 from jwks_guard.testing import LocalTenant
@@ -112,6 +114,7 @@ def _error(name: str, *words: Any) -> BaseException:
         (_error("AuthenticationError", "Client sent AUTH, but no password is set"), "has no pass"),
         (_error("ConnectionError", "[SSL] record layer failure"), "does not speak TLS"),
         (_error("ResponseError", "MISCONF"), "can't be used"),
+        (_error("ResponseError", "unknown command 'SENTINEL', with args"), "is no Sentinel"),
         (TimeoutError(), "can't be reached (TimeoutError)"),
         (ConnectionResetError("reset"), "can't be reached"),
         (ValueError("anything"), "can't be used"),
@@ -119,3 +122,9 @@ def _error(name: str, *words: Any) -> BaseException:
 )
 def test_each_kind_of_error_has_its_cause(error: BaseException, cause: str) -> None:
     assert cause in cause_of(error)
+
+
+def test_sentinel_in_a_list_of_errors_is_named_by_its_address_alone() -> None:
+    shown = repr(Redis(host="10.0.0.1", port=26379, password="secret"))
+    error = MasterNotFoundError(f"No master found for 'm' : {shown} - x, {shown} - y")
+    assert "(No master found for 'm' : 10.0.0.1:26379: x, 10.0.0.1:26379: y)" in cause_of(error)

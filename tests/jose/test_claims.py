@@ -79,7 +79,7 @@ SLASHLESS = ISSUER.removesuffix("/")
     ("configured", "iss", "advice"),
     [
         (SLASHLESS, ISSUER, "add the slash to the configured issuer"),
-        (ISSUER, SLASHLESS, "remove the slash from it"),
+        (ISSUER, SLASHLESS, "remove the slash from the configured issuer"),
     ],
 )
 def test_issuer_that_differs_in_its_slash_is_quoted_beside_the_configured_one(

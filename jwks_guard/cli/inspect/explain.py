@@ -118,7 +118,9 @@ def _judged(
     asked: str | None = None,
 ) -> Iterator[Line]:
     if fault is not None:
-        note = f"{fault} Asked for: {asked}" if asked else str(fault)
+        note = (
+            str(fault) if not asked or asked[1:-1] in str(fault) else f"{fault} Expected: {asked}"
+        )
         yield Line("NO", name, text if name in members else "missing", note)
     elif name in members:
         yield Line("ok", name, text)

@@ -28,12 +28,14 @@ keys = typer.Typer(
     epilog=(
         "Set the tenant by JWKS_GUARD_DOMAIN, JWKS_GUARD_CLIENT_ID and "
         "JWKS_GUARD_CLIENT_SECRET (or _CLIENT_SECRET_FILE, _PRIVATE_KEY_FILE, _TOKEN, "
-        "_TOKEN_FILE), or by the same names in lower case in the TOML file of --config. "
+        "_TOKEN_FILE), or in the TOML file of --config, there in lower case and without "
+        "JWKS_GUARD_: `domain`, `client_id`. "
         "`audience`, `jwks_uri`, `token_lifetime_seconds` and `journal` can be set likewise; and "
         "for the fleet, `fleet` (the URL of its Redis, or the URLs of its instances), "
         "`fleet_secret_file` (for instances, and for a Redis with signed decisions), "
         "`fleet_prefix`, `issuer`, `expected_instances` and `quiet_period_seconds`. "
-        "Exit status: 0 done, 1 not done or not known, 2 usage, 3 the tenant could not be reached."
+        "Exit status: 0 done, 1 refused or uncertain, 2 usage, 3 the tenant or the fleet could not "
+        "be reached or asked."
     ),
     no_args_is_help=True,
 )

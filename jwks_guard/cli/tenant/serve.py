@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import signal
 from pathlib import Path
@@ -40,8 +41,8 @@ def serve(
         str | None,
         typer.Option(
             metavar="URL",
-            help="`iss` of its tokens, with a slash at the end, where clients reach it by another"
-            " name.",
+            help="`iss` of its tokens, with a slash at the end. Set it if clients reach the tenant"
+            " under another address.",
             show_default="its address",
         ),
     ] = None,
@@ -50,7 +51,7 @@ def serve(
         typer.Option(help="The API that tokens are for; may be repeated.", show_default=_AUDIENCE),
     ] = None,
     token_lifetime: Annotated[
-        int, typer.Option(min=1, metavar="SECONDS", help="For so long its access tokens live.")
+        int, typer.Option(min=1, metavar="SECONDS", help="Lifetime of its access tokens.")
     ] = 86_400,
     state: Annotated[
         Path | None,
@@ -94,7 +95,7 @@ def serve(
     except ConfigurationError as error:
         raise _stopped(str(error)) from None
     except OSError as error:
-        message = f"Can't listen on {host}:{port}: {error.strerror}. Name another port by --port."
+        message = f"Can't listen on {host}:{port}: {error.strerror}. {_remedy(error)}"
         raise _stopped(message) from None
     if tls:
         _write_certificate(ca_file, local.ca_certificate)
@@ -107,6 +108,12 @@ def serve(
         introduce(facts, local.audiences, token_lifetime=token_lifetime, host=host)
     signals.get()
     local.stop()
+
+
+def _remedy(error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return "Name another port by --port."
+    return "Name an address of this machine by --host, and a port that is allowed by --port."
 
 
 def _write_certificate(path: Path, certificate: str) -> None:

@@ -77,8 +77,8 @@ def _token(url: str, answer: httpx.Response) -> str:
 def _unreached(url: str, reason: str) -> typer.Exit:
     typer.echo(
         f"No local tenant answers at {url}: {reason.rstrip('.')}. Start one by `jwks-guard tenant`,"
-        " or name its address by --url; where it runs with --tls that begins with https, and"
-        " SSL_CERT_FILE has to name its --ca-file.",
+        " or name its address by --url. If it runs with --tls, write https:// there, and set"
+        " SSL_CERT_FILE to its --ca-file.",
         err=True,
     )
     return typer.Exit(3)
