@@ -21,8 +21,8 @@ END = datetime.max.replace(tzinfo=UTC)
 @pytest.mark.parametrize(
     ("key", "lifetime", "said"),
     [
-        (BEFORE, HOUR, "expired by 2027-01-15 07:00 UTC, as far as is known."),
-        (BEFORE, 3 * HOUR, "expires at 2027-01-15 09:00 UTC: until then, valid ones are refused."),
+        (BEFORE, HOUR, "expired by 2027-01-15 07:00:00 UTC, as far as is known."),
+        (BEFORE, 3 * HOUR, "expires at 2027-01-15 09:00:00 UTC: until then, valid"),
         (
             BEFORE,
             None,
@@ -32,7 +32,7 @@ END = datetime.max.replace(tzinfo=UTC)
         (
             SigningKey(kid="older", current_until=END),
             HOUR,
-            "stopped signing at 9999-12-31 23:59 UTC.",
+            "stopped signing at 9999-12-31 23:59:59 UTC.",
         ),
     ],
 )
@@ -45,7 +45,7 @@ def test_revocation_tells_whether_valid_tokens_are_refused(
 def test_rotation_tells_until_when_tokens_of_the_previous_key_live() -> None:
     plan = rotation_plan(TENANT, SigningKeys([CURRENT, NEXT]), HOUR, NOW)
     assert (
-        "Those of old stay valid until they expire, at 2027-01-15 09:00 UTC at the earliest, or"
+        "Those of old stay valid until they expire, at 2027-01-15 09:00:00 UTC at the earliest, or"
         in (plan.consequences[0])
     )
 

@@ -37,7 +37,7 @@ def _of_rotation(receipt: RotationReceipt) -> Iterator[str]:
     if receipt.inferred:
         yield _INFERRED
     if receipt.tokens_expire_by is not None:
-        kid, end = receipt.previous.kid, utc(receipt.tokens_expire_by)
+        kid, end = receipt.previous.kid, utc(receipt.tokens_expire_by, "seconds")
         yield f"After {end} UTC, `jwks-guard keys revoke {kid}` refuses no valid token."
 
 
