@@ -68,7 +68,7 @@ class RedisServer:
 
     @contextmanager
     def client(self) -> Iterator[Any]:
-        with Redis.from_url(self.url) as client:
+        with Redis.from_url(self.url, protocol=2) as client:
             yield client
 
     def _answers(self) -> bool:
@@ -82,11 +82,11 @@ class RedisServer:
 
 
 @contextmanager
-def redis_server(certificate: Path | None = None) -> Iterator[RedisServer]:
+def redis_server(certificate: Path | None = None, settings: str = "") -> Iterator[RedisServer]:
     """One that runs until the end of the block; without the program the test is skipped."""
     require_program("redis-server", "apt-get install -y redis-server")
     with tempfile.TemporaryDirectory() as folder:
-        server = RedisServer(folder, certificate)
+        server = RedisServer(folder, certificate, settings)
         server.start()
         try:
             yield server

@@ -49,6 +49,12 @@ _CAUSES: tuple[tuple[tuple[type[BaseException], ...], str, str, str], ...] = (
     ((), "[SSL", "does not speak TLS as the URL says", "write redis:// for a server without TLS"),
     (
         (),
+        "unknown command 'HELLO'",
+        "does not know HELLO, as one older than 6.0",
+        "leave protocol= out of the URL",
+    ),
+    (
+        (),
         "SELECT is not allowed in cluster mode",
         "is a cluster, which has database 0 alone",
         "leave the number of the database out of the URL",
@@ -120,11 +126,14 @@ _CAUSES: tuple[tuple[tuple[type[BaseException], ...], str, str, str], ...] = (
 
 An older redis-py has no kinds of their own for what the node of a cluster answers.
 """
+_QUOTED = ", with args beginning with"
+"""What follows in a server's answer is what it was sent, the password in HELLO among it."""
 
 
 def cause_of(error: BaseException) -> str:
     """What is wrong, in one sentence without its full stop."""
-    said = _CLIENT.sub(r"\1:\2: ", str(error)).rstrip(".") or type(error).__name__
+    answer = str(error).partition(_QUOTED)[0].replace("`", "'").rstrip(".")
+    said = _CLIENT.sub(r"\1:\2: ", answer) or type(error).__name__
     what, remedy = _explained(error, said)
     return f"The fleet's Redis {what} ({said}): {remedy}"
 

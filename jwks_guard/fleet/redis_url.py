@@ -22,6 +22,9 @@ from jwks_guard.errors import ConfigurationError
 from jwks_guard.net.environment import require_certificates
 
 ANSWER_SECONDS = 1.0
+_RESP = {"protocol": 2}
+"""Unless the URL says otherwise: every server knows it, and it needs no HELLO. The default of
+redis-py depends on its version."""
 _OPTIONS = frozenset(
     [
         *("client_name", "db", "protocol"),
@@ -55,7 +58,9 @@ class RedisURL:
     def client(self, node: Node | None) -> Redis:
         """A client of one node; it connects when it is used."""
         where = {} if node is None else {"host": node[0], "port": node[1]}
-        pool = ConnectionPool(**{**self._options, **where, **_patience()}, decode_responses=False)
+        pool = ConnectionPool(
+            **{**_RESP, **self._options, **where, **_patience()}, decode_responses=False
+        )
         return Redis.from_pool(pool)
 
     def sentinel(self) -> Sentinel | None:
@@ -66,7 +71,13 @@ class RedisURL:
         secure = "connection_class" in self._options
         return Sentinel(  # type: ignore[no-untyped-call]
             list(self.nodes),
-            sentinel_kwargs={**tls, **self._sentinel_options, **_patience(), "ssl": secure},
+            sentinel_kwargs={
+                **_RESP,
+                **tls,
+                **self._sentinel_options,
+                **_patience(),
+                "ssl": secure,
+            },
         )
 
 

@@ -13,7 +13,7 @@ from redis.asyncio.sentinel import MasterNotFoundError
 from jwks_guard.fleet.redis_causes import cause_of
 from jwks_guard.testing import LocalTenant
 from tests.fleet.instances import fleet_of, instance
-from tests.redis_server import RedisServer, free_port
+from tests.redis_server import RedisServer, free_port, redis_server
 
 PASSWORD = "correct-horse-battery"
 
@@ -92,6 +92,21 @@ async def test_what_is_wrong_is_said_with_what_to_do(
     assert ("can't be reached" in told) == (url_of in (nobody_there, no_tls))
 
 
+async def test_the_password_is_not_shown_although_the_server_quotes_it(
+    tenant: LocalTenant, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As one older than 6.0 does, where the URL has protocol=3: HELLO carries the password."""
+    with redis_server(settings="--rename-command HELLO hidden") as old:
+        async with instance(tenant, fleet_of(old)) as one:
+            assert one.health().last_error is None
+        url = f"redis://me:{PASSWORD}@127.0.0.1:{old.port}?protocol=3"
+        async with instance(tenant, fleet_of(old, url=url)) as one:
+            told = str(one.health().last_error)
+    assert "does not know HELLO" in told
+    assert "leave protocol= out" in told
+    assert PASSWORD not in told + caplog.text
+
+
 def _error(name: str, *words: Any) -> BaseException:
     from redis import exceptions
 
@@ -113,6 +128,7 @@ def _error(name: str, *words: Any) -> BaseException:
         (_error("ResponseError", "SELECT is not allowed in cluster mode"), "database 0 alone"),
         (_error("AuthenticationError", "Client sent AUTH, but no password is set"), "has no pass"),
         (_error("ConnectionError", "[SSL] record layer failure"), "does not speak TLS"),
+        (_error("ResponseError", "unknown command 'HELLO', with args beginning"), "HELLO"),
         (_error("ResponseError", "MISCONF"), "can't be used"),
         (_error("ResponseError", "unknown command 'SENTINEL', with args"), "is no Sentinel"),
         (TimeoutError(), "can't be reached (TimeoutError)"),
