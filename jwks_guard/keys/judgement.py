@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import enum
+import math
 from dataclasses import dataclass, replace
 
 from jwks_guard.base.clock import Instant
 from jwks_guard.jose.jwk import VerificationKey
 from jwks_guard.keys.fetch import Answer, Held
 from jwks_guard.keys.view import PublishedSet
+from jwks_guard.net.caching import WHOLE_SECONDS
 
 Keys = tuple[VerificationKey, ...]
 
@@ -57,6 +59,25 @@ def origin(answer: Answer, previous: Previous, started: Instant) -> Instant:
     """
     dates = answer.dating
     return started.shifted(-(dates.reported_age if previous.moved(answer) else dates.age))
+
+
+def latest_origin(answer: Answer, made: Instant, started: Instant, received: Instant) -> Instant:
+    """When `answer`, asked for and received at these instants, was made at the latest.
+
+    At the earliest it was `made`. What is held is as new as it may be, so that a slow answer does
+    not look older than one that a cache took after the request for it, and before the answer.
+    """
+    date, longest = answer.dating.date, math.inf
+    if date is not None:
+        longest = max(0.0, date + WHOLE_SECONDS - made.wall)
+
+    def within(seconds: float) -> float:
+        return min(max(0.0, seconds), longest)
+
+    return Instant(
+        made.wall + within(received.wall - started.wall),
+        made.monotonic + within(received.monotonic - started.monotonic),
+    )
 
 
 def judged(

@@ -13,7 +13,7 @@ from jwks_guard.errors import KeysUnavailableError
 from jwks_guard.keys.fetch import Answer, FetchError, Held, HTTPKeyFetcher
 from jwks_guard.keys.flight import Flight, Flights
 from jwks_guard.keys.freshness import Decision, Freshness
-from jwks_guard.keys.judgement import Keys, Outcome, Previous, judged, origin
+from jwks_guard.keys.judgement import Keys, Outcome, Previous, judged, latest_origin, origin
 from jwks_guard.keys.lookup import MOST_WAITING, LookUps
 from jwks_guard.keys.trust import Trust
 from jwks_guard.net.caching import Dating
@@ -236,6 +236,7 @@ class Refresher:
             return Outcome.FAILED  # the end came while we waited, or took what a 304 confirms
         if number < self._taken:
             return Outcome.CONFIRMED
+        received = self._now()
         made, published = origin(answer, self._previous, started), self._trust.published
         outcome, keys = judged(
             answer, published, self._previous, made, expired=self._expired(), last=last
@@ -244,7 +245,8 @@ class Refresher:
             self._failed(outcome.value, lookup=lookup)
         elif outcome is not Outcome.REVERTED:
             self._taken = number
-            self._take(answer, keys, started, made)
+            latest = latest_origin(answer, made, started, received)
+            self._take(answer, keys, started, latest)
         return outcome
 
     def _overslept(self, started: Instant) -> bool:

@@ -38,10 +38,10 @@ class PublishedSet:
     """The issuer's key set as it was last confirmed, before distrust is subtracted.
 
     `confirmed` is as of when the issuer confirmed it (RFC 9111, as net.caching reads it). `origin`
-    is when it made the newest answer that was ever taken, and `listed` are the kids and thumbprints
-    in that one: they outlive trust. `source` is when it made the answer that `keys` are from: an
-    earlier one, once trust ran out and only caches answer. `seen` are the thumbprints of the keys
-    that were listed under a kid, in this set or an earlier one.
+    is when it made the newest answer that was ever taken, at the latest, and `listed` are the kids
+    and thumbprints in that one: they outlive trust. `source` is when it made the answer that `keys`
+    are from: an earlier one, once trust ran out and only caches answer. `seen` are the thumbprints
+    of the keys that were listed under a kid, in this set or an earlier one.
     """
 
     keys: tuple[VerificationKey, ...] = ()

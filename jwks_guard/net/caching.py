@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 
-_WHOLE_SECONDS = 1.0
+WHOLE_SECONDS = 1.0
+"""A Date has whole seconds: the answer was made within the one that it names."""
 _UNCACHED = frozenset({"no-store", "no-cache", "private"})
 _CACHE_HEADERS = ("cache-status", "x-cache", "x-cache-status", "x-proxy-cache")
 _FROM_CACHE = re.compile(r"\b(hit|stale|updating|revalidated)\b", re.IGNORECASE)
@@ -27,6 +28,7 @@ class Dating:
         revalidating: for how much longer a cache may serve it while it asks anew (RFC 5861).
         fresh: whether it had time of its lifetime left when it arrived.
         last_modified: when the issuer changed it last, by its own account.
+        date: its Date.
         hides_age: a cache says that it answered, but neither Age nor Date shows since when.
 
     """
@@ -37,6 +39,7 @@ class Dating:
     revalidating: float = 0.0
     fresh: bool = False
     last_modified: float | None = None
+    date: float | None = None
     hides_age: bool = False
 
     def confirms(self, max_upstream_age: float) -> float:
@@ -63,8 +66,7 @@ def dating(headers: Mapping[str, str], asked: float, received: float) -> Dating:
     """
     date = _http_date(headers.get("date"))
     reported = _delta_seconds(headers.get("age", "").partition(",")[0])
-    # A Date has whole seconds: the answer was made within the one that it names.
-    apparent = 0.0 if date is None else max(0.0, asked - date - _WHOLE_SECONDS)
+    apparent = 0.0 if date is None else max(0.0, asked - date - WHOLE_SECONDS)
     age = max(reported or 0.0, apparent)
     lifetime, revalidating = _lifetimes(headers, date)
     modified = _http_date(headers.get("last-modified"))
@@ -77,6 +79,7 @@ def dating(headers: Mapping[str, str], asked: float, received: float) -> Dating:
         revalidating=revalidating,
         fresh=age + max(0.0, received - asked) < lifetime,
         last_modified=None if modified is None or modified > received else modified,
+        date=date,
         hides_age=reported is None and apparent == 0.0 and _is_from_cache(headers),
     )
 

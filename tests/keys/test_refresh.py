@@ -313,6 +313,46 @@ async def test_slow_old_answer_does_not_replace_a_newer_one(
     assert store.health().last_error is None
 
 
+@pytest.mark.parametrize("pause", [HandClock.advance, HandClock.suspend])
+async def test_slow_answer_is_as_new_as_its_end_for_an_edge_that_is_behind(
+    issuer: Issuer, clock: HandClock, pause: Callable[[HandClock, float], None]
+) -> None:
+    """The edge's answer was made after the request for the newer one, and before its answer."""
+    store = store_of(issuer, clock)
+
+    def slow(_: httpx.Request) -> httpx.Response | None:
+        pause(clock, 25)
+        issuer.fault, issuer.keys = lambda _: None, (B, C)
+        return None
+
+    issuer.fault = slow
+    await store.refresh()
+    assert kids(store) == ["b", "c"]
+    clock.advance(60)
+    issuer.keys, issuer.headers = (A, B), {"Age": "70"}
+    with pytest.raises(KeysUnavailableError, match="older than the key set held"):
+        await store.refresh()
+    assert kids(store) == ["b", "c"]
+
+
+async def test_answer_that_arrives_long_after_its_date_is_no_newer_than_that(
+    issuer: Issuer, clock: HandClock
+) -> None:
+    store = store_of(issuer, clock)
+
+    def held_up(_: httpx.Request) -> httpx.Response | None:
+        issuer.headers = {"Date": formatdate(clock.time(), usegmt=True)}
+        clock.advance(25)
+        issuer.fault = lambda _: None
+        return None
+
+    issuer.fault = held_up
+    await store.refresh()
+    issuer.keys, issuer.headers = (B, C), {"Age": "20"}
+    await store.refresh()
+    assert kids(store) == ["b", "c"]
+
+
 @pytest.mark.parametrize("suspended", [True, False])
 async def test_fetch_that_was_frozen_with_the_process_is_made_again_at_once(
     issuer: Issuer, clock: HandClock, suspended: bool
