@@ -69,10 +69,15 @@ class Flights:
         return flight
 
     async def next(self, fetch: Callable[[], Coroutine[Any, Any, bool]]) -> bool:
-        """Wait for a flight that begins after this call; whether it confirmed a key set."""
+        """Wait for a flight that begins after this call; whether it confirmed a key set.
+
+        False at once when the flights are cancelled: then none is launched any more.
+        """
         before = self.launched
         while (flight := self.join(fetch)).number <= before:
             await asyncio.wait({flight.task}, timeout=self._patience)
+            if flight.task.cancelled():
+                return False
         await asyncio.wait({flight.task})
         return flight.confirmed
 

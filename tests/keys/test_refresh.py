@@ -588,6 +588,20 @@ async def test_waiter_whose_fetch_the_end_cancels_begins_no_other(
     hold.release()
 
 
+async def test_refresh_that_waits_at_the_end_begins_no_fetch(
+    tenant: LocalTenant, clock: HandClock
+) -> None:
+    verifier = verifier_of(tenant, clock, background=False)
+    hold = tenant.faults.hold()
+    refreshes = [asyncio.create_task(verifier.keys.refresh()) for _ in range(3)]
+    await hold.arrived.wait()
+    await verifier.aclose()
+    outcomes = await asyncio.gather(*refreshes, return_exceptions=True)
+    assert {type(outcome) for outcome in outcomes} == {KeysUnavailableError}
+    assert tenant.requests.count() == 1
+    hold.release()
+
+
 async def test_retry_after_never_outlasts_trust(tenant: LocalTenant, clock: HandClock) -> None:
     async with verifier_of(tenant, clock, max_stale=120) as verifier:
         tenant.faults.status(429, retry_after=300, times=1)
