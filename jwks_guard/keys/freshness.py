@@ -152,10 +152,10 @@ class Freshness:
         the refresh of the known keys off.
         """
         left = trusted_until.remaining(now)
-        asked = min(
-            retry_after or 0.0, MAX_RETRY_AFTER_SECONDS, max(self.refresh_interval, left / 2)
-        )
-        self._blocked_until = now.shifted(asked)
+        longest = min(MAX_RETRY_AFTER_SECONDS, max(self.refresh_interval, left / 2))
+        asked = min(retry_after or 0.0, longest)
+        # The failure of a fetch that began before does not cut it short.
+        self._blocked_until = now.shifted(max(asked, min(self.blocked(now), longest)))
         if lookup:
             return
         doubled = FIRST_RETRY_SECONDS * 2.0 ** min(self.failures, 16)

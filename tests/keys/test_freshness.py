@@ -221,6 +221,14 @@ def test_failed_lookup_does_not_put_the_refresh_off() -> None:
     assert state.failures == 0
 
 
+@pytest.mark.parametrize("lookup", [True, False])
+def test_failure_of_another_fetch_does_not_cut_retry_after_short(lookup: bool) -> None:
+    state = freshness()
+    state.failed(START, 120.0)
+    state.failed(START.shifted(20), lookup=lookup)
+    assert state.blocked(START.shifted(20)) == 100.0
+
+
 def test_retry_after_is_told_apart_from_the_budget() -> None:
     state = freshness()
     state.failed(START, 120.0)
