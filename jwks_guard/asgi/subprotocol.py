@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from jwks_guard.errors import InvalidRequestError
-from jwks_guard.net.bearer import b64token
+from jwks_guard.net.bearer import LONG, b64token, require_terse
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,9 +39,11 @@ def read_offer(subprotocols: Sequence[str]) -> SubprotocolOffer:
     if subprotocols.count(_MARK) > 1:
         raise InvalidRequestError("the subprotocol `bearer` is offered more than once")
     before = subprotocols.index(_MARK)
-    following = "".join(subprotocols[before + 1 : before + 2])
+    following = "".join(subprotocols[before + 1 : before + 2]).encode("ascii", "replace")
+    if len(following) > LONG:
+        require_terse(following)
     others = (*subprotocols[:before], *subprotocols[before + 2 :])
-    return SubprotocolOffer(b64token(following.encode("ascii", "replace")), others)
+    return SubprotocolOffer(b64token(following), others)
 
 
 def hide_token(scope: Scope, offer: SubprotocolOffer) -> None:

@@ -46,6 +46,12 @@ def test_bearer_without_one_token_is_an_invalid_request(subprotocols: list[str])
         read_offer(subprotocols)
 
 
+def test_padding_of_a_long_token_is_not_stripped_one_by_one() -> None:
+    with pytest.raises(InvalidRequestError, match="too many blanks or padding"):
+        read_offer(["bearer", "abc" + "=" * 65_000])
+    assert read_offer(["bearer", "a" * 9000 + "=="]).token == b"a" * 9000 + b"=="
+
+
 def test_the_app_sees_only_the_other_subprotocols() -> None:
     scope: Scope = {
         "subprotocols": ["bearer", "abc", "chat", "v2", "\xff"],

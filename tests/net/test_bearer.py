@@ -59,6 +59,8 @@ def test_token_follows_the_scheme_in_any_case_after_one_or_more_spaces(value: by
         b"Bearer" + b" " * 65_000 + b"abc",
         b"Bearer abc" + b"\t" * 65_000,
         b" \t" * 30_000 + b"Bearer abc",
+        b" Bearer" + b" " * 65_000 + b"abc",
+        b"\t \tBearer" + b" " * 65_000 + b"abc",
         b"Bearer abc" + b"=" * 65_000,
     ],
 )
