@@ -10,6 +10,8 @@ from email.utils import parsedate_to_datetime
 
 WHOLE_SECONDS = 1.0
 """A Date has whole seconds: the answer was made within the one that it names."""
+_GREATEST_SECONDS = 2.0**31
+"""What a greater number counts as (RFC 9111 section 1.2.2); an infinite one is no JSON."""
 _UNCACHED = frozenset({"no-store", "no-cache", "private"})
 _CACHE_HEADERS = ("cache-status", "x-cache", "x-cache-status", "x-proxy-cache")
 _FROM_CACHE = re.compile(r"\b(hit|stale|updating|revalidated)\b", re.IGNORECASE)
@@ -140,7 +142,7 @@ def _delta_seconds(value: str | None) -> float | None:
     value = value.strip() if value is not None else ""
     if not (value.isascii() and value.isdigit()):
         return None
-    return float(value)  # of whatever length: beyond a float it is infinite
+    return min(float(value), _GREATEST_SECONDS)
 
 
 def _http_date(value: str | None) -> float | None:
