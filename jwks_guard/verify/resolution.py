@@ -151,8 +151,10 @@ class Resolution:
             self._abandon(call)
         self._refused.clear()
         await asyncio.gather(*(_end(each) for each in self._removed(tuple(self._known))))
-        if self._home.here and (pending := {*calls.values(), *self._endings}):
-            await asyncio.wait(pending, timeout=self._max_wait)
+        if self._home.here and calls:
+            await asyncio.wait(calls.values(), timeout=self._max_wait)
+        if self._home.here and self._endings:  # those of what the calls gave among them
+            await asyncio.wait(set(self._endings), timeout=self._max_wait)
         self._home.leave()
 
     # --- one call ---
@@ -221,6 +223,7 @@ class Resolution:
         except ResolveError as error:
             failure = self._failed(str(error))
         if self._calls.get(issuer) is not call:  # the issuer was forgotten meanwhile
+            self._leave_unused(issuer, verifier)
             raise asyncio.CancelledError
         try:
             if failure is None:
@@ -276,6 +279,11 @@ class Resolution:
         if len(self._known) < self._max_issuers:
             return []
         return [issuer for issuer, each in self._known.items() if each.until.reached(now)]
+
+    def _leave_unused(self, issuer: str, verifier: TokenVerifier | None) -> None:
+        """Close what was given too late, unless it is in use, or may be about to be given again."""
+        if verifier is not None and issuer not in self._calls and not self.holds(issuer, verifier):
+            self._end_soon([verifier])
 
     def _removed(self, issuers: Iterable[str]) -> list[TokenVerifier]:
         """The verifiers of these issuers, of those that were known, which they are no more."""

@@ -669,6 +669,36 @@ async def test_answer_that_comes_in_spite_of_forget_is_not_taken(
     await multi.aclose()
 
 
+@pytest.mark.parametrize("again", [False, True])
+async def test_verifier_that_is_given_too_late_is_closed_unless_it_is_given_again(
+    listed: LocalTenant, customers: Customers, clock: HandClock, one: LocalTenant, again: bool
+) -> None:
+    same, started, go_on = await customers(one.issuer), asyncio.Event(), asyncio.Event()
+    assert same is not None
+    answers = [same, same if again else None]
+
+    async def resolve(issuer: str) -> TokenVerifier | None:
+        answer = answers.pop(0)
+        if answer is not None:
+            await answer.start()
+        started.set()
+        await go_on.wait()
+        return answer
+
+    multi = multi_of(listed, resolve, clock)
+    waiting = asyncio.create_task(multi.verify(one.token()))
+    await started.wait()
+    go_on.set()
+    await multi.forget(one.issuer)
+    if again:
+        await waiting
+        assert same.health().status == "ok"
+    else:
+        assert isinstance(await refusal(waiting), InvalidClaimError)
+    await multi.aclose()
+    assert same.keys.trust.closed
+
+
 async def test_token_that_is_looked_up_while_its_issuer_is_forgotten_is_not_accepted(
     multi: MultiIssuerVerifier, customers: Customers, one: LocalTenant, clock: HandClock
 ) -> None:
