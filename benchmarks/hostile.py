@@ -33,6 +33,7 @@ from benchmarks.stubbed import http_scope, jwk
 from jwks_guard import JWKSGuardError, Register, TokenVerifier
 from jwks_guard.asgi import JWKSGuardMiddleware
 from jwks_guard.jose.compact import b64url_encode
+from jwks_guard.keys.fetch import OFF_LOOP_BYTES
 from jwks_guard.testing import LocalTenant
 
 ROUNDS, CALLS = 30, 20
@@ -216,7 +217,7 @@ class Block:
 
 
 def key_sets() -> dict[str, bytes]:
-    """Bodies of the largest allowed size."""
+    """Bodies of the largest allowed size, and one of the largest that is parsed on the loop."""
     curve = [ec.generate_private_key(ec.SECP521R1()).public_key().public_numbers() for _ in "abc"]
     rsa = [jwk(number)["n"] for number in range(20)]
 
@@ -239,8 +240,8 @@ def key_sets() -> dict[str, bytes]:
 
     last = json.dumps(ed25519(0, "a"), separators=(",", ":")).encode()
 
-    def junk(element: bytes) -> bytes:
-        return b'{"keys":' + repeated(element, SET_BYTES - 300)[:-1] + b"," + last + b"]}"
+    def junk(element: bytes, size: int = SET_BYTES) -> bytes:
+        return b'{"keys":' + repeated(element, size - 300)[:-1] + b"," + last + b"]}"
 
     return {
         "three RSA keys": json.dumps({"keys": [jwk(number) for number in range(3)]}).encode(),
@@ -252,6 +253,7 @@ def key_sets() -> dict[str, bytes]:
         "no keys: nested arrays": junk(deep(b"[", b"]")),
         "no keys: nested objects": junk(deep(b'{"a":', b"}")),
         "no keys: empty objects": junk(b"{}"),
+        "the same, parsed on the loop": junk(b"{}", OFF_LOOP_BYTES),
         "one key, members": b'{"keys":[{'
         + b",".join(b'"%x":1' % n for n in range(45_000))
         + b"}]}",

@@ -26,7 +26,7 @@ from jwks_guard.net.exchange import (
 
 CONNECT_SECONDS = 5.0
 """For a connection. An address where nobody answers is given up earlier than a slow server."""
-OFF_LOOP_BYTES = 65_536
+OFF_LOOP_BYTES = 32_768
 """A longer key set is parsed in another thread: it would hold up the event loop for too long."""
 REDISCOVERY_SECONDS = 3600.0
 REDISCOVERY_RETRY_SECONDS = 300.0
