@@ -99,7 +99,7 @@ def entity_tag(headers: Mapping[str, str]) -> str | None:
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:
     """The seconds of a Retry-After header (RFC 9110 section 10.2.3), or None."""
     value = headers.get("retry-after")
-    if (seconds := _delta_seconds(value)) is not None:
+    if (seconds := _seconds(value)) is not None:
         return seconds
     date = _http_date(value)
     return None if date is None else max(0.0, date - now)
@@ -139,10 +139,15 @@ def _is_from_cache(headers: Mapping[str, str]) -> bool:
 
 
 def _delta_seconds(value: str | None) -> float | None:
+    seconds = _seconds(value)
+    return None if seconds is None else min(seconds, _GREATEST_SECONDS)
+
+
+def _seconds(value: str | None) -> float | None:
     value = value.strip() if value is not None else ""
     if not (value.isascii() and value.isdigit()):
         return None
-    return min(float(value), _GREATEST_SECONDS)
+    return float(value)  # of whatever length: beyond a float it is infinite
 
 
 def _http_date(value: str | None) -> float | None:
