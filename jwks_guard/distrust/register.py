@@ -47,6 +47,7 @@ class Follower(Protocol):
     def apply(self, *, tell: bool = True) -> None:
         """Refuse what the register's state distrusts; called from any thread after a change.
 
+        It has to read the state under a lock of its own, as several threads may call it at once.
         With `tell` false the change is no news: it was read from a journal at the start.
         """
         ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,17 +27,20 @@ class Follower:
     changes: list[tuple[frozenset[str], bool]] = field(default_factory=list)
     forked: int = 0
     isolated: bool = False
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
         self.register.follow(self)
         self.changes.clear()
 
     def apply(self, *, tell: bool = True) -> None:
-        self.refused = frozenset(self.register.state.of(self.issuer))
-        self.changes.append((self.refused, tell))
+        with self.lock:  # as in Trust: a thread with an older state must not have the last word
+            self.refused = frozenset(self.register.state.of(self.issuer))
+            self.changes.append((self.refused, tell))
 
     def after_fork(self) -> None:
         self.forked += 1
+        self.lock = threading.Lock()
 
 
 @dataclass(eq=False)

@@ -194,6 +194,7 @@ def run_at_once(*jobs: Callable[[], None]) -> None:
 
 def test_decisions_of_many_threads_are_all_kept_and_in_effect_at_once(register: Register) -> None:
     followers = [Follower(register), Follower(register)]
+    store = KeyStore(ISSUER, background=False, register=register)
     late: list[Follower] = []
     missing: list[str] = []
 
@@ -203,6 +204,7 @@ def test_decisions_of_many_threads_are_all_kept_and_in_effect_at_once(register: 
                 kid = f"{name}-{number}"
                 distrust(register, kid)
                 missing.extend(kid for each in followers if kid not in each.refused)
+                missing.extend({kid} - store.trust.view.distrusted)
 
         return job
 
