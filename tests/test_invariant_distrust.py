@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from jwks_guard import (
+    ConfigurationError,
     DistrustNotSharedError,
     InvalidSignatureError,
     MultiIssuerVerifier,
@@ -404,6 +405,28 @@ async def test_decision_of_another_process_in_a_shared_journal_needs_no_fetch(
             await other.keys.decisions.reread()
         with pytest.raises(RevokedKeyError):
             await other.verify(token)
+
+
+def test_decision_of_another_process_holds_on_an_event_loop_that_may_not_fetch(
+    tenant: LocalTenant, clock: HandClock, tmp_path: Path
+) -> None:
+    """Nobody looks at the file for it there: a cached result must not pass."""
+    shared = {"snapshot_path": tmp_path / "keys.json", "refresh_interval": 86_400.0}
+    operator = verifier_of(tenant, clock, **shared, max_stale=172_800.0, register=Register())
+    lazy = verifier_of(
+        tenant, clock, **shared, max_stale=172_800.0, register=Register(), background=False
+    )
+    with asyncio.Runner() as home, asyncio.Runner() as elsewhere:
+        kid, token = home.run(used_key(tenant, lazy))
+        home.run(operator.start())
+        home.run(operator.distrust(kid, reason="leaked", force=True))
+        clock.advance(5.0)
+        with pytest.raises(ConfigurationError, match="another event loop"):
+            elsewhere.run(lazy.verify(token))
+        with pytest.raises(RevokedKeyError):
+            home.run(lazy.verify(token))
+        home.run(operator.aclose())
+        home.run(lazy.aclose())
 
 
 async def test_every_journal_is_read_before_any_issuer_serves(

@@ -318,6 +318,10 @@ class KeyStore:
 
         Returns the seconds that it waited for a fetch.
         """
+        if not (self.home.vacant or self.home.here):  # no fetch here; but what is cached may pass
+            if self.decisions.overdue():
+                await self.decisions.reread()
+            return 0.0
         await self._ready()
         if self.decisions.overdue():
             await self.decisions.reread()

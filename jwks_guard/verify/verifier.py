@@ -254,7 +254,7 @@ class TokenVerifier:
             if loop is None or loop.is_closed():
                 await keys.ensure_bound()
                 loop = keys.home.loop
-            if keys.lazy and loop is get_running_loop():
+            if keys.lazy:
                 waited = await keys.refresh_for_request()
             name, result = verification.look_up(token)
             if result is not None:
