@@ -21,9 +21,13 @@ from jwks_guard.errors import (
     MalformedTokenError,
     ManagementAPIError,
     MissingClaimError,
+    MissingCredentialsError,
     NotFoundError,
+    OriginNotAllowedError,
     RateLimitedError,
+    Refusal,
     RemovedKeyError,
+    RequestRefusedError,
     RevocationRefusedError,
     RevokedKeyError,
     RotationRefusedError,
@@ -39,8 +43,11 @@ from jwks_guard.errors import (
 )
 from jwks_guard.keys.health import HealthReport
 from jwks_guard.keys.store import KeyStore
+from jwks_guard.net.refusals import problem_json
 from jwks_guard.readiness.usage import KeyUsage
 from jwks_guard.verify.multi_issuer import MultiIssuerVerifier
+from jwks_guard.verify.request import Authenticated, RequestGuard, SyncRequestGuard
+from jwks_guard.verify.sources import FromCookie, FromHeader
 from jwks_guard.verify.sync import SyncTokenVerifier
 from jwks_guard.verify.token import VerifiedToken
 from jwks_guard.verify.verifier import TokenVerifier
@@ -49,6 +56,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AlgorithmNotAllowedError",
+    "Authenticated",
     "BindingRequiredError",
     "ConfigurationError",
     "DistrustNotSharedError",
@@ -56,6 +64,8 @@ __all__ = [
     "EnvironmentVariableError",
     "Event",
     "ForbiddenError",
+    "FromCookie",
+    "FromHeader",
     "HealthReport",
     "InsufficientScopeError",
     "InvalidClaimError",
@@ -70,15 +80,21 @@ __all__ = [
     "MalformedTokenError",
     "ManagementAPIError",
     "MissingClaimError",
+    "MissingCredentialsError",
     "MultiIssuerVerifier",
     "NotFoundError",
+    "OriginNotAllowedError",
     "RateLimitedError",
+    "Refusal",
     "Register",
     "RemovedKeyError",
+    "RequestGuard",
+    "RequestRefusedError",
     "RevocationRefusedError",
     "RevokedKeyError",
     "RotationRefusedError",
     "RotationUncertainError",
+    "SyncRequestGuard",
     "SyncTokenVerifier",
     "TokenExpiredError",
     "TokenNotYetValidError",
@@ -90,4 +106,5 @@ __all__ = [
     "UnsupportedTokenError",
     "UnusableKeyError",
     "VerifiedToken",
+    "problem_json",
 ]

@@ -3,25 +3,28 @@
 JWKSGuardError
 |- ConfigurationError (also a ValueError)     at construction or start
 |  `- EnvironmentVariableError                 a proxy, or CA certificates that are not there
-|- InvalidRequestError                   400  malformed Authorization, two credentials
-|- InvalidTokenError                     401  the token's fault
-|  |- MalformedTokenError                     not a compact JWS with JSON objects in it
-|  |- UnsupportedTokenError                   JWE, opaque token, critical header extension
-|  |- AlgorithmNotAllowedError
-|  |- TokenTypeError
-|  |- UnknownKeyError                         the issuer does not publish this kid
-|  |- RemovedKeyError                         the issuer published this kid and withdrew it
-|  |- RevokedKeyError                         this kid or key is distrusted here
-|  |- UnusableKeyError                        the issuer publishes this kid, but no usable key
-|  |- InvalidSignatureError
-|  |- InvalidClaimError
-|  |- MissingClaimError
-|  |- BindingRequiredError                    the proof of a proof-bound token is missing
-|  |- TokenExpiredError
-|  `- TokenNotYetValidError
-|- InsufficientScopeError                403
-|- KeysUnavailableError                  503  our fault: no key that may be trusted now
-|  `- LookUpThrottledError           429  an unknown kid or issuer, and too many were looked up
+|- RequestRefusedError                        a request is not let in; what a client is answered
+|  |- MissingCredentialsError           401  it carries no token
+|  |- InvalidRequestError               400  malformed Authorization, two credentials
+|  |- OriginNotAllowedError             403  a cookie, and a page of another origin
+|  |- InvalidTokenError                 401  the token's fault
+|  |  |- MalformedTokenError                     not a compact JWS with JSON objects in it
+|  |  |- UnsupportedTokenError                   JWE, opaque token, critical header extension
+|  |  |- AlgorithmNotAllowedError
+|  |  |- TokenTypeError
+|  |  |- UnknownKeyError                         the issuer does not publish this kid
+|  |  |- RemovedKeyError                         the issuer published this kid and withdrew it
+|  |  |- RevokedKeyError                         this kid or key is distrusted here
+|  |  |- UnusableKeyError                        the issuer publishes this kid, but no usable key
+|  |  |- InvalidSignatureError
+|  |  |- InvalidClaimError
+|  |  |- MissingClaimError
+|  |  |- BindingRequiredError                    the proof of a proof-bound token is missing
+|  |  |- TokenExpiredError
+|  |  `- TokenNotYetValidError
+|  |- InsufficientScopeError            403
+|  `- KeysUnavailableError              503  our fault: no key that may be trusted now
+|     `- LookUpThrottledError           429  an unknown kid or issuer, and too many were looked up
 |- DistrustNotSharedError                     refused here, but not written down or passed on
 |- ManagementAPIError                         the tenant's Management API gave no good answer
 |  |- UnauthorizedError                       it rejects the token or the client
@@ -39,6 +42,7 @@ issuer in a trailing slash alone is quoted.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
@@ -70,14 +74,56 @@ class EnvironmentVariableError(ConfigurationError):
     code = "environment"
 
 
-class InvalidRequestError(JWKSGuardError):
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The HTTP answer to a request that is not let in.
+
+    `headers` are pairs of bytes with lower-case names, each name once; `body` is what they
+    describe.
+    """
+
+    status: int
+    headers: tuple[tuple[bytes, bytes], ...]
+    body: bytes
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """The headers as text, for frameworks that take them so."""
+        return {name.decode("latin-1"): value.decode("latin-1") for name, value in self.headers}
+
+
+class RequestRefusedError(JWKSGuardError):
+    """A request is not let in: the base of all that a client is answered with.
+
+    `refusal` is that answer; a RequestGuard sets it on what it raises.
+    """
+
+    code = "request_refused"
+    http_status = 401
+    refusal: Refusal
+
+
+class MissingCredentialsError(RequestRefusedError):
+    """The request carries no token, or its Authorization header is of another scheme."""
+
+    code = "missing_credentials"
+
+
+class InvalidRequestError(RequestRefusedError):
     """The request carries its credentials in a way RFC 6750 section 3.1 calls invalid_request."""
 
     code = "invalid_request"
     http_status = 400
 
 
-class InvalidTokenError(JWKSGuardError):
+class OriginNotAllowedError(RequestRefusedError):
+    """The token is in a cookie, and the page that sent the request is of no allowed origin."""
+
+    code = "origin_not_allowed"
+    http_status = 403
+
+
+class InvalidTokenError(RequestRefusedError):
     """The token can't be accepted, and that is the token's fault (RFC 6750: invalid_token)."""
 
     code = "invalid_token"
@@ -185,7 +231,7 @@ class TokenNotYetValidError(InvalidTokenError):
     code = "token_not_yet_valid"
 
 
-class InsufficientScopeError(JWKSGuardError):
+class InsufficientScopeError(RequestRefusedError):
     """A good token that does not grant what this request needs.
 
     `required` are scopes that would be enough; none where it is permissions that are missing.
@@ -202,7 +248,7 @@ class InsufficientScopeError(JWKSGuardError):
         return str(self.args[0])
 
 
-class KeysUnavailableError(JWKSGuardError):
+class KeysUnavailableError(RequestRefusedError):
     """No key may be trusted at the moment; ask again in `retry_after` seconds."""
 
     code = "keys_unavailable"

@@ -21,8 +21,14 @@ OPTIONAL = {
     "typer",
     "redis",
     "prometheus_client",
+    "django",
     "fastapi",
+    "fastmcp",
+    "flask",
+    "grpc",
     "jinja2",
+    "litestar",
+    "mcp",
     "pytest",
 }
 

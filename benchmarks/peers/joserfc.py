@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from joserfc import jwt
 from joserfc.jwk import KeySet
@@ -18,7 +19,8 @@ PACKAGES = ("joserfc", "cryptography")
 async def consumer(
     issuer: str, jwks_uri: str, audience: str, algorithms: list[str]
 ) -> AsyncIterator[Consumer]:
-    keys = KeySet.import_key_set(fetched(jwks_uri))
+    document: Any = fetched(jwks_uri)
+    keys = KeySet.import_key_set(document)
     registry = jwt.JWTClaimsRegistry(
         iss={"essential": True, "value": issuer},
         aud={"essential": True, "value": audience},

@@ -1,5 +1,6 @@
 """Guard an ASGI application: HTTP, WebSocket and lifespan; and operate it."""
 
+from jwks_guard.asgi.connection import get_token
 from jwks_guard.asgi.middleware import JWKSGuardMiddleware, TokenUser
 from jwks_guard.asgi.operations import operations
 from jwks_guard.asgi.operations_auth import StaticSecrets
@@ -11,6 +12,7 @@ __all__ = [
     "RequestVerifier",
     "StaticSecrets",
     "TokenUser",
+    "get_token",
     "log_stream_webhook",
     "operations",
 ]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from functools import cached_property, partial
-from typing import TYPE_CHECKING
+from functools import cached_property
+from typing import TYPE_CHECKING, Unpack
 
 from starlette.authentication import AuthCredentials, BaseUser, UnauthenticatedUser
 
+from jwks_guard.asgi.connection import ConnectionRequest, remember
 from jwks_guard.asgi.lifespan import run_lifespan
 from jwks_guard.asgi.paths import excluded_paths
 from jwks_guard.asgi.preflight import (
@@ -18,10 +19,11 @@ from jwks_guard.asgi.preflight import (
     passes_preflight,
 )
 from jwks_guard.asgi.refusals import send_refusal
-from jwks_guard.asgi.subprotocol import answering_bearer, hide_token, read_offer
+from jwks_guard.asgi.subprotocol import hiding_token, offered_token
 from jwks_guard.asgi.websocket import GuardedSocket
-from jwks_guard.errors import ConfigurationError, InvalidRequestError, KeysUnavailableError
-from jwks_guard.net import bearer
+from jwks_guard.errors import MissingCredentialsError, RequestRefusedError
+from jwks_guard.verify.request import ANONYMOUS, Authenticated, GuardOptions, RequestGuard
+from jwks_guard.verify.sources import token_sources
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -32,8 +34,6 @@ if TYPE_CHECKING:
     from jwks_guard.verify.token import VerifiedToken
 
 _log = logging.getLogger(__name__)
-
-_REFUSED = (*bearer.REFUSED, ConfigurationError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,25 +98,17 @@ class JWKSGuardMiddleware:
         verifier: a TokenVerifier or MultiIssuerVerifier.
         exclude_paths: paths below `root_path` that need no token and where none is looked at, for
             HTTP and WebSocket: whole paths, or `/public/*` for everything below `/public/`.
-        required_scopes: the scopes that every token must have, all of them, in `scope` or `scp`:
-            what its client was granted.
-        any_scopes: scopes of which every token must have one. A refusal names the first of them.
-        required_permissions: the permissions that every token must have, all of them, in Auth0's
-            RBAC claim `permissions`: what its user may do, whatever the client was granted.
-        optional: lets a request without any Authorization header pass as anonymous. A bad token
-            is refused all the same.
-        debug_errors: tells clients the error's code and message. Not for production.
-        bearer_subprotocol: takes the token of a WebSocket also from the offered subprotocols
-            `bearer, <token>`, for browsers. The app sees neither of the two.
-        realm: the challenge's `realm`; without one a request without credentials is answered
-            with `WWW-Authenticate: Bearer` and nothing else.
         preflight: "refuse" treats a CORS preflight as any other request without credentials, and
             warns once. "pass" lets what has its shape reach the app as anonymous: an app that does
             not look at the method answers it with its content.
+        bearer_subprotocol: takes the token of a WebSocket also from the offered subprotocols
+            `bearer, <token>`, for browsers. The app sees neither of the two.
+        options: those of RequestGuard: `token_from`, `required_scopes`, `any_scopes`,
+            `required_permissions`, `optional`, `realm`, `resource_metadata`, `debug_errors` and
+            `on_refusal`.
 
     Raises:
-        ConfigurationError: `exclude_paths`, `realm`, `preflight`, or what is required can't be
-            meant so.
+        ConfigurationError: an argument can't be meant so.
 
     """
 
@@ -126,41 +118,25 @@ class JWKSGuardMiddleware:
         *,
         verifier: RequestVerifier,
         exclude_paths: Iterable[str] = (),
-        required_scopes: Iterable[str] = (),
-        any_scopes: Iterable[str] = (),
-        required_permissions: Iterable[str] = (),
-        optional: bool = False,
-        debug_errors: bool = False,
-        bearer_subprotocol: bool = False,
-        realm: str | None = None,
         preflight: Preflight = "refuse",
+        bearer_subprotocol: bool = False,
+        **options: Unpack[GuardOptions],
     ) -> None:
         self.app = app
         self._verifier = verifier
         self._excluded = excluded_paths(exclude_paths)
-        required = bearer.requirement(required_scopes, any_scopes, required_permissions)
-        self._required = required or None
-        self._optional = optional
-        self._bearer_subprotocol = bearer_subprotocol
         self._passes_preflight = passes_preflight(preflight)
-        self._logged: set[str] = set()
-        self._refusal = partial(
-            bearer.refusal,
-            realm=None if realm is None else bearer.quotable_realm(realm),
-            debug=debug_errors,
-        )
+        self._bearer_subprotocol = bearer_subprotocol
+        if bearer_subprotocol:
+            options["token_from"] = (*token_sources(options.get("token_from")), offered_token)
+        self._guard = RequestGuard(verifier, **options)
+        self._warned = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Guard one connection, or run the lifespan."""
         if scope["type"] == "http":
-            try:
-                compact = self._http_token(scope)
-                token = None if compact is None else await self._verifier.verify(compact)
-                self._introduce(token, scope)
-            except _REFUSED as error:
-                await self._refuse(scope, send, error)
-                return
-            await self.app(scope, receive, send)
+            if await self._let_in(scope, send) is not None:
+                await self.app(scope, receive, send)
         elif scope["type"] == "websocket":
             await self._websocket(scope, receive, send)
         elif scope["type"] == "lifespan":
@@ -169,68 +145,41 @@ class JWKSGuardMiddleware:
             raise RuntimeError("a connection of unknown type can't be guarded")
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
-        refuse = partial(self._refuse, scope, send)
-        try:
-            compact, send = self._socket_token(scope, send)
-            token = None if compact is None else await self._verifier.verify(compact)
-            self._introduce(token, scope)
-        except _REFUSED as error:
-            await refuse(error)
+        done = await self._let_in(scope, send)
+        if done is None:
             return
-        if token is None:
+        if done.token is None:
             await self.app(scope, receive, send)
-        else:
-            socket = GuardedSocket(token, self._verifier, refuse, receive, send)
-            await socket.run(self.app, scope)
+            return
 
-    def _http_token(self, scope: Scope) -> bytes | None:
-        """The token that a request came with; None for one that may be anonymous."""
-        if self._excluded.cover(scope) or (self._passes_preflight and is_preflight(scope)):
-            return None
-        return self._unless_missing(bearer.bearer_token(scope["headers"]))
+        async def refuse(error: RequestRefusedError) -> None:
+            await send_refusal(self._guard.refusal(error), scope, send)
 
-    def _socket_token(self, scope: Scope, send: Send) -> tuple[bytes | None, Send]:
-        """The token that a WebSocket came with, and the `send` that accepts it fittingly."""
-        if self._excluded.cover(scope):
-            return None, send
-        compact = bearer.bearer_token(scope["headers"])
-        if not self._bearer_subprotocol:
-            return self._unless_missing(compact), send
-        offer = read_offer(scope.get("subprotocols") or ())
-        if offer.token is None:
-            return self._unless_missing(compact), send
-        if compact is not None:
-            raise InvalidRequestError("one token in the Authorization header, one in a subprotocol")
-        hide_token(scope, offer)
-        return offer.token, answering_bearer(send, offer)
+        answer = hiding_token(scope, send) if self._bearer_subprotocol else send
+        socket = GuardedSocket(done.token, self._verifier, refuse, receive, answer)
+        await socket.run(self.app, scope)
 
-    def _unless_missing(self, compact: bytes | None) -> bytes | None:
-        if compact is None and not self._optional:
-            raise bearer.MissingCredentialsError("the request has no Authorization header")
-        return compact
-
-    def _introduce(self, token: VerifiedToken | None, scope: Scope) -> None:
-        """Tell the app who is asking, where Starlette looks for it, if the token is enough."""
+    async def _let_in(self, scope: Scope, send: Send) -> Authenticated | None:
+        """Tell the app who is asking; None for a connection that is refused, and answered."""
+        done = ANONYMOUS
+        if not (self._excluded.cover(scope) or (self._passes_preflight and is_preflight(scope))):
+            try:
+                done = await self._guard.admit(ConnectionRequest(scope))
+            except RequestRefusedError as error:
+                self._warn_of_preflight(error, scope)
+                await send_refusal(error.refusal, scope, send)
+                return None
+        token = done.token
         if token is None:
             scope["user"], scope["auth"] = UnauthenticatedUser(), AuthCredentials()
         else:
-            if self._required is not None:
-                self._required.check(token)
             scope["user"], scope["auth"] = TokenUser(token), TokenCredentials(token)
         scope.setdefault("state", {})["token"] = token
+        remember(scope, self._guard, token)
+        return done
 
-    async def _refuse(
-        self, scope: Scope, send: Send, error: bearer.Refused | ConfigurationError
-    ) -> None:
-        if isinstance(error, ConfigurationError):  # of the verifier: no client's fault
-            self._log_once(logging.ERROR, f"tokens are refused with 503: {error}")
-            error = KeysUnavailableError(str(error))
-        elif isinstance(error, bearer.MissingCredentialsError) and is_preflight(scope):
-            self._log_once(logging.WARNING, REFUSED_PREFLIGHT)
-        _log.debug("refused with %d: %s", error.http_status, error.code)
-        await send_refusal(self._refusal(error), scope, send)
-
-    def _log_once(self, level: int, text: str) -> None:
-        if text not in self._logged:
-            self._logged.add(text)
-            _log.log(level, "%s", text)
+    def _warn_of_preflight(self, error: RequestRefusedError, scope: Scope) -> None:
+        missing = isinstance(error, MissingCredentialsError)
+        if missing and not self._warned and is_preflight(scope):
+            self._warned = True
+            _log.warning("%s", REFUSED_PREFLIGHT)

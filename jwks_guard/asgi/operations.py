@@ -15,7 +15,12 @@ from jwks_guard.asgi.bodies import BodyRefusedError, read_body
 from jwks_guard.asgi.operations_auth import Admission, OperationsAuth, Permission
 from jwks_guard.asgi.stores import Stores, Verifier, awake
 from jwks_guard.base.worker import waited
-from jwks_guard.errors import ConfigurationError, JWKSGuardError, NotFoundError
+from jwks_guard.errors import (
+    ConfigurationError,
+    JWKSGuardError,
+    NotFoundError,
+    RequestRefusedError,
+)
 from jwks_guard.fleet.http_messages import (
     INSTANCE_HEADER,
     MAX_MESSAGE_BYTES,
@@ -33,7 +38,7 @@ from jwks_guard.fleet.http_messages import (
 from jwks_guard.fleet.members import Members
 from jwks_guard.fleet.soundness import TooManyError
 from jwks_guard.jose.header import is_kid
-from jwks_guard.net import bearer
+from jwks_guard.net.refusals import refusal
 from jwks_guard.readiness.state import InstanceState
 
 if TYPE_CHECKING:
@@ -155,10 +160,9 @@ class _Guarded:
         async def guarded(request: Request) -> Response:
             try:
                 await self._admission.admit(request.headers.raw, permission)
-            except bearer.REFUSED as error:
-                refusal = bearer.refusal(error)
-                names = {k.decode(): v.decode("latin-1") for k, v in refusal.headers}
-                return Response(refusal.body, refusal.status, names)
+            except RequestRefusedError as error:
+                refused = refusal(error)
+                return Response(refused.body, refused.status, refused.fields)
             try:
                 answer = await endpoint(request)
             except NotFoundError as error:

@@ -17,9 +17,11 @@ from jwks_guard.errors import (
     InsufficientScopeError,
     InvalidTokenError,
     KeysUnavailableError,
+    MissingCredentialsError,
 )
 from jwks_guard.keys.hints import PAUSE_SECONDS
-from jwks_guard.net import bearer
+from jwks_guard.net.bearer import Header, bearer_token
+from jwks_guard.verify.requirement import requirement
 
 if TYPE_CHECKING:
     from jwks_guard.asgi.stores import Stores
@@ -113,7 +115,7 @@ class Admission:
     ) -> None:
         self._stores = stores
         self._configured = stores.configured
-        self._required = {name: bearer.requirement([scope]) for name, scope in scopes.items()}
+        self._required = {name: requirement([scope]) for name, scope in scopes.items()}
         self._secrets: StaticSecrets | None = None
         self._tokens: TokenAcceptor | None = None
         self._looks: dict[str, tuple[float, asyncio.Future[list[None]]]] = {}
@@ -127,11 +129,11 @@ class Admission:
                 "issuer; not a SyncTokenVerifier, which would block the event loop."
             )
 
-    async def admit(self, headers: Iterable[bearer.Header], permission: Permission) -> None:
-        """Return if the sender of `headers` may do that; else raise one of bearer.REFUSED."""
-        credentials = bearer.bearer_token(headers)
+    async def admit(self, headers: Iterable[Header], permission: Permission) -> None:
+        """Return if the sender of `headers` may do that; else raise RequestRefusedError."""
+        credentials = bearer_token(headers)
         if credentials is None:
-            raise bearer.MissingCredentialsError("the request has no Authorization header")
+            raise MissingCredentialsError("the request has no Authorization header")
         if self._secrets is not None:
             self._secrets.require(credentials)
         elif self._tokens is not None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from starlette.types import Scope, Send
 
-    from jwks_guard.net.bearer import Refusal
+    from jwks_guard.errors import Refusal
 
 # RFC 6455 section 7.4.1, and 1013 from the registry it set up
 POLICY_VIOLATION = 1008

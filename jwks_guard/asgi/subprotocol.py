@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from starlette.types import Message, Scope, Send
 
+    from jwks_guard.verify.sources import Request
+
 _MARK = "bearer"
 
 
@@ -44,6 +46,21 @@ def read_offer(subprotocols: Sequence[str]) -> SubprotocolOffer:
         require_terse(following)
     others = (*subprotocols[:before], *subprotocols[before + 2 :])
     return SubprotocolOffer(b64token(following), others)
+
+
+def offered_token(request: Request) -> bytes | None:
+    """The token of an ASGI WebSocket's offer: a token source."""
+    subprotocols: Sequence[str] = request.native.get("subprotocols") or ()
+    return read_offer(subprotocols).token if request.native["type"] == "websocket" else None
+
+
+def hiding_token(scope: Scope, send: Send) -> Send:
+    """Take the token out of `scope`, if there is one; gives the `send` that accepts fittingly."""
+    offer = read_offer(scope.get("subprotocols") or ())
+    if offer.token is None:
+        return send
+    hide_token(scope, offer)
+    return answering_bearer(send, offer)
 
 
 def hide_token(scope: Scope, offer: SubprotocolOffer) -> None:

@@ -14,8 +14,7 @@ from jwks_guard.asgi.refusals import (
     POLICY_VIOLATION,
     TRY_AGAIN_LATER,
 )
-from jwks_guard.errors import KeysUnavailableError
-from jwks_guard.net.bearer import REFUSED
+from jwks_guard.errors import KeysUnavailableError, RequestRefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from jwks_guard.asgi.protocol import RequestVerifier
-    from jwks_guard.net.bearer import Refused
     from jwks_guard.verify.token import VerifiedToken
 
 T = TypeVar("T")
@@ -62,7 +60,7 @@ class GuardedSocket:
         self,
         token: VerifiedToken,
         verifier: RequestVerifier,
-        refuse: Callable[[Refused], Awaitable[None]],
+        refuse: Callable[[RequestRefusedError], Awaitable[None]],
         receive: Receive,
         send: Send,
     ) -> None:
@@ -118,7 +116,7 @@ class GuardedSocket:
     async def _accept(self, message: Message) -> None:
         try:
             self._verifier.remaining(self._token)
-        except REFUSED as error:
+        except RequestRefusedError as error:
             self._code = _close_code(error)
             await self._refuse(error)
         self._raise_if_ended()
@@ -147,7 +145,7 @@ class GuardedSocket:
             return self._verifier.remaining(self._token)
         except Exception as error:
             self._end(_close_code(error))
-            if not isinstance(error, REFUSED):
+            if not isinstance(error, RequestRefusedError):
                 raise
             return 0.0
 
@@ -201,4 +199,4 @@ class GuardedSocket:
 def _close_code(error: Exception) -> int:
     if isinstance(error, KeysUnavailableError):
         return TRY_AGAIN_LATER
-    return POLICY_VIOLATION if isinstance(error, REFUSED) else INTERNAL_ERROR
+    return POLICY_VIOLATION if isinstance(error, RequestRefusedError) else INTERNAL_ERROR

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from urllib.parse import urlsplit
 
 NOT_HTTPS = "it is not https"
-_PORTS = {"https": 443, "http": 80}
+PORTS = {"https": 443, "http": 80}
 
 
 def refusal(url: str, *, http_on_loopback: bool, http_hosts: Collection[str] = ()) -> str | None:
@@ -55,6 +55,19 @@ def origin(url: str) -> tuple[str, str, int] | None:
         host, port = parts.hostname, parts.port
     except ValueError:
         return None
-    if not host or parts.scheme not in _PORTS:
+    if not host or parts.scheme not in PORTS:
         return None
-    return parts.scheme, host, _PORTS[parts.scheme] if port is None else port
+    return parts.scheme, host, PORTS[parts.scheme] if port is None else port
+
+
+def serialized_origin(url: str) -> str | None:
+    """The origin of `url` as browsers write it (RFC 6454 section 6.2).
+
+    None for what is more than an origin, with one slash at the end at the most, or is not http(s).
+    """
+    parsed = origin(url)
+    if parsed is None or urlsplit(url)._replace(scheme="", netloc="").geturl() not in ("", "/"):
+        return None
+    scheme, host, port = parsed
+    named = f"[{host}]" if ":" in host else host
+    return f"{scheme}://{named}" + ("" if port == PORTS[scheme] else f":{port}")

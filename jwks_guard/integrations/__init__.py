@@ -1,0 +1,1 @@
+"""One thin module for each framework, on top of RequestGuard. Each needs its extra."""

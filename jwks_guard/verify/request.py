@@ -1,0 +1,262 @@
+"""RequestGuard: from a request's headers to its verified token, or to the answer that refuses it.
+
+Without a web framework: the ASGI middleware and every integration are made of these.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from functools import partial
+from typing import Any, Protocol, Self, TypeAlias, TypedDict, Unpack
+
+import msgspec
+
+from jwks_guard.errors import (
+    ConfigurationError,
+    KeysUnavailableError,
+    MissingCredentialsError,
+    Refusal,
+    RequestRefusedError,
+)
+from jwks_guard.net import refusals
+from jwks_guard.net.bearer import Header, b64token
+from jwks_guard.verify.requirement import Requirement, requirement
+from jwks_guard.verify.sources import (
+    Headers,
+    HTTPRequest,
+    Request,
+    TokenSource,
+    find_token,
+    header_fields,
+    token_sources,
+)
+from jwks_guard.verify.token import VerifiedToken
+
+_log = logging.getLogger(__name__)
+
+OnRefusal: TypeAlias = Callable[[Refusal, RequestRefusedError], Refusal]
+
+
+class Verifier(Protocol):
+    """A TokenVerifier or MultiIssuerVerifier."""
+
+    def verify(self, compact: str | bytes) -> Awaitable[VerifiedToken]:
+        """The verified token; raises if it is not accepted now."""
+
+
+class SyncVerifier(Protocol):
+    """A SyncTokenVerifier."""
+
+    def verify(self, compact: str | bytes) -> VerifiedToken:
+        """The verified token; raises if it is not accepted now."""
+
+
+class GuardOptions(TypedDict, total=False):
+    """The keyword arguments of RequestGuard, where they are handed through."""
+
+    token_from: TokenSource | Sequence[TokenSource] | None
+    required_scopes: Collection[str]
+    any_scopes: Collection[str]
+    required_permissions: Collection[str]
+    optional: bool
+    realm: str | None
+    resource_metadata: str | None
+    debug_errors: bool
+    on_refusal: OnRefusal | None
+
+
+class Authenticated(msgspec.Struct, frozen=True):
+    """A request that is let in.
+
+    `token` is None for an anonymous one, which only `optional` lets in. `response_headers` belong
+    into the response to it.
+    """
+
+    token: VerifiedToken | None
+    response_headers: tuple[Header, ...] = ()
+
+
+ANONYMOUS = Authenticated(None)
+
+
+class _Rules:
+    """What both guards do the same: find the token, judge what it grants, word a refusal."""
+
+    def __init__(
+        self,
+        *,
+        token_from: TokenSource | Sequence[TokenSource] | None = None,
+        required_scopes: Collection[str] = (),
+        any_scopes: Collection[str] = (),
+        required_permissions: Collection[str] = (),
+        optional: bool = False,
+        realm: str | None = None,
+        resource_metadata: str | None = None,
+        debug_errors: bool = False,
+        on_refusal: OnRefusal | None = None,
+    ) -> None:
+        self.sources = token_sources(token_from)
+        self.optional = optional
+        required = requirement(required_scopes, any_scopes, required_permissions)
+        self._required: tuple[Requirement, ...] = (required,) if required else ()
+        self._on_refusal = on_refusal
+        self._word = partial(
+            refusals.refusal,
+            realm=None if realm is None else refusals.quotable_realm(realm),
+            resource_metadata=resource_metadata and refusals.metadata_url(resource_metadata),
+            debug=debug_errors,
+        )
+        self._logged: set[str] = set()
+
+    def requiring(
+        self,
+        *,
+        required_scopes: Collection[str] = (),
+        any_scopes: Collection[str] = (),
+        required_permissions: Collection[str] = (),
+    ) -> Self:
+        """A guard like this one whose tokens have to grant all that, too."""
+        other = copy.copy(self)
+        more = requirement(required_scopes, any_scopes, required_permissions)
+        other._required = (*self._required, more)
+        return other
+
+    def check(self, token: VerifiedToken) -> None:
+        """Look whether `token`, which was verified, grants what this guard requires.
+
+        Raises InsufficientScopeError, with its `refusal`.
+        """
+        try:
+            self._check(token)
+        except RequestRefusedError as error:
+            raise self._refused(error, None) from None
+
+    def _find(self, request: Request) -> bytes | None:
+        compact = find_token(self.sources, request)
+        if compact is None and not self.optional:
+            raise MissingCredentialsError("the request carries no token")
+        return compact
+
+    def _check(self, token: VerifiedToken) -> None:
+        for required in self._required:
+            required.check(token)
+
+    def _refused(
+        self, error: RequestRefusedError | ConfigurationError, compact: bytes | None
+    ) -> RequestRefusedError:
+        """The error to raise for `error`, with its `refusal`."""
+        if isinstance(error, ConfigurationError):  # of this service: no client's fault
+            self._log_once(f"tokens are refused with 503: {error}")
+            refused: RequestRefusedError = KeysUnavailableError(str(error))
+            refused.__cause__ = error
+        else:
+            # Looked at only here: what a verifier accepts has the syntax.
+            refused = _malformed(compact) or error
+        refused.refusal = self._word(refused)
+        if self._on_refusal is not None:
+            refused.refusal = self._on_refusal(refused.refusal, refused)
+        _log.debug("refused with %d: %s", refused.http_status, refused.code)
+        return refused
+
+    def _log_once(self, text: str) -> None:
+        if text not in self._logged:
+            self._logged.add(text)
+            _log.error("%s", text)
+
+    def refusal(self, error: RequestRefusedError) -> Refusal:
+        """The answer to a request that failed with `error`, as this guard words it."""
+        return self._refused(error, None).refusal
+
+
+class RequestGuard(_Rules):
+    """Lets in requests whose bearer token `verifier` accepts, whatever the framework (RFC 6750).
+
+    Arguments:
+        verifier: a TokenVerifier or MultiIssuerVerifier.
+        token_from: where the token is: FromHeader(...), FromCookie(...), a function that takes the
+            request (`method`, `url`, `headers`, `native`) and gives the token or None, or a list of
+            these. Only what is named here is looked at; a request that carries two tokens gets
+            400. By default the Authorization header alone.
+        required_scopes: the scopes that every token must have, all of them, in `scope` or `scp`:
+            what its client was granted.
+        any_scopes: scopes of which every token must have one. A refusal names the first of them.
+        required_permissions: the permissions that every token must have, all of them, in Auth0's
+            RBAC claim `permissions`: what its user may do, whatever the client was granted.
+        optional: lets a request that carries no token in as anonymous. A bad token, or an
+            Authorization header of another scheme, is refused all the same.
+        realm: the challenge's `realm`.
+        resource_metadata: the URL of the protected resource's metadata, for the challenge (RFC 9728
+            section 5.1).
+        debug_errors: tells clients the error's code and message. Not for production.
+        on_refusal: called with each Refusal and its error; gives the Refusal to answer with.
+            `problem_json` is one.
+
+    Raises ConfigurationError for an argument that can't be meant so.
+
+    """
+
+    def __init__(self, verifier: Verifier, **options: Unpack[GuardOptions]) -> None:
+        super().__init__(**options)
+        self.verifier = verifier
+
+    async def authenticate(
+        self, *, method: str, url: str, headers: Headers, native: Any = None
+    ) -> Authenticated:
+        """Let a request in, or raise what it is to be answered with.
+
+        `headers` are a mapping, or pairs of text or bytes in which a field that was sent twice
+        stands twice. `native` is for a `token_from` function. The URL of a WebSocket's handshake
+        begins with `ws`.
+
+        Raises RequestRefusedError, whose `refusal` has status, headers and body: 400, 401, 403,
+        429, or 503, also where the verifier raises ConfigurationError, which is logged once.
+        """
+        return await self.admit(HTTPRequest(method, url, header_fields(headers), native))
+
+    async def admit(self, request: Request) -> Authenticated:
+        """Let `request` in, as `authenticate` does."""
+        compact = None
+        try:
+            compact = self._find(request)
+            if compact is None:
+                return ANONYMOUS
+            token = await self.verifier.verify(compact)
+            self._check(token)
+        except (RequestRefusedError, ConfigurationError) as error:
+            raise self._refused(error, compact)  # noqa: B904 - mostly the same error
+        return Authenticated(token)
+
+
+class SyncRequestGuard(_Rules):
+    """RequestGuard for threads, with a SyncTokenVerifier; the arguments are the same."""
+
+    def __init__(self, verifier: SyncVerifier, **options: Unpack[GuardOptions]) -> None:
+        super().__init__(**options)
+        self.verifier = verifier
+
+    def authenticate(
+        self, *, method: str, url: str, headers: Headers, native: Any = None
+    ) -> Authenticated:
+        """Let a request in, or raise what it is to be answered with, as RequestGuard does."""
+        compact = None
+        try:
+            compact = self._find(HTTPRequest(method, url, header_fields(headers), native))
+            if compact is None:
+                return ANONYMOUS
+            token = self.verifier.verify(compact)
+            self._check(token)
+        except (RequestRefusedError, ConfigurationError) as error:
+            raise self._refused(error, compact)  # noqa: B904 - mostly the same error
+        return Authenticated(token)
+
+
+def _malformed(compact: bytes | None) -> RequestRefusedError | None:
+    """The error for credentials that are not even a b64token."""
+    if compact is not None:
+        try:
+            b64token(compact)
+        except RequestRefusedError as error:
+            return error
+    return None
