@@ -6,6 +6,7 @@ import importlib
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -69,6 +70,56 @@ async def test_starlette_example_guards_its_routes(monkeypatch: pytest.MonkeyPat
             assert (await client.get("/things", headers=granted)).json()["owner"] == "auth0|alice"
             assert (await client.get("/health")).json()["status"] == "ok"
         await example.verifier.aclose()
+
+
+def snippet(name: str, tenant: LocalTenant, path: str = "README.md") -> dict[str, Any]:
+    """What the code block after `<!-- name -->` defines, with the tenant in place of Auth0."""
+    text = (ROOT / path).read_text()
+    (code,) = re.findall(rf"<!-- {name} -->\s*```python\n(.*?)```", text, re.DOTALL)
+    assert "https://acme.eu.auth0.com/" in code
+    code = code.replace("https://acme.eu.auth0.com/", tenant.issuer)
+    names: dict[str, Any] = {}
+    exec(compile(code.replace("https://api.acme.com", tenant.audience), path, "exec"), names)
+    return names
+
+
+async def test_readme_wraps_any_asgi_app() -> None:
+    async with LocalTenant(algorithm="ES256") as tenant:
+        names = snippet("asgi", tenant)
+        transport = httpx.ASGITransport(names["app"])
+        async with httpx.AsyncClient(transport=transport, base_url="http://api.test") as client:
+            headers = {"Authorization": f"Bearer {tenant.token(sub='auth0|bob')}"}
+            assert (await client.get("/")).status_code == 401
+            assert (await client.get("/", headers=headers)).text == "hello auth0|bob"
+            assert (await client.get("/health")).status_code == 200
+        await names["verifier"].aclose()
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "function", "said"),
+    [
+        ("README.md", "bare", "answer", b"auth0|bob"),
+        ("docs/request-guard.md", "guard", "handle", b"hello auth0|bob"),
+    ],
+)
+async def test_guard_without_a_framework_answers(
+    path: str, name: str, function: str, said: bytes
+) -> None:
+    async with LocalTenant(algorithm="ES256") as tenant:
+        names = snippet(name, tenant, path)
+        headers = {"Authorization": f"Bearer {tenant.token(sub='auth0|bob', scope='read:things')}"}
+        answer = names[function]
+        assert await answer("GET", "https://api.acme.com/", headers) == (200, {}, said)
+        status, fields, body = await answer("GET", "https://api.acme.com/", {})
+        assert (status, fields["www-authenticate"]) == (401, "Bearer")
+        assert int(fields["content-length"]) == len(body)
+        await names["guard"].verifier.aclose()
+
+
+@pytest.mark.parametrize("name", ["sources", "problem"])
+def test_other_snippets_of_the_request_guard_run(name: str) -> None:
+    with LocalTenant(algorithm="ES256") as tenant:
+        assert snippet(name, tenant, "docs/request-guard.md")
 
 
 async def test_readme_quick_start_runs() -> None:

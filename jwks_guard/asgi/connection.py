@@ -41,6 +41,11 @@ class ConnectionRequest:
         return str(URL(scope=self.native))
 
     @property
+    def websocket(self) -> bool:
+        """Whether it is a WebSocket."""
+        return bool(self.native["type"] == "websocket")
+
+    @property
     def headers(self) -> Iterable[Header]:
         """The header fields."""
         headers: Iterable[Header] = self.native["headers"]

@@ -32,7 +32,11 @@ class Request(Protocol):
 
     @property
     def url(self) -> str:
-        """The URL, as far as the server knows it; of a WebSocket it begins with `ws`."""
+        """The URL, as far as the server knows it."""
+
+    @property
+    def websocket(self) -> bool:
+        """Whether it is the handshake of a WebSocket."""
 
     @property
     def headers(self) -> Iterable[Header]:
@@ -51,6 +55,13 @@ class HTTPRequest:
     url: str
     headers: tuple[Header, ...]
     native: Any = None
+
+    @property
+    def websocket(self) -> bool:
+        """Whether it is the handshake of a WebSocket (RFC 6455 section 4.1, RFC 8441)."""
+        return self.url.startswith(("ws:", "wss:")) or any(
+            name == b"upgrade" and b"websocket" in value.lower() for name, value in self.headers
+        )
 
 
 TokenSource: TypeAlias = Callable[[Request], "str | bytes | None"]
@@ -151,7 +162,7 @@ class FromCookie:
             raise InvalidRequestError("the request has two cookies of the token's name")
         if not found or not found[0]:
             return None
-        if request.method not in _SAFE_METHODS or _is_handshake(request):
+        if request.method not in _SAFE_METHODS or request.websocket:
             origin = single_header(request.headers, b"origin")
             if origin not in self._origins:
                 raise OriginNotAllowedError(
@@ -223,13 +234,6 @@ def _cookies(headers: Iterable[Header]) -> Iterator[tuple[bytes, bytes]]:
             for pair in value.split(b";"):
                 name, _, content = pair.partition(b"=")
                 yield name.strip(b" \t"), content.strip(b" \t")
-
-
-def _is_handshake(request: Request) -> bool:
-    """Whether a WebSocket is opened; a page of any origin may do that."""
-    return request.url.startswith("ws") or any(
-        name == b"upgrade" and b"websocket" in value.lower() for name, value in request.headers
-    )
 
 
 def _origin(text: str) -> bytes:

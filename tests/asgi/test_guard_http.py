@@ -17,7 +17,8 @@ from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from jwks_guard.asgi import JWKSGuardMiddleware, TokenUser
+from jwks_guard import FromCookie
+from jwks_guard.asgi import JWKSGuardMiddleware, TokenUser, get_token
 from jwks_guard.errors import (
     ConfigurationError,
     InvalidTokenError,
@@ -546,3 +547,51 @@ async def test_a_connection_of_an_unknown_type_is_not_let_through() -> None:
 def test_wrong_options_are_configuration_errors(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match=next(iter(options))):
         JWKSGuardMiddleware(Starlette(), verifier=StubVerifier(), **options)
+
+
+@pytest.mark.parametrize(("sent", "status"), [(GOOD, 200), ({}, 500)])
+async def test_get_token_gives_the_token_and_fails_where_a_request_is_anonymous(
+    sent: dict[str, str], status: int
+) -> None:
+    def typed(request: Request) -> PlainTextResponse:
+        return PlainTextResponse(get_token(request).subject or "")
+
+    app = Starlette(routes=[Route("/", typed)])
+    app.add_middleware(JWKSGuardMiddleware, verifier=StubVerifier(), optional=True)
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://api.test") as client:
+        answer = await client.get("/", headers=sent)
+    assert answer.status_code == status
+    assert status == 500 or answer.text == "auth0|alice"
+
+
+def test_get_token_where_no_guard_is_names_what_to_do() -> None:
+    with pytest.raises(ConfigurationError, match="Guard its route with JWKSGuardMiddleware"):
+        get_token(Request({"type": "http", "state": {"token": token()}}))
+
+
+async def test_cookie_is_a_credential_of_pages_of_the_named_origins_only() -> None:
+    async with guarded(
+        StubVerifier(), token_from=FromCookie("token", origins=["https://app.acme.com"])
+    ) as api:
+        cookie = {"Cookie": "token=good"}
+        assert (await api.get("/", headers=cookie)).status_code == 200
+        assert (await api.get("/", headers=GOOD)).status_code == 401
+        answers = [
+            await api.post("/", headers={**cookie, "Origin": origin})
+            for origin in ("https://app.acme.com", "https://evil.test")
+        ]
+        assert [each.status_code for each in answers] == [200, 403]
+
+
+async def test_function_is_given_the_url_and_the_scope() -> None:
+    def from_query(request: Any) -> str | None:
+        assert request.method == "GET"
+        assert request.native["type"] == "http"
+        assert (b"host", b"api.test") in request.headers
+        url: str = request.url
+        return url.partition("http://api.test/?secret=")[2] or None
+
+    async with guarded(StubVerifier(), token_from=from_query) as api:
+        assert (await api.get("/?secret=good")).status_code == 200
+        assert (await api.get("/", headers=GOOD)).status_code == 401

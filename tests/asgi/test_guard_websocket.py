@@ -12,6 +12,7 @@ from urllib.parse import unquote
 import pytest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from jwks_guard import FromCookie
 from jwks_guard.asgi import JWKSGuardMiddleware, websocket
 from jwks_guard.errors import (
     ConfigurationError,
@@ -76,6 +77,7 @@ class Connection:
         subprotocols: tuple[str, ...] = (),
         extensions: dict[str, Any] | None = None,
         path: str = "/",
+        scheme: str | None = None,
         **options: Any,
     ) -> None:
         self.scope: Scope = {
@@ -86,6 +88,8 @@ class Connection:
             "subprotocols": list(subprotocols),
             "extensions": extensions,
         }
+        if scheme is not None:
+            self.scope["scheme"] = scheme
         self.incoming = asyncio.Queue[Message]()
         self.incoming.put_nowait(CONNECT)
         self.sent = asyncio.Queue[Message]()
@@ -734,3 +738,26 @@ async def test_refusals_are_logged_by_code_at_debug_and_without_the_token(
         await Connection(unreachable, verifier).ended()
     assert [record.levelname for record in caplog.records if "revoked_key" in record.message]
     assert "good" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"), [(b"https://app.test", 101), (b"https://evil.test", 403), (None, 403)]
+)
+@pytest.mark.parametrize("scheme", [None, "ws", "wss", "http", "https"])
+async def test_cookie_opens_a_websocket_for_pages_of_the_named_origins_only(
+    origin: bytes | None, status: int, scheme: str | None
+) -> None:
+    """Cross-site WebSocket hijacking: browsers send cookies with handshakes of every page."""
+    headers = [(b"cookie", b"token=good")] + ([] if origin is None else [(b"origin", origin)])
+    source = FromCookie("token", origins=["https://app.test"])
+    connection = Connection(
+        echo,
+        SwitchedVerifier(),
+        headers=headers,
+        extensions=DENIAL,
+        scheme=scheme,
+        token_from=source,
+    )
+    assert (await connection.told()).get("status", 101) == status
+    connection.incoming.put_nowait(GONE)
+    await connection.ended()
