@@ -18,7 +18,8 @@ from jwks_guard.testing.codes import Codes, Login, is_challenge
 from jwks_guard.testing.oauth_form import single_parameters
 from jwks_guard.testing.origins import has_own_host, is_loopback_uri, is_same_origin
 from jwks_guard.testing.pages import login_page, refusal_page
-from jwks_guard.testing.settings import AUTHORIZE_PATH, DEFAULT_SUBJECT
+from jwks_guard.testing.profile import DEFAULT_SUBJECT
+from jwks_guard.testing.settings import AUTHORIZE_PATH
 
 if TYPE_CHECKING:
     from starlette.requests import Request

@@ -9,8 +9,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from jwks_guard.testing.origins import has_own_host
-from jwks_guard.testing.settings import DEFAULT_SCOPE, DEFAULT_SUBJECT, ISSUE_PATH
-from jwks_guard.testing.tokens import access_token_header, api_token_claims, edited, sign
+from jwks_guard.testing.profile import DEFAULT_SCOPE, DEFAULT_SUBJECT, edited
+from jwks_guard.testing.settings import ISSUE_PATH
+from jwks_guard.testing.tokens import access_token_header, api_token_claims, sign
 
 if TYPE_CHECKING:
     from starlette.requests import Request

@@ -86,6 +86,7 @@ class Keyring:
             now=self._clock.time() if now is None else now,
             common_name=self._settings.host,
             kid=kid,
+            make_rsa_key=self._settings.make_rsa_key,
         )
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import secrets
 import string
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, TypeAlias, cast
@@ -34,6 +35,8 @@ _CURVES: dict[str, type[ec.EllipticCurve]] = {
 }
 ALGORITHMS = (*_RSA, *_CURVES, "EdDSA")
 _SIGNERS = get_default_algorithms()
+RSA_EXPONENT = 65537
+_RSA_BITS = 2048
 _CERTIFICATE_LIFETIME = timedelta(days=5000)
 _KID_ALPHABET = string.ascii_letters + string.digits  # no '-': a kid is also typed into shells
 
@@ -110,11 +113,21 @@ class SigningKey:
         return self.certificate.fingerprint(hashes.SHA1())  # noqa: S303 - what Auth0 names a key by
 
 
+def new_rsa_key() -> rsa.RSAPrivateKey:
+    """A new RSA key of 2,048 bits; takes tens of milliseconds."""
+    return rsa.generate_private_key(public_exponent=RSA_EXPONENT, key_size=_RSA_BITS)
+
+
 def generate_signing_key(
-    algorithm: str, *, now: float, common_name: str, kid: str | None = None
+    algorithm: str,
+    *,
+    now: float,
+    common_name: str,
+    kid: str | None = None,
+    make_rsa_key: Callable[[], rsa.RSAPrivateKey] = new_rsa_key,
 ) -> SigningKey:
     """A fresh key for one of `ALGORITHMS`, its certificate from `now` (seconds since 1970) on."""
-    private_key = _generate_private_key(algorithm)
+    private_key = make_rsa_key() if algorithm in _RSA else _generate_private_key(algorithm)
     return SigningKey(
         kid=kid if kid is not None else new_kid(),
         algorithm=algorithm,
@@ -148,8 +161,6 @@ def new_kid() -> str:
 
 
 def _generate_private_key(algorithm: str) -> PrivateKey:
-    if algorithm in _RSA:
-        return rsa.generate_private_key(public_exponent=65537, key_size=2048)
     if algorithm in _CURVES:
         return ec.generate_private_key(_CURVES[algorithm]())
     return ed25519.Ed25519PrivateKey.generate()

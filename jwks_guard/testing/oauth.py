@@ -10,8 +10,9 @@ from starlette.routing import Route
 
 from jwks_guard.testing.client_auth import ClientAuthentication
 from jwks_guard.testing.oauth_form import OAuthError, token_parameters
+from jwks_guard.testing.profile import edited
 from jwks_guard.testing.settings import TOKEN_PATH
-from jwks_guard.testing.tokens import access_token_claims, access_token_header, edited, sign
+from jwks_guard.testing.tokens import access_token_claims, access_token_header, sign
 from jwks_guard.testing.users import id_token_claims, user_audience
 
 if TYPE_CHECKING:

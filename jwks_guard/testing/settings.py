@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from email.utils import formatdate
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 from jwks_guard.errors import ConfigurationError
 from jwks_guard.testing.keys import ALGORITHMS
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 JWKS_PATH = "/.well-known/jwks.json"
 DISCOVERY_PATH = "/.well-known/openid-configuration"
@@ -19,8 +22,6 @@ USERINFO_PATH = "/userinfo"
 MANAGEMENT_PATH = "/api/v2"
 SIGNING_KEYS_PATH = MANAGEMENT_PATH + "/keys/signing"
 ISSUE_PATH = "/testing/token"
-DEFAULT_SUBJECT = "auth0|alice"
-DEFAULT_SCOPE = "read:things"
 
 
 class Clock(Protocol):
@@ -44,6 +45,7 @@ class Settings:
     client_secret: str = field(repr=False)
     client_public_key: str | None  # PEM
     conditional_requests: bool
+    make_rsa_key: Callable[[], RSAPrivateKey]
 
     @property
     def host(self) -> str:

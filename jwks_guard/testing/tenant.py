@@ -4,28 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from jwks_guard.testing.app import Site, open_site
-from jwks_guard.testing.keys import SigningKey
+from jwks_guard.testing.keys import SigningKey, new_rsa_key
 from jwks_guard.testing.memory import Memory
+from jwks_guard.testing.profile import (
+    DEFAULT_AUDIENCE,
+    DEFAULT_LIFETIME,
+    DEFAULT_SCOPE,
+    DEFAULT_SUBJECT,
+    IN_PROCESS_ISSUER,
+    edited,
+)
 from jwks_guard.testing.serving import Serving
-from jwks_guard.testing.settings import DEFAULT_SCOPE, DEFAULT_SUBJECT, JWKS_PATH, checked_settings
-from jwks_guard.testing.tokens import access_token_header, api_token_claims, edited, sign
+from jwks_guard.testing.settings import JWKS_PATH, checked_settings
+from jwks_guard.testing.tokens import access_token_header, api_token_claims, sign
 from jwks_guard.testing.transport import InProcessTransport
 
 if TYPE_CHECKING:
     import httpx
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
     from jwks_guard.testing.faults import Faults
     from jwks_guard.testing.request_log import RequestLog
     from jwks_guard.testing.settings import Clock
-
-_IN_PROCESS_ISSUER = "https://tenant.test/"
 
 
 class LocalTenant:
@@ -42,6 +49,8 @@ class LocalTenant:
     lie in it. `tls` serves https, with a certificate by `ca_certificate`.
     `client_public_key` (PEM) lets its client authenticate with `private_key_jwt` too.
     `conditional_requests` gives the JWKS an `ETag` and answers 304 where that is due.
+    `make_rsa_key` makes the RSA keys, in which a start spends its time; a key that it gives to two
+    tenants of one process is refused for both once it is distrusted for one.
 
     It is for tests: whoever can reach its port gets a token for any user, without a password.
 
@@ -52,18 +61,19 @@ class LocalTenant:
     def __init__(
         self,
         *,
-        audience: str | Sequence[str] = "https://api.local.test",
+        audience: str | Sequence[str] = DEFAULT_AUDIENCE,
         host: str = "127.0.0.1",
         port: int = 0,
         in_process: bool = False,
         issuer: str | None = None,
         algorithm: str = "RS256",
-        token_lifetime: float = 86_400.0,
+        token_lifetime: float = DEFAULT_LIFETIME,
         clock: Clock = time,
         client_public_key: str | None = None,
         conditional_requests: bool = False,
         state: str | Path | None = None,
         tls: bool = False,
+        make_rsa_key: Callable[[], RSAPrivateKey] = new_rsa_key,
     ) -> None:
         self._memory = Memory(Path(state) if state else None)
         self._settings = checked_settings(
@@ -76,6 +86,7 @@ class LocalTenant:
             client_secret=self._memory.client_secret,
             client_public_key=client_public_key,
             conditional_requests=conditional_requests,
+            make_rsa_key=make_rsa_key,
         )
         self._serving = Serving(host, port, tls=tls, memory=self._memory)
         self._in_process = in_process
@@ -84,7 +95,7 @@ class LocalTenant:
     def start(self) -> None:
         """Make the keys and listen. Blocks for as long as two RSA keys take."""
         if self._in_process:
-            self._open(_IN_PROCESS_ISSUER)
+            self._open(IN_PROCESS_ISSUER)
         else:
             self._serving.start(self._open)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import jwt
 from jwt.utils import base64url_encode
 
-from jwks_guard.testing.settings import USERINFO_PATH
+from jwks_guard.testing import profile
 
 if TYPE_CHECKING:
     from jwt.types import Options
@@ -28,12 +28,6 @@ def sign(key: SigningKey, *, header: Mapping[str, Any], claims: Mapping[str, Any
     return (signing_input + b"." + base64url_encode(key.sign(signing_input))).decode()
 
 
-def edited(base: Mapping[str, Any], changes: Mapping[str, Any] | None) -> dict[str, Any]:
-    """`base` with `changes` laid over it; a change to None drops the member."""
-    merged = {**base, **(changes or {})}
-    return {name: value for name, value in merged.items() if value is not None}
-
-
 def access_token_header(key: SigningKey) -> dict[str, Any]:
     """The JOSE header of an access token in Auth0's profile."""
     return {"alg": key.algorithm, "typ": "JWT", "kid": key.kid}
@@ -48,16 +42,15 @@ def access_token_claims(
     lifetime: float | None = None,
 ) -> dict[str, Any]:
     """The claims of an access token in Auth0's profile; `lifetime` is in seconds."""
-    now = int(settings.clock.time())
-    return {
-        "iss": settings.issuer,
-        "sub": sub,
-        "aud": audience,
-        "iat": now,
-        "exp": now + int(settings.token_lifetime if lifetime is None else lifetime),
-        "scope": scope,
-        "azp": settings.client_id,
-    }
+    return profile.access_token_claims(
+        issuer=settings.issuer,
+        sub=sub,
+        audience=audience,
+        scope=scope,
+        client_id=settings.client_id,
+        now=settings.clock.time(),
+        lifetime=settings.token_lifetime if lifetime is None else lifetime,
+    )
 
 
 def api_token_claims(
@@ -74,10 +67,12 @@ def api_token_claims(
     An `audience` that is a string is joined by the userinfo endpoint, as is usual.
     """
     audience = settings.audience if audience is None else audience
-    if isinstance(audience, str):
-        audience = [audience, settings.url(USERINFO_PATH)]
     claims = access_token_claims(
-        settings, sub=sub, audience=audience, scope=scope, lifetime=lifetime
+        settings,
+        sub=sub,
+        audience=profile.with_userinfo(settings.issuer, audience),
+        scope=scope,
+        lifetime=lifetime,
     )
     return {**claims, "permissions": permissions}
 

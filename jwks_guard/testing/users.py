@@ -9,8 +9,9 @@ import jwt
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from jwks_guard.testing.profile import edited
 from jwks_guard.testing.settings import USERINFO_PATH
-from jwks_guard.testing.tokens import edited, own_claims
+from jwks_guard.testing.tokens import own_claims
 
 if TYPE_CHECKING:
     from starlette.requests import Request

@@ -15,9 +15,9 @@ from jwks_guard.base.files import write_atomically
 from jwks_guard.cli.tenant.introduction import introduce
 from jwks_guard.errors import ConfigurationError
 from jwks_guard.testing import LocalTenant
+from jwks_guard.testing.profile import DEFAULT_AUDIENCE
 
 DEFAULT_PORT = 8765
-_AUDIENCE = "https://api.local.test"
 _CERTIFICATE = "-----BEGIN CERTIFICATE-----"
 _NAMES = (
     "issuer",
@@ -48,7 +48,9 @@ def serve(
     ] = None,
     audience: Annotated[
         list[str] | None,
-        typer.Option(help="The API that tokens are for; may be repeated.", show_default=_AUDIENCE),
+        typer.Option(
+            help="The API that tokens are for; may be repeated.", show_default=DEFAULT_AUDIENCE
+        ),
     ] = None,
     token_lifetime: Annotated[
         int, typer.Option(min=1, metavar="SECONDS", help="Lifetime of its access tokens.")
@@ -86,7 +88,7 @@ def serve(
             host=host,
             port=port,
             issuer=issuer,
-            audience=audience or _AUDIENCE,
+            audience=audience or DEFAULT_AUDIENCE,
             token_lifetime=token_lifetime,
             state=state,
             tls=tls,

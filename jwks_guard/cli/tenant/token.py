@@ -10,7 +10,8 @@ import typer
 
 from jwks_guard.cli.tenant.serve import DEFAULT_PORT
 from jwks_guard.cli.words import printable
-from jwks_guard.testing.settings import DEFAULT_SCOPE, DEFAULT_SUBJECT, ISSUE_PATH
+from jwks_guard.testing.profile import DEFAULT_SCOPE, DEFAULT_SUBJECT
+from jwks_guard.testing.settings import ISSUE_PATH
 
 _URL = f"http://127.0.0.1:{DEFAULT_PORT}/"
 _TIMEOUT = 10.0  # s
