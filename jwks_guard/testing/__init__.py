@@ -1,4 +1,4 @@
-"""What tests of an API need: a local tenant, and a pytest plugin that offers it as fixtures.
+"""What tests of an API need: fake tokens, a local tenant, and pytest fixtures of it.
 
 Nothing is imported before it is asked for: pytest loads the plugin of this package at start-up, in
 every project that has the library installed.
@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from jwks_guard.testing.clock import ManualClock as ManualClock
+    from jwks_guard.testing.fake import FakeToken as FakeToken
+    from jwks_guard.testing.fake import fake_token as fake_token
     from jwks_guard.testing.keys import SigningKey as SigningKey
     from jwks_guard.testing.settings import DISCOVERY_PATH as DISCOVERY_PATH
     from jwks_guard.testing.settings import JWKS_PATH as JWKS_PATH
@@ -18,13 +20,23 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "DISCOVERY_PATH": "settings",
+    "FakeToken": "fake",
     "JWKS_PATH": "settings",
     "LocalTenant": "tenant",
     "ManualClock": "clock",
     "SigningKey": "keys",
+    "fake_token": "fake",
 }
 
-__all__ = ["DISCOVERY_PATH", "JWKS_PATH", "LocalTenant", "ManualClock", "SigningKey"]
+__all__ = [
+    "DISCOVERY_PATH",
+    "JWKS_PATH",
+    "FakeToken",
+    "LocalTenant",
+    "ManualClock",
+    "SigningKey",
+    "fake_token",
+]
 
 
 def __getattr__(name: str) -> object:
