@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
 import httpx
+import pytest
 
 from jwks_guard.testing import LocalTenant
-from tests.process.programs import run_to_end
+from tests.process.programs import PROJECT, run_to_end
 
+SUITE = PROJECT / "tests" / "testing" / "projects" / "fixtures.py"
 LIGHT = """
 import sys
 import jwks_guard.testing.plugin
@@ -36,12 +39,20 @@ def test_plugin_costs_a_project_that_does_not_use_it_nearly_nothing() -> None:
     assert (run.returncode, run.stdout) == (0, "[]\n")
 
 
-def test_installed_library_offers_its_fixtures_by_itself(tmp_path: Path) -> None:
-    (tmp_path / "test_user.py").write_text(
-        "def test_token(local_tenant_in_process):\n"
-        "    assert local_tenant_in_process.token().count('.') == 2\n"
-    )
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
-    run = run_to_end(command, cwd=tmp_path)
+@pytest.mark.parametrize(
+    ("modules", "plugins"),
+    [
+        (1, ["-o", "asyncio_mode=auto", "-o", "asyncio_default_fixture_loop_scope=function"]),
+        (2, ["-p", "no:asyncio", "-n", "2", "--dist", "loadfile"]),
+    ],
+    ids=["with pytest-asyncio", "without it, in two workers of pytest-xdist"],
+)
+def test_fixtures_hold_in_a_project_of_its_own(
+    tmp_path: Path, modules: int, plugins: list[str]
+) -> None:
+    for number in range(modules):
+        shutil.copy(SUITE, tmp_path / f"test_{number}.py")
+    command = [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider"]
+    run = run_to_end([*command, *plugins, str(tmp_path)], cwd=tmp_path)
     assert run.returncode == 0
-    assert "1 passed" in run.stdout
+    assert f"{15 * modules} passed" in run.stdout
