@@ -188,7 +188,10 @@ class InvalidSignatureError(InvalidTokenError):
 
 
 class InvalidClaimError(InvalidTokenError):
-    """The claim named by `claim` has a value or a type that is not accepted."""
+    """The claim named by `claim` has a value or a type that is not accepted.
+
+    `claim` is empty where no single claim is the cause.
+    """
 
     code = "invalid_claim"
 
@@ -226,7 +229,7 @@ class TokenExpiredError(InvalidTokenError):
 
 
 class TokenNotYetValidError(InvalidTokenError):
-    """The token's `nbf` (or, with `max_token_age`, its `iat`) lies ahead."""
+    """The token's `nbf` or `iat` lies ahead by more than is allowed."""
 
     code = "token_not_yet_valid"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
@@ -24,6 +25,8 @@ from jwks_guard.jose.compact import DECODE_ERRORS, decode_segment, not_an_object
 # an overflow further on.
 _FIRST_DATE = -62_135_596_800
 _LAST_DATE = 253_402_300_799
+MAX_ISSUED_AHEAD = 60.0
+"""Seconds that `iat` may lie ahead of this machine's clock; beyond, one of the clocks is wrong."""
 _CONTAINERS = frozenset({dict, list})
 # RFC 9068 section 2.2, OpenID Connect Core section 2, Okta, Microsoft Entra.
 _CLIENT_CLAIMS = ("client_id", "azp", "cid", "appid")
@@ -69,7 +72,8 @@ class ClaimsPolicy:
     `aud`, and of those that say their `token_use` only "access". client_ids: each of `client_id`,
     `azp`, `cid` and `appid` that is there is one of them, and one is there; None asks for nothing.
     leeway: seconds that the issuer's clock may be off. required_claims: present and not null,
-    besides `iss` and `aud`. max_token_age: seconds since `iat`, which it then requires.
+    besides `iss` and `aud`. max_token_age: seconds since `iat`, which it then requires. An `iat`
+    may lie ahead by `leeway` or MAX_ISSUED_AHEAD, the longer one; with max_token_age by `leeway`.
     takes_bound: whether a token with `cnf` is accepted although no proof is checked here.
     """
 
@@ -113,27 +117,34 @@ class ClaimsPolicy:
     def _check_bearer(self, claims: dict[str, Any]) -> None:
         """Check whose token it is, and that nobody else's proof is needed to use it."""
         if self.client_ids is not None:
-            _check_client(claims, self.client_ids)
+            check_client(claims, self.client_ids)
         if "cnf" in claims and not self.takes_bound:
             raise _unproven(claims["cnf"])
 
     def _check_times(self, claims: dict[str, Any], now: float) -> float:
         until = math.inf
         if "exp" in claims:
-            until = _numeric_date(claims["exp"], "exp") + self.leeway
-        if "nbf" in claims and _numeric_date(claims["nbf"], "nbf") > now + self.leeway:
+            until = numeric_date(claims["exp"], "exp") + self.leeway
+        if "nbf" in claims and numeric_date(claims["nbf"], "nbf") > now + self.leeway:
             raise TokenNotYetValidError("The token's `nbf` lies ahead.")
         if "iat" in claims:
-            issued_at = _numeric_date(claims["iat"], "iat")
+            issued_at = numeric_date(claims["iat"], "iat")
+            if issued_at > now:
+                self._check_ahead(issued_at - now)
             if self.max_token_age is not None:
-                if issued_at > now + self.leeway:
-                    raise TokenNotYetValidError("The token's `iat` lies ahead.")
                 until = min(until, issued_at + self.max_token_age + self.leeway)
         elif self.max_token_age is not None:
             raise _missing("iat")
         if now >= until:
             raise TokenExpiredError("The token has expired.")
         return until
+
+    def _check_ahead(self, seconds: float) -> None:
+        allowed = self.leeway
+        if self.max_token_age is None:  # otherwise each of them makes a token's life longer
+            allowed = max(allowed, MAX_ISSUED_AHEAD)
+        if seconds > allowed:
+            raise TokenNotYetValidError("The token's `iat` lies ahead.")
 
 
 def issuer_refusal(iss: object, configured: str) -> InvalidTokenError:
@@ -222,7 +233,11 @@ def _check_no_audience(claims: dict[str, Any]) -> None:
         raise InvalidClaimError("The `token_use` claim is not access.", "token_use")
 
 
-def _check_client(claims: dict[str, Any], client_ids: frozenset[str]) -> None:
+def check_client(claims: Mapping[str, Any], client_ids: frozenset[str]) -> None:
+    """Check that each claim that names the client names one of `client_ids`, and that one does.
+
+    Raises MissingClaimError, InvalidClaimError.
+    """
     present = [name for name in _CLIENT_CLAIMS if claims.get(name) is not None]
     if not present:
         names = ", ".join(_CLIENT_CLAIMS)
@@ -230,7 +245,7 @@ def _check_client(claims: dict[str, Any], client_ids: frozenset[str]) -> None:
     for name in present:
         client = claims[name]
         if not isinstance(client, str) or client not in client_ids:
-            raise InvalidClaimError(f"The `{name}` claim is not one of client_ids.", name)
+            raise InvalidClaimError(f"The `{name}` claim does not name an accepted client.", name)
 
 
 def _unproven(cnf: object) -> BindingRequiredError:
@@ -250,7 +265,11 @@ def _unproven(cnf: object) -> BindingRequiredError:
     )
 
 
-def _numeric_date(value: object, name: str) -> float:
+def numeric_date(value: object, name: str) -> float:
+    """Give the date in the claim `name` (RFC 7519 section 2), in epoch seconds.
+
+    Raises InvalidClaimError for another type, and for dates before year 1 and after year 9999.
+    """
     # By type, as a bool is an int. The range comes before any arithmetic: NaN is not within it, and
     # 10**400 would overflow a float.
     if (type(value) is int or type(value) is float) and _FIRST_DATE <= value <= _LAST_DATE:

@@ -278,8 +278,18 @@ def test_token_without_exp_has_no_end_where_exp_is_not_required() -> None:
     assert check_without("exp", replace(POLICY, required_claims=())) == math.inf
 
 
-def test_issue_date_is_no_condition_without_a_maximum_age() -> None:
-    assert check(iat=NOW + 1_000_000) == NOW + 65
+@pytest.mark.parametrize(
+    ("leeway", "ahead"), [(0.0, 60), (5.0, 60), (60.0, 60), (90.0, 90), (90.5, 90.5)]
+)
+def test_issue_date_may_lie_ahead_by_the_leeway_or_a_minute(leeway: float, ahead: float) -> None:
+    policy = replace(POLICY, leeway=leeway)
+    assert check(policy, iat=NOW + ahead) == NOW + 60 + leeway
+    for beyond in (ahead + 0.5, ahead + 1, ahead + 1_000_000):
+        with pytest.raises(TokenNotYetValidError, match="iat"):
+            check(policy, iat=NOW + beyond)
+
+
+def test_issue_date_is_not_required_without_a_maximum_age() -> None:
     assert check_without("iat") == NOW + 65
 
 
