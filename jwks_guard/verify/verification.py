@@ -6,6 +6,7 @@ from hashlib import sha256
 from typing import Any, NoReturn
 
 from jwks_guard.base.clock import Instant
+from jwks_guard.claims.combining import ClaimCheck
 from jwks_guard.errors import (
     JWKSGuardError,
     RemovedKeyError,
@@ -13,7 +14,7 @@ from jwks_guard.errors import (
     TokenExpiredError,
 )
 from jwks_guard.jose.algorithms import AllowList
-from jwks_guard.jose.claims import ClaimsPolicy
+from jwks_guard.jose.claims import ClaimsPolicy, freeze
 from jwks_guard.jose.compact import (
     b64url_decode,
     decode_object,
@@ -57,6 +58,7 @@ class Verification:
         *,
         algorithms: AllowList,
         token_types: frozenset[str | None],
+        claim_check: ClaimCheck | None,
         max_token_bytes: int,
         cache_size: int,
         cache_bytes: int,
@@ -68,6 +70,7 @@ class Verification:
         self._policy = policy
         self.algorithms = algorithms
         self._token_types = token_types
+        self._claim_check = claim_check
         self._clock = keys.clock
         self._caches = cache_size > 0
         self._cache: TokenCache[VerifiedToken] = TokenCache(cache_size, cache_bytes)
@@ -116,6 +119,8 @@ class Verification:
             payload = b64url_decode(payload_segment)
             claims = json_object(payload)
             valid_until = self._policy.check(claims, now)
+            if self._claim_check is not None:
+                self._claim_check(freeze(claims))
         except JWKSGuardError as error:
             error.kid = header.kid
             raise

@@ -18,6 +18,7 @@ from jwks_guard.base.arguments import (
 )
 from jwks_guard.base.clock import Clock
 from jwks_guard.base.events import Event
+from jwks_guard.claims.combining import ClaimCheck, combined
 from jwks_guard.distrust.register import Register
 from jwks_guard.distrust.state import Distrusted
 from jwks_guard.errors import ConfigurationError, JWKSGuardError
@@ -50,6 +51,7 @@ class VerifierOptions(StoreOptions, total=False):
     required_claims: Collection[str]
     max_token_age: float | None
     token_types: Collection[str | None]
+    claim_checks: Collection[ClaimCheck]
     bindings: Bindings
     token_cache_size: int
     token_cache_bytes: int
@@ -74,10 +76,15 @@ class TokenVerifier:
         algorithms: the allow-list (RFC 8725 section 3.1). Each key is bound to its own: to the
             JWK's `alg`, or without one to RS256, its curve's ES algorithm or EdDSA, unless
             `algorithms` leaves some out and names others that fit the key.
-        leeway: how far the clocks may be apart, in seconds.
+        leeway: how far the clocks may be apart, in seconds. An `iat` may lie ahead by `leeway` or
+            60 seconds, the longer one.
         required_claims: claims that must be there, besides `iss` and `aud`.
-        max_token_age: the longest time since `iat`, in seconds; makes `iat` required.
+        max_token_age: the longest time since `iat`, in seconds; makes `iat` required. It may then
+            lie ahead by `leeway` alone.
         token_types: accepted `typ` values; None among them lets tokens without one through.
+        claim_checks: called with the claims, read-only, after all other rules; each raises
+            InvalidClaimError or MissingClaimError to refuse a token. `jwks_guard.claims` has ready
+            ones. A result that is cached has passed them, and they are not called again.
         bindings: "refuse" refuses a token that is bound to a key (`cnf`, RFC 7800), as no proof of
             it is checked here; "checked upstream" accepts it, for an API behind a gateway that
             checks each request's DPoP proof (RFC 9449) or client certificate (RFC 8705).
@@ -125,6 +132,7 @@ class TokenVerifier:
         required_claims: Collection[str] = ("exp",),
         max_token_age: float | None = None,
         token_types: Collection[str | None] = ("JWT", "at+jwt", None),
+        claim_checks: Collection[ClaimCheck] = (),
         bindings: Bindings = "refuse",
         refresh_interval: float = 60.0,
         max_stale: float = 3600.0,
@@ -191,6 +199,7 @@ class TokenVerifier:
             ),
             algorithms=allow_list(algorithms),
             token_types=_normalized(token_types),
+            claim_check=combined(claim_checks),
             max_token_bytes=max_token_bytes,
             cache_size=token_cache_size,
             cache_bytes=token_cache_bytes,
@@ -245,7 +254,7 @@ class TokenVerifier:
         LookUpThrottledError (429) is of the second kind: nobody can say whether the token is good.
         Whatever bytes it is given, it raises nothing else; but ConfigurationError when it is called
         on an event loop other than the one it runs on or on another async library than asyncio, or
-        its distrust journal can't be read.
+        its distrust journal can't be read, or a claim check returns anything but None.
         """
         keys, verification, waited = self.keys, self.verification, 0.0
         try:

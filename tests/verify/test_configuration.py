@@ -22,6 +22,7 @@ from jwks_guard import (
     TokenTypeError,
     TokenVerifier,
 )
+from jwks_guard.claims import equals
 from jwks_guard.jose.algorithms import ALGORITHMS
 from jwks_guard.testing import LocalTenant
 from tests.support import JWKS, HandClock, verifier_of
@@ -47,6 +48,7 @@ def test_defaults_are_those_that_are_promised() -> None:
         "required_claims": ("exp",),
         "max_token_age": None,
         "token_types": ("JWT", "at+jwt", None),
+        "claim_checks": (),
         "bindings": "refuse",
         "refresh_interval": 60.0,
         "max_stale": 3600.0,
@@ -119,6 +121,10 @@ def test_store_has_the_same_defaults_as_the_verifier() -> None:
         ("token_types", None),
         ("token_types", 5),
         ("token_types", ["JWT", 5]),
+        ("claim_checks", None),
+        ("claim_checks", equals("tier", "gold")),
+        ("claim_checks", (each for each in [equals("tier", "gold")])),
+        ("claim_checks", ["tier"]),
         ("refresh_interval", 0),
         ("refresh_interval", float("inf")),
         ("max_stale", 0),
@@ -170,6 +176,7 @@ def test_configuration_error_is_a_value_error() -> None:
         {"issuer": "kubernetes/serviceaccount", "jwks_uri": "https://cluster.test/jwks"},
         {"audience": None, "client_ids": ["app-1"]},
         {"client_ids": {"app-1", "app-2"}},
+        {"claim_checks": [equals("tier", "gold")]},
         {"bindings": "checked upstream"},
         {"jwks_uri": "http://localhost:8000/jwks"},
         {"http_client": httpx.AsyncClient},
