@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from jwks_guard.jose.claims import client_id_of, freeze, permissions_of, scopes_of
 from jwks_guard.jose.jwk import VerificationKey
 from jwks_guard.readiness.usage import Counter
+from jwks_guard.verify.conversion import convert
 from jwks_guard.verify.footprint import WORST, footprint
 
+T = TypeVar("T")
 RESULT_BYTES = 480
 """What a cached result takes besides its claims: itself, and its place in the cache."""
 
@@ -115,6 +117,23 @@ class VerifiedToken:
         """A copy of the claims set as plain dicts and lists, the caller's to change."""
         copy: dict[str, Any] = _thawed(self._claims)
         return copy
+
+    def claims_as(self, kind: type[T]) -> T:
+        """The claims set as `kind`: a msgspec.Struct, a dataclass or a TypedDict; a copy each time.
+
+        Claims that `kind` does not name are ignored. Types are strict: "1" is no int. A claim whose
+        name is no identifier needs a field with that name, in a Struct or a TypedDict:
+
+            class Profile(msgspec.Struct):
+                roles: list[str] = msgspec.field(name="https://acme.com/roles")
+
+            Profile = TypedDict("Profile", {"https://acme.com/roles": list[str]})
+
+        Raises InvalidClaimError for a claim that is missing or does not fit, named without its
+        value, and ConfigurationError for a `kind` that msgspec can't make. A ValueError or
+        TypeError of `__post_init__` becomes InvalidClaimError too; its other errors are passed on.
+        """
+        return convert(self.to_dict(), kind)
 
     def _takes(self) -> int:
         """Give what it takes, with all that is kept when it is read (`Cacheable`)."""
