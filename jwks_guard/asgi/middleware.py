@@ -104,8 +104,8 @@ class JWKSGuardMiddleware:
         bearer_subprotocol: takes the token of a WebSocket also from the offered subprotocols
             `bearer, <token>`, for browsers. The app sees neither of the two.
         options: those of RequestGuard: `token_from`, `required_scopes`, `any_scopes`,
-            `required_permissions`, `optional`, `realm`, `resource_metadata`, `debug_errors` and
-            `on_refusal`.
+            `required_permissions`, `claim_checks`, `optional`, `realm`, `resource_metadata`,
+            `debug_errors` and `on_refusal`.
 
     Raises:
         ConfigurationError: an argument can't be meant so.

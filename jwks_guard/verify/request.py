@@ -13,6 +13,7 @@ from typing import Any, Protocol, Self, TypeAlias, TypedDict, Unpack
 
 import msgspec
 
+from jwks_guard.claims.combining import ClaimCheck, combined
 from jwks_guard.errors import (
     ConfigurationError,
     KeysUnavailableError,
@@ -60,6 +61,7 @@ class GuardOptions(TypedDict, total=False):
     required_scopes: Collection[str]
     any_scopes: Collection[str]
     required_permissions: Collection[str]
+    claim_checks: Collection[ClaimCheck]
     optional: bool
     realm: str | None
     resource_metadata: str | None
@@ -91,6 +93,7 @@ class _Rules:
         required_scopes: Collection[str] = (),
         any_scopes: Collection[str] = (),
         required_permissions: Collection[str] = (),
+        claim_checks: Collection[ClaimCheck] = (),
         optional: bool = False,
         realm: str | None = None,
         resource_metadata: str | None = None,
@@ -101,6 +104,7 @@ class _Rules:
         self.optional = optional
         required = requirement(required_scopes, any_scopes, required_permissions)
         self._required: tuple[Requirement, ...] = (required,) if required else ()
+        self._claim_checks = _combined(claim_checks)
         self._on_refusal = on_refusal
         self._word = partial(
             refusals.refusal,
@@ -116,21 +120,23 @@ class _Rules:
         required_scopes: Collection[str] = (),
         any_scopes: Collection[str] = (),
         required_permissions: Collection[str] = (),
+        claim_checks: Collection[ClaimCheck] = (),
     ) -> Self:
-        """A guard like this one whose tokens have to grant all that, too."""
+        """A guard like this one whose tokens have to grant and pass all that, too."""
         other = copy.copy(self)
         more = requirement(required_scopes, any_scopes, required_permissions)
         other._required = (*self._required, more)
+        other._claim_checks = (*self._claim_checks, *_combined(claim_checks))
         return other
 
     def check(self, token: VerifiedToken) -> None:
         """Look whether `token`, which was verified, grants what this guard requires.
 
-        Raises InsufficientScopeError, with its `refusal`.
+        Raises InsufficientScopeError, or what a claim check raises, with its `refusal`.
         """
         try:
             self._check(token)
-        except RequestRefusedError as error:
+        except (RequestRefusedError, ConfigurationError) as error:
             raise self._refused(error, None) from None
 
     def _find(self, request: Request) -> bytes | None:
@@ -142,6 +148,8 @@ class _Rules:
     def _check(self, token: VerifiedToken) -> None:
         for required in self._required:
             required.check(token)
+        for check in self._claim_checks:
+            check(token.claims)
 
     def _refused(
         self, error: RequestRefusedError | ConfigurationError, compact: bytes | None
@@ -184,6 +192,7 @@ class RequestGuard(_Rules):
         any_scopes: scopes of which every token must have one. A refusal names the first of them.
         required_permissions: the permissions that every token must have, all of them, in Auth0's
             RBAC claim `permissions`: what its user may do, whatever the client was granted.
+        claim_checks: called with the claims of each request's token; see `jwks_guard.claims`.
         optional: lets a request that carries no token in as anonymous. A bad token, or an
             Authorization header of another scheme, is refused all the same.
         realm: the challenge's `realm`.
@@ -250,6 +259,11 @@ class SyncRequestGuard(_Rules):
         except (RequestRefusedError, ConfigurationError) as error:
             raise self._refused(error, compact)  # noqa: B904 - mostly the same error
         return Authenticated(token)
+
+
+def _combined(checks: Collection[ClaimCheck]) -> tuple[ClaimCheck, ...]:
+    check = combined(checks)
+    return () if check is None else (check,)
 
 
 def _malformed(compact: bytes | None) -> RequestRefusedError | None:

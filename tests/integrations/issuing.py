@@ -68,6 +68,7 @@ def issuing() -> Iterator[Issuing]:
 def _tokens(tenant: LocalTenant) -> dict[str, str]:
     now = int(time.time())
     granted: Any = {"scope": "read:things write:things", "permissions": ["delete:things"]}
+    granted["claims"] = {"tier": "gold"}
     good = tenant.token(**granted)
     header, payload, signature = good.split(".")
     claims = jwt.decode(good, options={"verify_signature": False})

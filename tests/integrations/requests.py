@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jwks_guard import FromCookie, FromHeader, problem_json
+from jwks_guard.claims import equals
 from jwks_guard.verify.request import GuardOptions
 
 APP = "https://app.acme.com"
@@ -18,6 +19,7 @@ GUARDS: dict[str, GuardOptions] = {
     "scopes": {"required_scopes": ["read:things", "write:things"]},
     "any": {"any_scopes": ["admin", "read:things"]},
     "permissions": {"required_permissions": ["delete:things"]},
+    "claims": {"claim_checks": [equals("tier", "gold")]},
     "optional": {"optional": True},
     "cookie": {"token_from": COOKIE},
     "header": {"token_from": FromHeader("X-Token")},
@@ -95,6 +97,7 @@ LET_IN = [
     Case("all scopes", 200, path="scopes", headers=GOOD),
     Case("one of any scopes", 200, path="any", headers=GOOD),
     Case("all permissions", 200, path="permissions", headers=GOOD),
+    Case("token that passes a claim check", 200, path="claims", headers=GOOD),
     Case("good token where none is needed", 200, path="optional", headers=GOOD),
     Case("no token where none is needed", 200, path="optional"),
     Case("cookie", 200, path="cookie", headers=_cookie()),
@@ -161,6 +164,7 @@ MALFORMED_CASES = [
 BAD_TOKENS = (
     "expired",
     "future",
+    "issued_in_future",
     "other_audience",
     "other_issuer",
     "forged",
@@ -182,6 +186,14 @@ REFUSED = [
     Case(f"{name} token", 401, INVALID, "invalid_token", headers=_bearer(f"Bearer {{{name}}}"))
     for name in BAD_TOKENS
 ] + [
+    Case(
+        "token that fails a claim check",
+        401,
+        INVALID,
+        "invalid_token",
+        path="claims",
+        headers=_bearer("Bearer {reader}"),
+    ),
     Case(
         "bad token where none is needed",
         401,

@@ -21,6 +21,7 @@ from jwks_guard import (
     KeysUnavailableError,
     LookUpThrottledError,
     MalformedTokenError,
+    MissingClaimError,
     MissingCredentialsError,
     Refusal,
     RequestGuard,
@@ -32,6 +33,7 @@ from jwks_guard import (
     VerifiedToken,
     problem_json,
 )
+from jwks_guard.claims import equals
 from jwks_guard.testing import LocalTenant
 
 GOOD = {"Authorization": "Bearer good"}
@@ -212,6 +214,37 @@ async def test_guard_that_requires_more_asks_for_both_and_leaves_the_first_as_it
     other = VerifiedToken({}, {"scope": "write:things", "permissions": ["x"]}, None, math.inf)
     with pytest.raises(InsufficientScopeError):
         stricter.check(other)
+
+
+async def test_claim_checks_are_made_for_each_guard_and_route() -> None:
+    seen: list[Mapping[str, Any]] = []
+    guard = RequestGuard(StubVerifier(), claim_checks=[seen.append])
+    strict = guard.requiring(claim_checks=[equals("scope", "read:things"), equals("tier", "gold")])
+    sent: Any = {"method": "GET", "url": "", "headers": GOOD}
+    token = (await guard.authenticate(**sent)).token
+    assert token is not None
+    with pytest.raises(MissingClaimError) as caught:
+        await strict.authenticate(**sent)
+    assert caught.value.refusal.status == 401
+    with pytest.raises(MissingClaimError):
+        strict.check(token)
+    assert len(seen) == 3
+    with pytest.raises(TypeError):
+        seen[0]["scope"] = "admin"  # type: ignore[index]
+
+
+async def test_claim_check_that_returns_a_bool_lets_nobody_in(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    wrong: Any = lambda claims: True  # noqa: E731
+    guard = RequestGuard(StubVerifier(), claim_checks=[wrong])
+    for _ in range(2):
+        with pytest.raises(KeysUnavailableError) as caught:
+            await guard.authenticate(method="GET", url="", headers=GOOD)
+        assert caught.value.refusal.status == 503
+    with pytest.raises(KeysUnavailableError):
+        guard.check(token())
+    assert caplog.text.count("tokens are refused with 503") == 1
 
 
 # --- optional ---
