@@ -61,7 +61,7 @@ def require_count(name: str, value: object, *, minimum: int) -> None:
 
 def require_text(name: str, value: object) -> None:
     """Raise ConfigurationError unless `value` is a non-empty string that UTF-8 can encode."""
-    if not isinstance(value, str) or not value or not _is_encodable(value):
+    if not isinstance(value, str) or not value or not is_encodable(value):
         raise ConfigurationError(f"{name} must be a non-empty string.")
 
 
@@ -126,7 +126,7 @@ def require_secret(secret: object) -> None:
     except (InvalidRequestError, UnicodeEncodeError):
         # Without what caused it, which holds the secret.
         raise ConfigurationError(
-            f"A secret must be a string of {MIN_SECRET_CHARS} characters or more, of letters, "
+            f"secret must be a string of {MIN_SECRET_CHARS} characters or more, of letters, "
             "digits and -._~+/ alone; `openssl rand -hex 32` makes one."
         ) from None
 
@@ -150,7 +150,8 @@ def require_strings(name: str, value: Any, *, allowed: frozenset[str] | None = N
         )
 
 
-def _is_encodable(text: str) -> bool:
+def is_encodable(text: str) -> bool:
+    """Whether UTF-8 has bytes for `text`; it has none for a lone surrogate."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Collection, Coroutine, Mapping
 from typing import Any, Self, TypeVar, Unpack
 
 from jwks_guard.base.portal import process_portal, run_apart
+from jwks_guard.base.settings_reader import read_settings
 from jwks_guard.distrust.state import Distrusted
 from jwks_guard.errors import (
     DistrustNotSharedError,
@@ -16,9 +18,15 @@ from jwks_guard.jose.compact import to_bytes
 from jwks_guard.keys.fleet import LONGEST_STEP_SECONDS
 from jwks_guard.keys.health import HealthReport
 from jwks_guard.readiness.usage import KeyUsage
+from jwks_guard.verify.settings import verifier_of
 from jwks_guard.verify.token import VerifiedToken
 from jwks_guard.verify.verification import KeyNotHeldError
-from jwks_guard.verify.verifier import TokenVerifier, VerifierOptions, auth0_issuer
+from jwks_guard.verify.verifier import (
+    ConfiguredOptions,
+    TokenVerifier,
+    VerifierOptions,
+    auth0_issuer,
+)
 
 T = TypeVar("T")
 LOOP_SECONDS = 5.0
@@ -56,6 +64,23 @@ class SyncTokenVerifier:
         if options.get("keys") is None:
             options.setdefault("jwks_uri", f"{issuer}.well-known/jwks.json")
         return cls(issuer, audience, **options)
+
+    @classmethod
+    def from_env(
+        cls, environ: Mapping[str, str] = os.environ, **options: Unpack[ConfiguredOptions]
+    ) -> Self:
+        """The verifier that `JWKS_GUARD_*` variables name, as TokenVerifier.from_env makes it."""
+        return verifier_of(cls, cls.for_auth0, read_settings(environ), options)
+
+    @classmethod
+    def from_file(
+        cls,
+        path: str | os.PathLike[str],
+        environ: Mapping[str, str] = os.environ,
+        **options: Unpack[ConfiguredOptions],
+    ) -> Self:
+        """The verifier that a TOML file names, as TokenVerifier.from_file makes it."""
+        return verifier_of(cls, cls.for_auth0, read_settings(environ, path), options)
 
     def start(self, *, require_keys: bool = False) -> None:
         """Fetch the keys once, then keep them fresh, as TokenVerifier.start does."""

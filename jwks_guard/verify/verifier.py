@@ -18,6 +18,7 @@ from jwks_guard.base.arguments import (
 )
 from jwks_guard.base.clock import Clock
 from jwks_guard.base.events import Event
+from jwks_guard.base.settings_reader import read_settings
 from jwks_guard.claims.combining import ClaimCheck, combined
 from jwks_guard.distrust.register import Register
 from jwks_guard.distrust.state import Distrusted
@@ -35,6 +36,7 @@ from jwks_guard.keys.store import KeyStore
 from jwks_guard.net.clients import HTTPClient
 from jwks_guard.readiness.state import Observed
 from jwks_guard.readiness.usage import KeyUsage
+from jwks_guard.verify.settings import verifier_of
 from jwks_guard.verify.token import VerifiedToken
 from jwks_guard.verify.verification import KeyNotHeldError, Verification
 
@@ -57,6 +59,13 @@ class VerifierOptions(StoreOptions, total=False):
     token_cache_bytes: int
     max_token_bytes: int
     keys: KeyStore | None
+
+
+class ConfiguredOptions(VerifierOptions, total=False):
+    """The arguments of TokenVerifier that may be given beside settings."""
+
+    issuer: str
+    audience: str | Collection[str] | None
 
 
 class TokenVerifier:
@@ -222,6 +231,40 @@ class TokenVerifier:
         if options.get("keys") is None:
             options.setdefault("jwks_uri", f"{issuer}.well-known/jwks.json")
         return cls(issuer, audience, **options)
+
+    @classmethod
+    def from_env(
+        cls, environ: Mapping[str, str] = os.environ, **options: Unpack[ConfiguredOptions]
+    ) -> Self:
+        """The verifier that `JWKS_GUARD_*` variables name, as docs/configuration.md lists them.
+
+        `JWKS_GUARD_ISSUER` (or `JWKS_GUARD_DOMAIN`, as in for_auth0) and `JWKS_GUARD_AUDIENCE` are
+        required, unless they are in the file that `JWKS_GUARD_CONFIG` names. `options` are
+        arguments of TokenVerifier, and win; what is no value can only be given there.
+
+        `JWKS_GUARD_FLEET` makes a fleet. RedisFleet needs nothing more of the app. For HTTPFleet
+        each instance has to serve `jwks_guard.asgi.operations`, at its own URL in that list, with
+        the secret in `JWKS_GUARD_FLEET_SECRET_FILE` as its `operations_auth`.
+
+        Raises ConfigurationError, which names the variable and shows no value; also for a
+        `JWKS_GUARD_*` variable that is unknown.
+        """
+        return verifier_of(cls, cls.for_auth0, read_settings(environ), options)
+
+    @classmethod
+    def from_file(
+        cls,
+        path: str | os.PathLike[str],
+        environ: Mapping[str, str] = os.environ,
+        **options: Unpack[ConfiguredOptions],
+    ) -> Self:
+        """The verifier that the TOML file at `path` names; `environ` wins, and `options` over both.
+
+        The names are those of the variables, in lower case and without JWKS_GUARD_. It may be the
+        file of the `jwks-guard` command. Relative paths start from its folder. Raises
+        ConfigurationError as from_env does, and for a secret in a file that others can read.
+        """
+        return verifier_of(cls, cls.for_auth0, read_settings(environ, path), options)
 
     def has_arguments_of(self, other: TokenVerifier) -> bool:
         """Whether both were made with equal arguments, so that one can stand for the other."""

@@ -51,5 +51,5 @@ def test_fleet_file_that_is_missing_is_a_wrong_setting(tmp_path: Path) -> None:
 )
 def test_sentinels_and_lists_of_nodes_are_taken_as_a_fleet(tmp_path: Path, url: str) -> None:
     environ = environment(tmp_path, **{**REDIS, "JWKS_GUARD_FLEET": url})
-    fleet = configured_fleet({}, environ, None).required("https://tenant.test/")
+    fleet = configured_fleet({}, environ, None)
     assert isinstance(fleet, RedisFleet)

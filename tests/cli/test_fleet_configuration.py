@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from jwks_guard.cli.fleet_configuration import FleetConfiguration
+from jwks_guard.cli.configuration import configured_fleet
 from jwks_guard.testing import LocalTenant
 from tests.fleet.instances import eventually, fleet_of, instance
 from tests.redis_server import RedisServer
@@ -28,7 +28,12 @@ async def test_command_signs_what_it_decides_with_the_secrets_in_the_file(
     file.write_text(content)
     kid = tenant.key("previous").kid
     async with instance(tenant, fleet_of(redis, secret=SECRET)) as verifier:
-        command = FleetConfiguration(urls=(redis.url,), secret_file=file).required(tenant.issuer)
+        environ = {
+            "JWKS_GUARD_ISSUER": tenant.issuer,
+            "JWKS_GUARD_FLEET": redis.url,
+            "JWKS_GUARD_FLEET_SECRET_FILE": str(file),
+        }
+        command = configured_fleet({}, environ, None)
         (refusal,) = await command.distrust(kid, reason="leaked")
         assert refusal.error is None
         assert kid in verifier.distrusted

@@ -22,7 +22,6 @@ from jwks_guard.cli.configuration import (
     configured_fleet,
     default_journal,
 )
-from jwks_guard.cli.fleet_configuration import FleetConfiguration
 from jwks_guard.testing import LocalTenant
 from tests.cli.keys_running import environment, of_tenant, run, terminal
 
@@ -72,7 +71,7 @@ def test_file_is_enough(tmp_path: Path) -> None:
         domain = "login.acme.test"
         client_id = "id"
         client_secret = "s3cret"
-        audience = "https://acme.eu.auth0.com/api/v2/"
+        management_audience = "https://acme.eu.auth0.com/api/v2/"
         jwks_uri = "https://login.acme.test/keys.json"
         token_lifetime_seconds = 7200
         journal = "journal.jsonl"
@@ -90,9 +89,14 @@ def test_file_is_enough(tmp_path: Path) -> None:
 def test_options_win_over_the_environment_and_that_over_the_file(tmp_path: Path) -> None:
     file = written(
         tmp_path,
-        'domain = "file.test"\nclient_id = "of-file"\naudience = "a"\nclient_secret_file = "none"',
+        'domain = "file.test"\nclient_id = "of-file"\nmanagement_audience = "a"\n'
+        'client_secret_file = "none"',
     )
-    environ = {**COMPLETE, "JWKS_GUARD_TOKEN_LIFETIME_SECONDS": "60", "JWKS_GUARD_AUDIENCE": ""}
+    environ = {
+        **COMPLETE,
+        "JWKS_GUARD_TOKEN_LIFETIME_SECONDS": "60",
+        "JWKS_GUARD_MANAGEMENT_AUDIENCE": "",
+    }
     configuration = read(environ, file, domain="option.test", client_id=None)
     assert configuration.domain == "option.test"
     assert configuration.auth == ClientCredentials("id", "s3cret", audience="a")
@@ -140,9 +144,10 @@ def test_what_is_missing_is_named_with_its_variable(
 
 
 def test_unknown_names_in_the_file_are_refused_by_name(tmp_path: Path) -> None:
-    why = refusal(COMPLETE, written(tmp_path, 'domian = "x"\ntoken = "s3cret"'))
-    assert "has domian, token;" in why
-    assert "client_secret_file" in why
+    file = written(tmp_path, 'domian = "s3cret"')
+    assert refusal(COMPLETE, file) == f"domian in {file} is no setting: did you mean domain?"
+    file = written(tmp_path, 'token = "s3cret"')
+    assert refusal(COMPLETE, file) == f"token in {file} is no setting: did you mean token_file?"
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620])
@@ -209,10 +214,11 @@ def test_files_that_are_not_there_are_named(tmp_path: Path) -> None:
     nowhere = tmp_path / "nowhere"
     assert f"{nowhere} can't be read: No such file" in refusal(COMPLETE, nowhere)
     environ = {**TENANT, "JWKS_GUARD_CLIENT_SECRET_FILE": str(nowhere)}
-    assert f"client_secret_file: {nowhere} can't be read: No such file" in refusal(environ)
-    environ["JWKS_GUARD_CLIENT_SECRET_FILE"] = "~no-such-user/secret"
+    variable = "JWKS_GUARD_CLIENT_SECRET_FILE"
+    assert f"{variable}: {nowhere} can't be read: No such file" in refusal(environ)
+    environ[variable] = "~no-such-user/secret"
     assert "~no-such-user/secret can't be read: No such file" in refusal(environ)
-    environ["JWKS_GUARD_CLIENT_SECRET_FILE"] = str(nowhere)
+    environ[variable] = str(nowhere)
     nowhere.write_bytes(b"\xff")
     assert "not ASCII" in refusal(environ)
 
@@ -242,24 +248,26 @@ def test_fleet_is_configured_like_the_rest(tmp_path: Path) -> None:
         quiet_period_seconds = 900
         """,
     )
-    fleet = FleetConfiguration(
-        urls=("rediss://acme:s3cret@redis.test/0",),
-        prefix="acme",
-        issuer="https://login.acme.test/",
-        expected_instances=4,
-        quiet_period=timedelta(minutes=15),
+    over_redis = read(COMPLETE, file)
+    assert (over_redis.expected_instances, over_redis.quiet_period) == (4, timedelta(minutes=15))
+    fleet = over_redis.fleet()
+    assert fleet is not None
+    assert (repr(fleet), fleet.issuer) == (
+        "RedisFleet(prefix='{acme}')",
+        "https://login.acme.test/",
     )
-    assert read(COMPLETE, file).fleet == fleet
-    assert "s3cret" not in repr(fleet)
+    assert "s3cret" not in repr(over_redis)
     environ = {
         "JWKS_GUARD_FLEET": "https://10.0.0.1/ops https://10.0.0.2/ops",
         "JWKS_GUARD_FLEET_SECRET_FILE": str(tmp_path / "secret"),
         "JWKS_GUARD_EXPECTED_INSTANCES": "2",
     }
     (tmp_path / "secret").write_text("s" * 32 + "\n")
-    over_http = read({**COMPLETE, **environ}, file).fleet
-    assert (len(over_http.urls), over_http.expected_instances) == (2, 2)
-    assert repr(over_http.fleet("https://a.test/")).startswith("HTTPFleet")
+    over_http = read({**COMPLETE, **environ}, file)
+    assert over_http.expected_instances == 2
+    assert repr(over_http.fleet()) == (
+        "HTTPFleet(['https://10.0.0.1/ops', 'https://10.0.0.2/ops'])"
+    )
 
 
 def test_fleet_alone_needs_no_client_and_is_of_the_domain_unless_an_issuer_is_named() -> None:
@@ -274,7 +282,7 @@ def test_password_of_the_fleet_that_others_can_read_is_refused(tmp_path: Path, u
     file = written(tmp_path, f'fleet = "{url}"', 0o640)
     assert refusal(COMPLETE, file).endswith(f"chmod 600 {file}")
     assert url not in refusal(COMPLETE, file)
-    assert read(COMPLETE, written(tmp_path, 'fleet = "redis://h"', 0o644)).fleet.urls
+    assert read(COMPLETE, written(tmp_path, 'fleet = "redis://h"', 0o644)).fleet()
 
 
 def test_journal_is_kept_in_the_state_folder(

@@ -234,7 +234,7 @@ def test_url_of_the_fleet_is_no_option(environ: dict[str, str]) -> None:
 def test_fleet_over_redis_without_its_extra_says_what_to_install(environ: dict[str, str]) -> None:
     done = run_process(environ, command=(sys.executable, "-c", WITHOUT_REDIS.format(["watch"])))
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.endswith("pip install 'jwks-guard[cli,redis]'.\n")
+    assert done.stderr.endswith("pip install 'jwks-guard[redis]'.\n")
 
 
 def test_instance_that_has_ended_is_dismissed_and_no_other(

@@ -16,7 +16,6 @@ from rich.text import Text
 
 from jwks_guard.cli.configuration import configured_fleet
 from jwks_guard.cli.fleet.tables import KidsTable, output
-from jwks_guard.cli.fleet_configuration import Fleet
 from jwks_guard.cli.keys.session import (
     UNREACHABLE,
     ConfigOption,
@@ -27,6 +26,7 @@ from jwks_guard.cli.keys.session import (
 from jwks_guard.cli.words import date, printable
 from jwks_guard.errors import ConfigurationError
 from jwks_guard.fleet.commands import live
+from jwks_guard.fleet.settings import ConfiguredFleet
 from jwks_guard.readiness.state import InstanceState
 
 _LOOK_SECONDS = 1.0
@@ -93,8 +93,7 @@ def watch(
         raise typer.BadParameter("it takes --once as well", param_hint="--json")
     console = output()
     with errors_told():
-        configuration = configured_fleet({"domain": domain}, os.environ, config)
-        fleet = configuration.required(configuration.issuer or "")
+        fleet = configured_fleet({"domain": domain}, os.environ, config)
         if dismiss is not None:
             typer.echo(f"{printable(asyncio.run(_dismissed(fleet, dismiss)))} is forgotten.")
             return
@@ -106,7 +105,7 @@ def watch(
     raise typer.Exit(0 if view.states else 1)
 
 
-async def _dismissed(fleet: Fleet, named: str) -> str:
+async def _dismissed(fleet: ConfiguredFleet, named: str) -> str:
     """The name of the instance that was dismissed; raises ConfigurationError."""
     try:
         states, now = await _looked(fleet), time.time()
@@ -123,7 +122,7 @@ async def _dismissed(fleet: Fleet, named: str) -> str:
         await fleet.aclose()
 
 
-async def _watched(fleet: Fleet, console: Console, *, once: bool) -> View:
+async def _watched(fleet: ConfiguredFleet, console: Console, *, once: bool) -> View:
     """What was seen last: at once, or when Ctrl-C came."""
     try:
         view = View(fleet.issuer, time.time(), await _looked(fleet))
@@ -134,7 +133,7 @@ async def _watched(fleet: Fleet, console: Console, *, once: bool) -> View:
         await fleet.aclose()
 
 
-async def _show(fleet: Fleet, view: View, console: Console) -> None:
+async def _show(fleet: ConfiguredFleet, view: View, console: Console) -> None:
     with Live(view, console=console, refresh_per_second=2):
         try:
             while True:
@@ -144,14 +143,14 @@ async def _show(fleet: Fleet, view: View, console: Console) -> None:
             pass  # Ctrl-C: what was seen last stays on the terminal
 
 
-async def _look_again(fleet: Fleet, view: View) -> None:
+async def _look_again(fleet: ConfiguredFleet, view: View) -> None:
     try:
         view.states, view.at, view.error = await _looked(fleet), time.time(), None
     except UNREACHABLE as error:
         view.error = str(error)
 
 
-async def _looked(fleet: Fleet) -> tuple[InstanceState, ...]:
+async def _looked(fleet: ConfiguredFleet) -> tuple[InstanceState, ...]:
     return (await fleet.observe(_ANY_KID)).states
 
 

@@ -8,10 +8,10 @@ import time
 
 from jwks_guard.admin import RevocationReadiness
 from jwks_guard.admin.plans import Instances
-from jwks_guard.cli.fleet_configuration import Fleet
 from jwks_guard.cli.keys.session import UNREACHABLE, Session
 from jwks_guard.errors import RevocationRefusedError
 from jwks_guard.fleet.commands import live
+from jwks_guard.fleet.settings import ConfiguredFleet
 
 _LONGEST_WAIT_MINUTES = 24 * 60
 
@@ -23,7 +23,7 @@ def instances_of(session: Session, kid: str) -> Instances | None:
     return session.run(_instances(session.fleet, kid))
 
 
-async def _instances(fleet: Fleet, kid: str) -> Instances:
+async def _instances(fleet: ConfiguredFleet, kid: str) -> Instances:
     try:
         observed = await fleet.observe(kid)
     except UNREACHABLE as error:

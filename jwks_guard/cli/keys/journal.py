@@ -11,7 +11,8 @@ import typer
 
 from jwks_guard.admin.journal import Intent, Journal
 from jwks_guard.base import files
-from jwks_guard.cli.configuration import PREFIX, default_journal
+from jwks_guard.base.settings_reader import PREFIX
+from jwks_guard.cli.configuration import default_journal
 from jwks_guard.cli.keys.session import Session, complain
 from jwks_guard.errors import ConfigurationError
 

@@ -18,8 +18,8 @@ from rich.status import Status
 from rich.text import Text
 
 from jwks_guard.admin import AdminEvent, KeyRotation, SigningKeysClient
-from jwks_guard.cli.configuration import PREFIX, Configuration, configured
-from jwks_guard.cli.fleet_configuration import Fleet
+from jwks_guard.base.settings_reader import FILE_VARIABLE, PREFIX
+from jwks_guard.cli.configuration import Configuration, configured
 from jwks_guard.cli.words import printable
 from jwks_guard.errors import (
     ConfigurationError,
@@ -30,6 +30,7 @@ from jwks_guard.errors import (
     RateLimitedError,
     UnavailableError,
 )
+from jwks_guard.fleet.settings import ConfiguredFleet
 
 DomainOption = Annotated[
     str | None,
@@ -47,7 +48,7 @@ ConfigOption = Annotated[
     Path | None,
     typer.Option(
         "--config",
-        envvar=PREFIX + "CONFIG",
+        envvar=FILE_VARIABLE,
         metavar="FILE",
         help="TOML file with settings; the environment wins.",
     ),
@@ -76,7 +77,7 @@ class Session:
     quiet: bool
     _runner: asyncio.Runner
     client: SigningKeysClient = field(init=False)
-    fleet: Fleet | None = field(init=False)
+    fleet: ConfiguredFleet | None = field(init=False)
     _stderr: Console = field(init=False)
     _status: Status | None = field(init=False, default=None)
     _last_step: str = field(init=False, default="")
@@ -86,7 +87,7 @@ class Session:
         self.client = SigningKeysClient(
             self.configuration.domain, auth=self.configuration.auth, sleep=self._sleep
         )
-        self.fleet = self.configuration.fleet.fleet(self.client.base_url)
+        self.fleet = self.configuration.fleet()
 
     def rotation(self, journal: Path | None = None, confirm_within: float = 120.0) -> KeyRotation:
         """A KeyRotation for the tenant and the fleet."""
@@ -94,8 +95,8 @@ class Session:
             self.client,
             self.fleet or (),
             token_lifetime=self.configuration.token_lifetime,
-            quiet_period=self.configuration.fleet.quiet_period,
-            expected_instances=self.configuration.fleet.expected_instances,
+            quiet_period=self.configuration.quiet_period,
+            expected_instances=self.configuration.expected_instances,
             journal_path=journal,
             on_event=self.on_event,
             jwks_uri=self.configuration.jwks_uri,
