@@ -19,10 +19,7 @@ _NAMES = sorted(ALGORITHMS)
 _Text = Annotated[str, Meta(min_length=1, description="a non-empty string")]
 _Texts = Annotated[
     list[_Text],
-    Meta(
-        min_length=1,
-        description="one or more texts with spaces between them, or in a file a list of them",
-    ),
+    Meta(min_length=1, description="one or more texts with spaces between them, or a TOML list"),
 ]
 _Algorithms = Annotated[
     list[Annotated[str, Meta(pattern=f"^({'|'.join(_NAMES)})$")]],
