@@ -1,6 +1,7 @@
-"""A guarded API: set ISSUER and AUDIENCE, then `uvicorn examples.starlette_api:app`."""
+"""A guarded API: `uvicorn examples.starlette_api:app`.
 
-import os
+Set JWKS_GUARD_ISSUER and JWKS_GUARD_AUDIENCE first, as `jwks-guard tenant` prints them.
+"""
 
 from starlette.applications import Starlette
 from starlette.authentication import requires
@@ -11,7 +12,7 @@ from starlette.routing import Route
 from jwks_guard import TokenVerifier
 from jwks_guard.asgi import JWKSGuardMiddleware
 
-verifier = TokenVerifier(os.environ["ISSUER"], os.environ["AUDIENCE"])
+verifier = TokenVerifier.from_env()
 
 
 @requires("read:things")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import re
 import sys
 from pathlib import Path
@@ -58,8 +59,8 @@ def test_fleet_example_waits_for_all_instances_and_the_other_one_hears_of_a_leak
 
 async def test_starlette_example_guards_its_routes(monkeypatch: pytest.MonkeyPatch) -> None:
     async with LocalTenant() as tenant:
-        monkeypatch.setenv("ISSUER", tenant.issuer)
-        monkeypatch.setenv("AUDIENCE", tenant.audience)
+        monkeypatch.setenv("JWKS_GUARD_ISSUER", tenant.issuer)
+        monkeypatch.setenv("JWKS_GUARD_AUDIENCE", tenant.audience)
         example = importlib.import_module("examples.starlette_api")
         transport = httpx.ASGITransport(example.app)
         async with httpx.AsyncClient(transport=transport, base_url="http://api.test") as client:
@@ -70,6 +71,14 @@ async def test_starlette_example_guards_its_routes(monkeypatch: pytest.MonkeyPat
             assert (await client.get("/things", headers=granted)).json()["owner"] == "auth0|alice"
             assert (await client.get("/health")).json()["status"] == "ok"
         await example.verifier.aclose()
+
+
+def test_starlette_example_without_its_variables_names_them() -> None:
+    environ = {name: text for name, text in os.environ.items() if "JWKS_GUARD_" not in name}
+    script = [sys.executable, "-c", "import examples.starlette_api"]
+    done = run_to_end(script, cwd=ROOT, env=environ)
+    assert done.returncode == 1
+    assert "set JWKS_GUARD_ISSUER (or JWKS_GUARD_DOMAIN) and JWKS_GUARD_AUDIENCE" in done.stderr
 
 
 def snippet(name: str, tenant: LocalTenant, path: str = "README.md") -> dict[str, Any]:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import queue
+import re
 import signal
 import socket
 import ssl
@@ -17,7 +18,7 @@ import httpx
 import jwt
 import pytest
 
-from jwks_guard import cli
+from jwks_guard import TokenVerifier, cli
 from tests.process.programs import run_to_end
 from tests.support import PATIENCE
 
@@ -99,6 +100,10 @@ def test_tenant_without_json_introduces_itself_to_a_person() -> None:
         assert "http://127.0.0.1:" in shown
         assert "grant_type=client_credentials" in shown
         assert "export JWKS_GUARD_TOKEN_LIFETIME_SECONDS=86400\n" in shown
+        exported = dict(re.findall(r"(?m)^export (JWKS_GUARD_\w+)=(\S+)$", shown))
+        verifier = TokenVerifier.from_env(exported)
+        expected = TokenVerifier(exported["JWKS_GUARD_DOMAIN"], ["https://api.local.test"])
+        assert verifier.has_arguments_of(expected)
         process.send_signal(signal.SIGTERM)
         assert process.wait(PATIENCE) == 0
 

@@ -35,6 +35,9 @@ def introduce(
     console.print("To log in by a browser (authorization code with PKCE, from localhost only):")
     console.print(f"authorizationUrl {facts['issuer']}authorize")
     console.print(f"tokenUrl         {facts['issuer']}oauth/token")
+    console.print("To have an API accept its tokens (`TokenVerifier.from_env()`):")
+    console.print(f"export JWKS_GUARD_ISSUER={facts['issuer']}")
+    console.print(f"export JWKS_GUARD_AUDIENCE={shlex.quote(' '.join(audiences))}")
     console.print("To try `jwks-guard keys list` on it:")
     for name, fact in _ENVIRONMENT.items():
         console.print(f"export {name}={facts[fact]}")
