@@ -26,6 +26,7 @@ def fleet_of(found: Found, issuer: str | None = None) -> ConfiguredFleet | None:
     """
     urls = found.values.get("fleet", "").split()
     if not urls:
+        _require_no_secret(found)
         return None
     try:
         if urls[0].startswith(_REDIS):
@@ -33,6 +34,18 @@ def fleet_of(found: Found, issuer: str | None = None) -> ConfiguredFleet | None:
         return _over_http(urls, found, issuer)
     except ConfigurationError as error:
         raise found.named(error, _SETTINGS) from None
+
+
+def _require_no_secret(found: Found) -> None:
+    """Raise ConfigurationError for the secret of a fleet that is missing, as by an empty variable.
+
+    Without the fleet this process would not hear which keys are distrusted.
+    """
+    if "fleet_secret_file" in found.values:
+        raise ConfigurationError(
+            f"{found.names['fleet_secret_file']} is set without {variable('fleet')}: set that one, "
+            "or remove this one."
+        )
 
 
 def _over_redis(url: str, found: Found, issuer: str | None) -> RedisFleet:

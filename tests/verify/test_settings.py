@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,18 @@ from typing import Any
 import httpx
 import pytest
 
-from jwks_guard import ConfigurationError, KeyStore, SyncTokenVerifier, TokenVerifier
+from jwks_guard import (
+    ConfigurationError,
+    EnvironmentVariableError,
+    KeyStore,
+    SyncTokenVerifier,
+    TokenVerifier,
+)
 from jwks_guard.base.settings import VerifierSettings
 from jwks_guard.fleet import HTTPFleet, RedisFleet
 from jwks_guard.testing import LocalTenant
 from tests.fleet.instances import eventually, fleet_of, instance
+from tests.process.programs import run_to_end
 from tests.redis_server import RedisServer
 from tests.redis_server import redis as redis
 from tests.redis_server import running_redis as running_redis
@@ -22,6 +30,16 @@ from tests.redis_server import running_redis as running_redis
 ISSUER, AUDIENCE = "https://issuer.test/", "https://api.test"
 ENOUGH = {"JWKS_GUARD_ISSUER": ISSUER, "JWKS_GUARD_AUDIENCE": AUDIENCE}
 SECRET = "s3cret-of-16-chars-and-more"
+WITHOUT_REDIS = """
+import sys
+sys.modules["redis"] = None
+from jwks_guard import ConfigurationError, TokenVerifier
+names = {"ISSUER": "https://a.test/", "AUDIENCE": "api", "FLEET": "redis://10.0.0.1"}
+try:
+    TokenVerifier.from_env({f"JWKS_GUARD_{name}": text for name, text in names.items()})
+except ConfigurationError as error:
+    print(error)
+"""
 Make = Callable[..., TokenVerifier | SyncTokenVerifier]
 VALUES: dict[str, tuple[str, object]] = {
     "audience": ("https://a.test https://b.test", ["https://a.test", "https://b.test"]),
@@ -237,6 +255,14 @@ def test_error_of_the_argument_names_the_variable(name: str, text: str, why: str
     )
 
 
+def test_variable_of_http_clients_that_can_not_be_used_keeps_its_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", "/nowhere/ca.pem")
+    with pytest.raises(EnvironmentVariableError, match="SSL_CERT_FILE"):
+        TokenVerifier.from_env(ENOUGH)
+
+
 def test_domain_that_is_none_is_named() -> None:
     environ = {"JWKS_GUARD_DOMAIN": "s3cret", "JWKS_GUARD_AUDIENCE": AUDIENCE}
     why = refusal(TokenVerifier.from_env, environ)
@@ -421,6 +447,19 @@ def test_urls_of_instances_are_a_fleet_over_http(tmp_path: Path) -> None:
     assert why == "A fleet over HTTP needs JWKS_GUARD_FLEET_SECRET_FILE."
     environ = {**urls, "JWKS_GUARD_FLEET_SECRET_FILE": str(tmp_path / "secret")}
     assert isinstance(fleet(environ), HTTPFleet)
+
+
+def test_secret_without_its_fleet_is_refused(tmp_path: Path) -> None:
+    environ = {"JWKS_GUARD_FLEET": "", "JWKS_GUARD_FLEET_SECRET_FILE": str(tmp_path / "secret")}
+    why = refusal(fleet, environ)
+    assert why.startswith("JWKS_GUARD_FLEET_SECRET_FILE is set without JWKS_GUARD_FLEET")
+    given = RedisFleet("redis://10.0.0.1")
+    assert fleet(environ, fleet=given) is given
+
+
+def test_fleet_over_redis_without_its_extra_says_what_to_install() -> None:
+    done = run_to_end([sys.executable, "-c", WITHOUT_REDIS])
+    assert done.stdout == "A fleet over Redis needs redis-py: pip install 'jwks-guard[redis]'.\n"
 
 
 def test_fleet_in_code_wins_and_none_is_none() -> None:
