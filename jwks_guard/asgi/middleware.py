@@ -19,6 +19,7 @@ from jwks_guard.asgi.preflight import (
     passes_preflight,
 )
 from jwks_guard.asgi.refusals import send_refusal
+from jwks_guard.asgi.resource_metadata import ResourceMetadata
 from jwks_guard.asgi.subprotocol import hiding_token, offered_token
 from jwks_guard.asgi.websocket import GuardedSocket
 from jwks_guard.errors import MissingCredentialsError, RequestRefusedError
@@ -103,9 +104,12 @@ class JWKSGuardMiddleware:
             not look at the method answers it with its content.
         bearer_subprotocol: takes the token of a WebSocket also from the offered subprotocols
             `bearer, <token>`, for browsers. The app sees neither of the two.
+        resource_metadata: what `protected_resource_metadata` gives is served here at its path,
+            below `root_path`, to everybody, and named in challenges. A URL is only named: add its
+            path to `exclude_paths` where this app serves it.
         options: those of RequestGuard: `token_from`, `required_scopes`, `any_scopes`,
-            `required_permissions`, `claim_checks`, `optional`, `realm`, `resource_metadata`,
-            `debug_errors` and `on_refusal`.
+            `required_permissions`, `claim_checks`, `optional`, `realm`, `debug_errors` and
+            `on_refusal`.
 
     Raises:
         ConfigurationError: an argument can't be meant so.
@@ -129,13 +133,18 @@ class JWKSGuardMiddleware:
         self._bearer_subprotocol = bearer_subprotocol
         if bearer_subprotocol:
             options["token_from"] = (*token_sources(options.get("token_from")), offered_token)
+        metadata = options.get("resource_metadata")
+        self._metadata = metadata if isinstance(metadata, ResourceMetadata) else None
+        self._metadata_path = excluded_paths([self._metadata.path] if self._metadata else ())
         self._guard = RequestGuard(verifier, **options)
         self._warned = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Guard one connection, or run the lifespan."""
         if scope["type"] == "http":
-            if await self._let_in(scope, send) is not None:
+            if self._metadata is not None and self._metadata_path.cover(scope):
+                await self._metadata.response(scope["method"])(scope, receive, send)
+            elif await self._let_in(scope, send) is not None:
                 await self.app(scope, receive, send)
         elif scope["type"] == "websocket":
             await self._websocket(scope, receive, send)

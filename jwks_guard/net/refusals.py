@@ -6,6 +6,7 @@ import json
 import math
 import re
 from http import HTTPStatus
+from typing import Protocol
 
 from jwks_guard.errors import (
     ConfigurationError,
@@ -34,13 +35,22 @@ def quotable_realm(realm: str) -> str:
     return realm
 
 
-def metadata_url(url: str) -> str:
-    """`url`, where a protected resource's metadata is (RFC 9728 section 3).
+class HasURL(Protocol):
+    """Metadata that knows where it is."""
+
+    @property
+    def url(self) -> str:
+        """The URL."""
+
+
+def metadata_url(metadata: str | HasURL) -> str:
+    """The URL where a protected resource's metadata is (RFC 9728 section 3).
 
     Raises:
         ConfigurationError: it is not https, or http on loopback.
 
     """
+    url = metadata if isinstance(metadata, str) else metadata.url
     reason = urls.refusal(url, http_on_loopback=True)
     if reason is not None:
         raise ConfigurationError(f"resource_metadata is {url!r}, which can't be used: {reason}")

@@ -64,7 +64,7 @@ class GuardOptions(TypedDict, total=False):
     claim_checks: Collection[ClaimCheck]
     optional: bool
     realm: str | None
-    resource_metadata: str | None
+    resource_metadata: str | refusals.HasURL | None
     debug_errors: bool
     on_refusal: OnRefusal | None
 
@@ -96,7 +96,7 @@ class _Rules:
         claim_checks: Collection[ClaimCheck] = (),
         optional: bool = False,
         realm: str | None = None,
-        resource_metadata: str | None = None,
+        resource_metadata: str | refusals.HasURL | None = None,
         debug_errors: bool = False,
         on_refusal: OnRefusal | None = None,
     ) -> None:
@@ -109,7 +109,9 @@ class _Rules:
         self._word = partial(
             refusals.refusal,
             realm=None if realm is None else refusals.quotable_realm(realm),
-            resource_metadata=resource_metadata and refusals.metadata_url(resource_metadata),
+            resource_metadata=(
+                None if resource_metadata is None else refusals.metadata_url(resource_metadata)
+            ),
             debug=debug_errors,
         )
         self._logged: set[str] = set()
@@ -197,7 +199,7 @@ class RequestGuard(_Rules):
             Authorization header of another scheme, is refused all the same.
         realm: the challenge's `realm`.
         resource_metadata: the URL of the protected resource's metadata, for the challenge (RFC 9728
-            section 5.1).
+            section 5.1), or what `protected_resource_metadata` gives; serving it is for the app.
         debug_errors: tells clients the error's code and message. Not for production.
         on_refusal: called with each Refusal and its error; gives the Refusal to answer with.
             `problem_json` is one.
