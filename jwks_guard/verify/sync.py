@@ -50,6 +50,7 @@ class SyncTokenVerifier:
         self._verifier = TokenVerifier(issuer, audience, **options)
         self.issuer = issuer
         self.keys = self._verifier.keys
+        self.verification = self._verifier.verification
 
     @classmethod
     def for_auth0(
@@ -100,7 +101,7 @@ class SyncTokenVerifier:
 
     def verify(self, compact: str | bytes) -> VerifiedToken:
         """The verified token, or an error, as TokenVerifier.verify gives it."""
-        keys, verification, waited = self.keys, self._verifier.verification, 0.0
+        keys, verification, waited = self.keys, self.verification, 0.0
         try:
             token = to_bytes(compact, verification.max_token_bytes)
             loop = keys.home.loop
