@@ -9,6 +9,7 @@ import copy
 import logging
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
+from inspect import iscoroutinefunction
 from typing import Any, Protocol, Self, TypeAlias, TypedDict, Unpack
 
 import msgspec
@@ -54,14 +55,19 @@ class SyncVerifier(Protocol):
         """The verified token; raises if it is not accepted now."""
 
 
-class GuardOptions(TypedDict, total=False):
-    """The keyword arguments of RequestGuard, where they are handed through."""
+class Requirements(TypedDict, total=False):
+    """The keyword arguments of `requiring`, where they are handed through."""
 
-    token_from: TokenSource | Sequence[TokenSource] | None
     required_scopes: Collection[str]
     any_scopes: Collection[str]
     required_permissions: Collection[str]
     claim_checks: Collection[ClaimCheck]
+
+
+class GuardOptions(Requirements, total=False):
+    """The keyword arguments of RequestGuard, where they are handed through."""
+
+    token_from: TokenSource | Sequence[TokenSource] | None
     optional: bool
     realm: str | None
     resource_metadata: str | refusals.HasURL | None
@@ -245,6 +251,12 @@ class SyncRequestGuard(_Rules):
 
     def __init__(self, verifier: SyncVerifier, **options: Unpack[GuardOptions]) -> None:
         super().__init__(**options)
+        if iscoroutinefunction(verifier.verify):
+            # Its result, which nobody awaits, would pass for a token.
+            raise ConfigurationError(
+                f"{type(verifier).__name__} can only be awaited; make a SyncTokenVerifier of the "
+                "same arguments."
+            )
         self.verifier = verifier
 
     def authenticate(
@@ -266,6 +278,15 @@ class SyncRequestGuard(_Rules):
 def _combined(checks: Collection[ClaimCheck]) -> tuple[ClaimCheck, ...]:
     check = combined(checks)
     return () if check is None else (check,)
+
+
+def checked_requirements(**required: Unpack[Requirements]) -> Requirements:
+    """`required`, which a guard can require; raises ConfigurationError for what can't be meant so.
+
+    For a decorator: a mistake is an error where it is written, not in the first request.
+    """
+    _Rules(**required)
+    return required
 
 
 def _malformed(compact: bytes | None) -> RequestRefusedError | None:

@@ -367,3 +367,9 @@ def test_sync_guard_of_a_real_tenant_accepts_its_token() -> None:
         headers = {"Authorization": f"Bearer {tenant.token()}"}
         done = SyncRequestGuard(verifier).authenticate(method="GET", url="", headers=headers)
         assert done.token is not None
+
+
+async def test_sync_guard_takes_no_verifier_that_has_to_be_awaited() -> None:
+    verifier: Any = TokenVerifier("https://issuer.test/", "https://api.test")
+    with pytest.raises(ConfigurationError, match="make a SyncTokenVerifier"):
+        SyncRequestGuard(verifier)
