@@ -31,11 +31,16 @@ class ExcludedPaths:
         """
         if not (self.exact or self.prefixes):
             return False
-        path = _below_root(scope["path"], scope.get("root_path", ""))
-        if path not in self.exact and not path.startswith(self.prefixes):
+        if not self.cover_path(_below_root(scope["path"], scope.get("root_path", ""))):
             return False
         raw = scope.get("raw_path") or b""  # optional in ASGI
-        return not (_is_ambiguous(path) or _is_ambiguous(raw.decode("latin-1")))
+        return not _is_ambiguous(raw.decode("latin-1"))
+
+    def cover_path(self, path: str) -> bool:
+        """Tell whether `path`, decoded and as the router matches it, is excluded."""
+        if path not in self.exact and not path.startswith(self.prefixes):
+            return False
+        return not _is_ambiguous(path)
 
 
 def excluded_paths(patterns: Iterable[str]) -> ExcludedPaths:

@@ -1,0 +1,147 @@
+"""The guard that the setting JWKS_GUARD makes of a Django project: one for sync and async code."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from functools import cache
+from typing import Any, Unpack, cast
+
+from django.conf import settings
+from django.core.signals import setting_changed
+from django.http import HttpRequest
+from django.utils.module_loading import import_string
+
+from jwks_guard.asgi.paths import excluded_paths
+from jwks_guard.errors import ConfigurationError, MissingCredentialsError
+from jwks_guard.verify.any_loop import AnyLoopVerifier
+from jwks_guard.verify.request import (
+    ANONYMOUS,
+    Authenticated,
+    GuardOptions,
+    RequestGuard,
+    Requirements,
+    SyncRequestGuard,
+)
+from jwks_guard.verify.sync import SyncTokenVerifier
+from jwks_guard.verify.token import VerifiedToken
+
+_KEY = "_jwks_guard"
+
+
+class DjangoGuard:
+    """Lets in requests whose token `verifier` accepts, in threads and on event loops.
+
+    A request keeps the token that it was let in with: the next call for it verifies nothing.
+    """
+
+    def __init__(
+        self, verifier: SyncTokenVerifier, exclude_paths: Collection[str], options: GuardOptions
+    ) -> None:
+        self.verifier = verifier
+        self._excluded = excluded_paths(exclude_paths)
+        self._guard = SyncRequestGuard(verifier, **options)
+        self._async_guard = RequestGuard(AnyLoopVerifier(verifier), **options)
+
+    def pass_excluded(self, request: HttpRequest) -> Authenticated | None:
+        """What lets in a request whose path is excluded; None for others.
+
+        `path_info` is what Django matches its URL patterns with, to the letter.
+        """
+        covered = self._excluded.cover_path(request.path_info)
+        return self._noted(request, ANONYMOUS) if covered else None
+
+    def admit(self, request: HttpRequest) -> Authenticated:
+        """Let `request` in and set its `token`; raises RequestRefusedError."""
+        done = self._admitted(request) or self._guard.authenticate(**_parts(request))
+        return self._noted(request, done)
+
+    async def admit_async(self, request: HttpRequest) -> Authenticated:
+        """Let `request` in as `admit` does, without blocking the event loop."""
+        done = self._admitted(request) or await self._async_guard.authenticate(**_parts(request))
+        return self._noted(request, done)
+
+    def check(self, token: VerifiedToken | None, **required: Unpack[Requirements]) -> None:
+        """Raise RequestRefusedError unless there is a token that meets what is `required`."""
+        if token is None:
+            raise self.missing()
+        self._guard.requiring(**required).check(token)
+
+    def missing(self) -> MissingCredentialsError:
+        """The error, with its `refusal`, for a request without a token."""
+        error = MissingCredentialsError("the request carries no token")
+        error.refusal = self._guard.refusal(error)
+        return error
+
+    def _admitted(self, request: HttpRequest) -> Authenticated | None:
+        guard, token = vars(request).get(_KEY, (None, None))
+        return Authenticated(token) if guard is self and token is not None else None
+
+    def _noted(self, request: HttpRequest, done: Authenticated) -> Authenticated:
+        vars(request).update({"token": done.token, _KEY: (self, done.token)})
+        return done
+
+
+def token_of(request: HttpRequest) -> VerifiedToken | None:
+    """The token that `request` was let in with, if any."""
+    token: VerifiedToken | None = vars(request).get(_KEY, (None, None))[1]
+    return token
+
+
+@cache
+def project_guard() -> DjangoGuard:
+    """The guard that the setting JWKS_GUARD makes, once per process; raises ConfigurationError."""
+    given = getattr(settings, "JWKS_GUARD", None)
+    if not isinstance(given, Mapping) or not all(name.isupper() for name in given):
+        raise ConfigurationError(
+            "The setting JWKS_GUARD must be a dict with names in capitals, like "
+            '{"ISSUER": "https://acme.eu.auth0.com/", "AUDIENCE": "https://api.acme.com"}.'
+        )
+    arguments = {name.lower(): value for name, value in given.items()}
+    exclude_paths = arguments.pop("exclude_paths", ())
+    names = GuardOptions.__annotations__.keys() & arguments.keys()
+    options = cast(GuardOptions, {name: arguments.pop(name) for name in names})
+    return DjangoGuard(_verifier(arguments), exclude_paths, options)
+
+
+def _verifier(arguments: dict[str, Any]) -> SyncTokenVerifier:
+    if "verifier" not in arguments:
+        try:
+            return SyncTokenVerifier(**arguments)
+        except TypeError as error:  # a name that it does not know, or one that is missing
+            raise ConfigurationError(
+                f"The setting JWKS_GUARD can't be used: {error}. It takes ISSUER, AUDIENCE and "
+                "other arguments of SyncTokenVerifier, options of RequestGuard, EXCLUDE_PATHS, "
+                "and VERIFIER."
+            ) from error
+    verifier = arguments.pop("verifier")
+    if arguments:
+        raise ConfigurationError(
+            f"The setting JWKS_GUARD has VERIFIER and {', '.join(arguments).upper()}: give the "
+            "latter to the verifier where it is made."
+        )
+    if isinstance(verifier, str):
+        verifier = import_string(verifier)
+    if not isinstance(verifier, SyncTokenVerifier):
+        raise ConfigurationError(
+            "The setting JWKS_GUARD: VERIFIER must be a SyncTokenVerifier, or the dotted path of "
+            "one; it serves async views, too."
+        )
+    return verifier
+
+
+def _forget(*, setting: str, **_: object) -> None:
+    """Make the guard anew: a test has changed the setting."""
+    if setting == "JWKS_GUARD":
+        project_guard.cache_clear()
+
+
+setting_changed.connect(_forget)
+
+
+def _parts(request: HttpRequest) -> dict[str, Any]:
+    return {
+        "method": request.method,
+        "url": request.build_absolute_uri(),
+        "headers": request.headers,
+        "native": request,
+    }
