@@ -1,0 +1,117 @@
+"""Guard a Flask application's views and blueprints (extra `flask`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial, wraps
+from typing import Any, TypeVar, Unpack, overload
+
+from flask import Flask, Response, after_this_request, current_app, g, request
+from werkzeug.exceptions import HTTPException, default_exceptions
+
+from jwks_guard.errors import (
+    ConfigurationError,
+    MissingCredentialsError,
+    Refusal,
+    RequestRefusedError,
+)
+from jwks_guard.net.bearer import Header
+from jwks_guard.verify.request import (
+    Authenticated,
+    GuardOptions,
+    Requirements,
+    SyncRequestGuard,
+    SyncVerifier,
+    checked_requirements,
+)
+from jwks_guard.verify.token import VerifiedToken
+
+View = TypeVar("View", bound=Callable[..., Any])
+_KEY = "jwks_guard"
+
+
+def init_app(app: Flask, verifier: SyncVerifier, **options: Unpack[GuardOptions]) -> None:
+    """Have `require_token` and `authenticate` take the tokens that `verifier` accepts, in `app`.
+
+    `verifier` is a SyncTokenVerifier, for async views, too. The options are those of RequestGuard;
+    what they require holds for each guarded view. Raises ConfigurationError.
+    """
+    app.extensions[_KEY] = SyncRequestGuard(verifier, **options)
+
+
+@overload
+def require_token(view: View, /) -> View: ...
+@overload
+def require_token(**required: Unpack[Requirements]) -> Callable[[View], View]: ...
+def require_token(view: Any = None, /, **required: Unpack[Requirements]) -> Any:
+    """A view that needs a token, which is `g.token` in it; write it below the route.
+
+    Others get 400, 401, 403, 429 or 503, as werkzeug's exceptions: `errorhandler` applies to them.
+    It takes sync and async views. What is required, as RequestGuard takes it, comes on top of the
+    options of `init_app`; with `optional` among those, a token is needed here all the same.
+    """
+    checked_requirements(**required)
+    if view is None:
+        return partial(require_token, **required)
+
+    @wraps(view)
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        if authenticate(**required) is None:
+            error = MissingCredentialsError("the request carries no token")
+            raise _http_exception(_guard().refusal(error))
+        return current_app.ensure_sync(view)(*args, **kwargs)
+
+    return guarded
+
+
+def authenticate(**required: Unpack[Requirements]) -> VerifiedToken | None:
+    """Let the current request in and set `g.token`, for a blueprint's `before_request`.
+
+    None is an anonymous request, which the option `optional` lets in. Others are refused as by
+    `require_token`.
+    """
+    guard = _guard()
+    try:
+        done = _admitted(guard) or guard.authenticate(
+            method=request.method,
+            url=request.url,
+            headers=list(request.headers),
+            native=request,
+        )
+        if done.token is not None:
+            guard.requiring(**required).check(done.token)
+    except RequestRefusedError as error:
+        raise _http_exception(error.refusal) from error
+    request.environ[_KEY] = (guard, done.token)  # not in `g`: a test may keep that for another one
+    if done.response_headers:
+        after_this_request(partial(_with_headers, done.response_headers))
+    g.token = done.token
+    return done.token
+
+
+def _guard() -> SyncRequestGuard:
+    guard: SyncRequestGuard | None = current_app.extensions.get(_KEY)
+    if guard is None:
+        raise ConfigurationError(
+            "This application has no verifier; call "
+            "jwks_guard.integrations.flask.init_app(app, SyncTokenVerifier(...)) where it is made."
+        )
+    return guard
+
+
+def _admitted(guard: SyncRequestGuard) -> Authenticated | None:
+    """What let the current request in before."""
+    before, token = request.environ.get(_KEY, (None, None))
+    return Authenticated(token) if before is guard and token is not None else None
+
+
+def _http_exception(refusal: Refusal) -> HTTPException:
+    response = Response(refusal.body, refusal.status, refusal.fields)
+    # Of the class of the status, by which Flask finds the application's error handlers.
+    return default_exceptions.get(refusal.status, HTTPException)(response=response)
+
+
+def _with_headers(headers: tuple[Header, ...], response: Response) -> Response:
+    for name, value in headers:
+        response.headers[name.decode()] = value.decode()
+    return response
