@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from django.core.asgi import get_asgi_application
+from django.core.wsgi import get_wsgi_application
+from django.test import override_settings
+from flask import Flask, g
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
+from werkzeug.exceptions import NotFound
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from jwks_guard.asgi import JWKSGuardMiddleware
+from jwks_guard.integrations.flask import authenticate, init_app
 from tests.integrations.issuing import Issuing
 from tests.integrations.requests import GUARDS
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+    from starlette.types import ASGIApp
 
 METHODS = ["GET", "HEAD", "POST"]
 
@@ -30,6 +43,8 @@ class Framework:
     make: Callable[[Issuing], Any]
     interface: Literal["asgi", "wsgi"]
     body: Callable[[Any], Any] | None = lambda body: body
+    differs: frozenset[str] = frozenset()
+    """The cases that the framework's own rules answer."""
 
 
 def starlette(issuing: Issuing) -> Starlette:
@@ -45,6 +60,79 @@ def starlette(issuing: Issuing) -> Starlette:
     return Starlette(routes=[guarded(path) for path in GUARDS])
 
 
+def django_settings(issuing: Issuing) -> dict[str, dict[str, Any]]:
+    """The setting JWKS_GUARD of each path: a process has one project, which has one guard."""
+    return {
+        path: {
+            "VERIFIER": issuing.sync_verifier(path),
+            **{name.upper(): option for name, option in options.items()},
+        }
+        for path, options in GUARDS.items()
+    }
+
+
+def django_wsgi(issuing: Issuing) -> WSGIApplication:
+    made, project = django_settings(issuing), get_wsgi_application()
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        with override_settings(JWKS_GUARD=made[environ["PATH_INFO"].split("/")[1]]):
+            return project(environ, start_response)
+
+    return app
+
+
+def django_asgi(issuing: Issuing) -> ASGIApp:
+    made, project = django_settings(issuing), get_asgi_application()
+    one_at_a_time = asyncio.Lock()  # a client has its answer before the project is done
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        async with one_at_a_time:
+            with override_settings(JWKS_GUARD=made[scope["path"].split("/")[1]]):
+                await project(scope, receive, send)
+
+    return app
+
+
+def rest_framework(issuing: Issuing) -> WSGIApplication:
+    made, project = django_settings(issuing), get_wsgi_application()
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        path = environ["PATH_INFO"]
+        environ["PATH_INFO"] = f"/drf{path}"
+        with override_settings(JWKS_GUARD=made[path.split("/")[1]], MIDDLEWARE=[]):
+            return project(environ, start_response)
+
+    return app
+
+
+def flask(issuing: Issuing) -> WSGIApplication:
+    def guarded(path: str) -> Flask:
+        app = Flask(path)
+        init_app(app, issuing.sync_verifier(path), **GUARDS[path])
+
+        @app.before_request
+        def guard() -> None:
+            authenticate()
+
+        @app.route("/", methods=METHODS)
+        def hello() -> str:
+            return "anonymous" if g.token is None else str(g.token.subject)
+
+        return app
+
+    return DispatcherMiddleware(NotFound(), {f"/{path}": guarded(path) for path in GUARDS})
+
+
 FRAMEWORKS = [
     Framework("starlette", starlette, "asgi"),
+    Framework("django-wsgi", django_wsgi, "wsgi"),
+    Framework("django-asgi", django_asgi, "asgi"),
+    Framework(
+        "rest_framework",
+        rest_framework,
+        "wsgi",
+        body=None,
+        differs=frozenset({"Basic where no token is needed"}),
+    ),
+    Framework("flask", flask, "wsgi"),
 ]
