@@ -87,7 +87,7 @@ def snippet(name: str, tenant: LocalTenant, path: str = "README.md") -> dict[str
     (code,) = re.findall(rf"<!-- {name} -->\s*```python\n(.*?)```", text, re.DOTALL)
     assert "https://acme.eu.auth0.com/" in code
     code = code.replace("https://acme.eu.auth0.com/", tenant.issuer)
-    names: dict[str, Any] = {}
+    names: dict[str, Any] = {"__name__": f"snippet_{name}"}
     exec(compile(code.replace("https://api.acme.com", tenant.audience), path, "exec"), names)
     return names
 
