@@ -43,8 +43,8 @@ class Framework:
     make: Callable[[Issuing], Any]
     interface: Literal["asgi", "wsgi"]
     body: Callable[[Any], Any] | None = lambda body: body
-    differs: frozenset[str] = frozenset()
-    """The cases that the framework's own rules answer."""
+    lets_in: frozenset[str] = frozenset()
+    """The cases that the framework's own rules let in as anonymous."""
 
 
 def starlette(issuing: Issuing) -> Starlette:
@@ -132,7 +132,7 @@ FRAMEWORKS = [
         rest_framework,
         "wsgi",
         body=None,
-        differs=frozenset({"Basic where no token is needed"}),
+        lets_in=frozenset({"Basic where no token is needed"}),
     ),
     Framework("flask", flask, "wsgi"),
 ]
