@@ -20,6 +20,7 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from jwks_guard.asgi import JWKSGuardMiddleware
 from jwks_guard.integrations.flask import authenticate, init_app
+from tests.integrations import django_project as django_project  # configures Django
 from tests.integrations.issuing import Issuing
 from tests.integrations.requests import GUARDS
 
