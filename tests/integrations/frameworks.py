@@ -95,12 +95,14 @@ def django_asgi(issuing: Issuing) -> ASGIApp:
 
 
 def rest_framework(issuing: Issuing) -> WSGIApplication:
-    made, project = django_settings(issuing), get_wsgi_application()
+    made = django_settings(issuing)
+    with override_settings(MIDDLEWARE=[]):  # read here; the guard would answer before DRF does
+        project = get_wsgi_application()
 
     def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         path = environ["PATH_INFO"]
         environ["PATH_INFO"] = f"/drf{path}"
-        with override_settings(JWKS_GUARD=made[path.split("/")[1]], MIDDLEWARE=[]):
+        with override_settings(JWKS_GUARD=made[path.split("/")[1]]):
             return project(environ, start_response)
 
     return app

@@ -1,4 +1,4 @@
-"""Each extra, installed from the wheel alone into an empty environment, is enough for its module."""
+"""Each extra, installed alone from the wheel, is enough for its module."""
 
 from __future__ import annotations
 
