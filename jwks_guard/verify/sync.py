@@ -122,6 +122,10 @@ class SyncTokenVerifier:
         except JWKSGuardError as error:
             verification.refused(error)
 
+    def remaining(self, token: VerifiedToken) -> float:
+        """Seconds until `token` has to be looked at again, as TokenVerifier.remaining does it."""
+        return self._verifier.remaining(token)
+
     def distrust(self, kid: str, *, reason: str, force: bool = False) -> None:
         """Refuse `kid` and its key from now on, as TokenVerifier.distrust does."""
         # In this thread first: the event loop that the fleet is asked on may be busy.
