@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from litestar import Litestar, Request, Response
 from litestar.exceptions import HTTPException, WebSocketException
-from litestar.middleware import DefineMiddleware
 from litestar.openapi.spec import Components, SecurityScheme
 
 from jwks_guard.asgi.connection import ConnectionRequest, remember, remembered
@@ -19,14 +18,15 @@ from jwks_guard.asgi.middleware import TokenUser
 from jwks_guard.asgi.refusals import POLICY_VIOLATION, send_refusal
 from jwks_guard.asgi.websocket import GuardedSocket
 from jwks_guard.errors import MissingCredentialsError, RequestRefusedError
-from jwks_guard.verify.request import GuardOptions, RequestGuard
+from jwks_guard.verify.request import GuardOptions, RequestGuard, Requirements
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection
+    from collections.abc import AsyncIterator
 
     from litestar.config.app import AppConfig
     from litestar.connection import ASGIConnection
-    from litestar.handlers import BaseRouteHandler
+    from litestar.types import Guard as LitestarGuard
+    from litestar.types import Middleware
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from jwks_guard.asgi.protocol import RequestVerifier
@@ -92,45 +92,31 @@ class Guard:
         self._guard = RequestGuard(verifier, **options)
         self._scheme_name = scheme_name
         self._scheme = scheme or SecurityScheme("http", scheme="bearer", bearer_format="JWT")
-        self.middleware = DefineMiddleware(
-            cast("Any", _Middleware),
-            guard=self._guard,
-            verifier=verifier,
-            exclude_opt_key=exclude_opt_key,
-        )
 
-    def requiring(
-        self,
-        *,
-        required_scopes: Collection[str] = (),
-        any_scopes: Collection[str] = (),
-        required_permissions: Collection[str] = (),
-    ) -> Guard:
-        """A guard for `guards=[...]` of routes whose tokens have to grant all that, too."""
-        other = copy(self)
-        other._guard = self._guard.requiring(
-            required_scopes=required_scopes,
-            any_scopes=any_scopes,
-            required_permissions=required_permissions,
-        )
-        return other
+        # A closure: Litestar makes deep copies of what a router has, but not of functions.
+        def middleware(app: ASGIApp) -> ASGIApp:
+            return _Middleware(app, self._guard, verifier, exclude_opt_key)
 
-    async def __call__(
-        self, connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler
-    ) -> None:
-        """Let a connection in whose token this guard's middleware accepted: a guard of Litestar."""
-        scope = cast("Scope", connection.scope)
-        token = remembered(scope, self._guard)
-        try:
-            if token is None:
-                missing = MissingCredentialsError("the request has no token that was verified")
-                missing.refusal = self._guard.refusal(missing)
-                raise missing
-            self._guard.check(token)
-        except RequestRefusedError as error:
-            if scope["type"] == "websocket":
-                raise WebSocketException(detail="", code=POLICY_VIOLATION) from None
-            raise RefusedException(error) from None
+        self.middleware: Middleware = cast("Any", middleware)
+
+    def requiring(self, **more: Unpack[Requirements]) -> LitestarGuard:
+        """What `guards=[...]` takes: lets in only tokens that grant and pass all that, too.
+
+        Its arguments are those of RequestGuard: `required_scopes`, `any_scopes`,
+        `required_permissions` and `claim_checks`.
+        """
+        guard = self._guard.requiring(**more)
+
+        async def require(connection: ASGIConnection[Any, Any, Any, Any], _: Any) -> None:
+            scope = cast("Scope", connection.scope)
+            try:
+                _check(guard, remembered(scope, guard))
+            except RequestRefusedError as error:
+                if scope["type"] == "websocket":
+                    raise WebSocketException(detail="", code=POLICY_VIOLATION) from None
+                raise RefusedException(error) from None
+
+        return require
 
     def on_app_init(self, config: AppConfig) -> AppConfig:
         """Guard the whole app, answer as RequestGuard does, and describe it all in OpenAPI."""
@@ -153,6 +139,14 @@ class Guard:
             yield
         finally:
             await self.verifier.aclose()
+
+
+def _check(guard: RequestGuard, token: VerifiedToken | None) -> None:
+    if token is None:
+        missing = MissingCredentialsError("the request has no token that was verified")
+        missing.refusal = guard.refusal(missing)
+        raise missing
+    guard.check(token)
 
 
 class _Middleware:

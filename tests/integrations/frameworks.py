@@ -11,6 +11,9 @@ from django.core.asgi import get_asgi_application
 from django.core.wsgi import get_wsgi_application
 from django.test import override_settings
 from flask import Flask, g
+from litestar import Litestar
+from litestar import Request as LitestarRequest
+from litestar import route as litestar_route
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
@@ -20,6 +23,7 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from jwks_guard.asgi import JWKSGuardMiddleware
 from jwks_guard.integrations.flask import authenticate, init_app
+from jwks_guard.integrations.litestar import Guard as LitestarGuard
 from tests.integrations import django_project as django_project  # configures Django
 from tests.integrations.issuing import Issuing
 from tests.integrations.requests import GUARDS
@@ -29,7 +33,7 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp
 
-METHODS = ["GET", "HEAD", "POST"]
+METHODS: list[Literal["GET", "HEAD", "POST"]] = ["GET", "HEAD", "POST"]
 
 
 @dataclass(frozen=True)
@@ -126,6 +130,20 @@ def flask(issuing: Issuing) -> WSGIApplication:
     return DispatcherMiddleware(NotFound(), {f"/{path}": guarded(path) for path in GUARDS})
 
 
+def litestar(issuing: Issuing) -> Starlette:
+    @litestar_route("/", http_method=METHODS, status_code=200, media_type="text/plain")
+    async def hello(request: LitestarRequest[Any, Any, Any]) -> str:
+        token = request.auth
+        return "anonymous" if token is None else str(token.subject)
+
+    def guarded(path: str) -> Mount:
+        guard = LitestarGuard(issuing.verifier(path), **GUARDS[path])
+        app: Any = Litestar([hello], on_app_init=[guard.on_app_init])
+        return Mount(f"/{path}", app)
+
+    return Starlette(routes=[guarded(path) for path in GUARDS])
+
+
 FRAMEWORKS = [
     Framework("starlette", starlette, "asgi"),
     Framework("django-wsgi", django_wsgi, "wsgi"),
@@ -138,4 +156,5 @@ FRAMEWORKS = [
         lets_in=frozenset({"Basic where no token is needed"}),
     ),
     Framework("flask", flask, "wsgi"),
+    Framework("litestar", litestar, "asgi"),
 ]

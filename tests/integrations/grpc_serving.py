@@ -23,7 +23,7 @@ OPTIONS = [("grpc.max_metadata_size", 65_536), ("grpc.absolute_max_metadata_size
 KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
 
 
-def handlers(**behaviors: Callable[..., Any]) -> grpc.GenericRpcHandler[Any, Any]:
+def handlers(**behaviors: Callable[..., Any]) -> grpc.GenericRpcHandler:
     """The methods of the service `acme.Things`, each named by the kind of call that it is."""
     made = {
         name: getattr(grpc, f"{name}_rpc_method_handler")(behavior)
@@ -42,13 +42,13 @@ def call(channel: grpc.Channel, kind: str, metadata: Metadata = ()) -> list[byte
 
 @contextmanager
 def served_in_threads(
-    handler: grpc.GenericRpcHandler[Any, Any],
+    handler: grpc.GenericRpcHandler,
     *interceptors: grpc.ServerInterceptor,
     threads: int = 4,
 ) -> Iterator[grpc.Channel]:
     """A channel to a server of threads."""
     with ThreadPoolExecutor(threads) as pool:
-        server = grpc.server(pool, interceptors=interceptors, options=OPTIONS)
+        server = grpc.server(pool, interceptors=list(interceptors), options=OPTIONS)
         server.add_generic_rpc_handlers([handler])
         port = server.add_insecure_port("127.0.0.1:0")
         server.start()
@@ -77,7 +77,7 @@ class Loop:
 
     @contextmanager
     def served(
-        self, handler: grpc.GenericRpcHandler[Any, Any], *interceptors: grpc.aio.ServerInterceptor
+        self, handler: grpc.GenericRpcHandler, *interceptors: grpc.aio.ServerInterceptor
     ) -> Iterator[grpc.Channel]:
         """A channel to a server on this loop."""
 

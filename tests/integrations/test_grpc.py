@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import queue
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import grpc
@@ -28,6 +30,8 @@ from tests.integrations.grpc_serving import (
     handlers,
     served_in_threads,
 )
+from tests.integrations.pages import blocks
+from tests.process.programs import program
 from tests.support import PATIENCE, HandClock, verifier_of
 
 UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED
@@ -58,7 +62,7 @@ def code_of(channel: grpc.Channel, kind: str, metadata: Metadata = ()) -> grpc.S
     try:
         call(channel, kind, metadata)
     except grpc.RpcError as error:
-        code: grpc.StatusCode = error.code()  # type: ignore[attr-defined]  # of a call
+        code: grpc.StatusCode = error.code()
         return code
     return grpc.StatusCode.OK
 
@@ -80,7 +84,7 @@ class Talk:
 
     def __init__(self, channel: grpc.Channel, token: str) -> None:
         self._sent: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        method = channel.stream_stream("/acme.Things/stream_stream")
+        method: Any = channel.stream_stream("/acme.Things/stream_stream")
         requests = iter(self._sent.get, None)
         self.call: Any = method(requests, metadata=bearer(token), timeout=PATIENCE)
 
@@ -187,7 +191,7 @@ def test_call_that_waits_for_keys_keeps_no_other_from_being_accepted(
     made = handlers(unary_unary=subject, stream_unary=seen)
     held = tenant.faults.hold()
     with served_in_threads(made, guard) as channel:
-        method = channel.unary_unary("/acme.Things/unary_unary")
+        method: Any = channel.unary_unary("/acme.Things/unary_unary")
         waiting = method.future(b"", metadata=bearer(unknown), timeout=PATIENCE)
         assert call(channel, "stream_unary") == [b"None"]
         assert not waiting.done()
@@ -206,13 +210,13 @@ def test_stream_takes_and_sends_no_message_once_its_key_is_distrusted(
             yield request
 
     made = handlers(stream_stream=answer)
-    with served_in_threads(made, GuardInterceptor(verifier)) as channel:
-        with Talk(channel, tenant.token()) as talk:
-            assert talk.say(b"a") == b"a"
-            verifier.distrust(tenant.key().kid, reason="leaked", force=True)
-            with pytest.raises(grpc.RpcError):
-                talk.say(b"b")
-            assert talk.call.code() is UNAUTHENTICATED
+    guard = GuardInterceptor(verifier)
+    with served_in_threads(made, guard) as channel, Talk(channel, tenant.token()) as talk:
+        assert talk.say(b"a") == b"a"
+        verifier.distrust(tenant.key().kid, reason="leaked", force=True)
+        with pytest.raises(grpc.RpcError):
+            talk.say(b"b")
+        assert talk.call.code() is UNAUTHENTICATED
     assert taken == [b"a"]
 
 
@@ -231,12 +235,12 @@ def test_handler_that_ignores_the_end_of_its_call_sends_nothing_more(
         yield b"third"
 
     made = handlers(stream_stream=stubborn)
-    with served_in_threads(made, GuardInterceptor(verifier)) as channel:
-        with Talk(channel, tenant.token()) as talk:
-            assert talk.say(b"a") == b"first"
-            verifier.distrust(tenant.key().kid, reason="leaked", force=True)
-            distrusted.set()
-            assert talk.ends_with() is UNAUTHENTICATED
+    guard = GuardInterceptor(verifier)
+    with served_in_threads(made, guard) as channel, Talk(channel, tenant.token()) as talk:
+        assert talk.say(b"a") == b"first"
+        verifier.distrust(tenant.key().kid, reason="leaked", force=True)
+        distrusted.set()
+        assert talk.ends_with() is UNAUTHENTICATED
 
 
 def test_handler_that_sends_by_itself_is_guarded(
@@ -393,3 +397,73 @@ def test_refused_call_reaches_no_interceptor_behind_and_reads_no_message(
             grpc.StatusCode.UNIMPLEMENTED
         )
     loop.run(verifier.aclose())
+
+
+def test_example_guards_its_methods() -> None:
+    with LocalTenant(algorithm="ES256") as local:
+        local.faults.status(503)
+        with example(local) as channel:
+
+            def code(method: str, metadata: Metadata = ()) -> grpc.StatusCode:
+                called: Any = channel.unary_unary(f"/acme.Things/{method}")
+                found: grpc.StatusCode = called.future(b"", metadata=metadata).code()
+                return found
+
+            good = bearer(local.token())
+            assert code("Owner", good) is grpc.StatusCode.UNAVAILABLE
+            assert code("Check") is grpc.StatusCode.OK
+            assert code("Owner") is UNAUTHENTICATED
+        local.faults.clear()
+        with example(local) as channel:
+            method: Any = channel.unary_unary("/acme.Things/Owner")
+            assert method(b"", metadata=good, timeout=PATIENCE) == b"auth0|alice"
+            assert code("Owner", bearer(local.token(claims={"exp": 1}))) is UNAUTHENTICATED
+            assert code("Owner", bearer("bad")) is UNAUTHENTICATED
+            watch: Any = channel.unary_stream("/acme.Things/Watch")
+            poor = bearer(local.token(scope="openid"))
+            refused = watch(b"", metadata=poor, timeout=PATIENCE)
+            assert refused.code() is grpc.StatusCode.PERMISSION_DENIED
+            assert 'scope="read:things"' in dict(refused.trailing_metadata())["www-authenticate"]
+            begun = watch(b"", metadata=bearer(local.token(scope="read:things")), timeout=PATIENCE)
+            assert next(begun) == b"watching"
+            begun.cancel()
+
+
+@contextmanager
+def example(tenant: LocalTenant) -> Iterator[grpc.Channel]:
+    environ = {
+        **os.environ,
+        "JWKS_GUARD_ISSUER": tenant.issuer,
+        "JWKS_GUARD_AUDIENCE": tenant.audience,
+    }
+    with program("-m", "examples.grpc_server", "0", env=environ) as running:
+        assert running.stdout is not None
+        port = running.stdout.readline().split()[-1]
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            yield channel
+
+
+def test_readme_guards_a_server() -> None:
+    with LocalTenant(algorithm="ES256") as local, blocks("README.md", local, "grpc") as (made,):
+        made.server.add_generic_rpc_handlers([handlers(unary_unary=subject)])
+        _guards(made, local, "unary_unary")
+
+
+def test_page_of_the_documentation_runs() -> None:
+    with LocalTenant(algorithm="ES256") as local, blocks("docs/grpc.md", local) as (made, of_tasks):
+        made.server.add_generic_rpc_handlers([handlers(unary_unary=subject)])
+        _guards(made, local, "unary_unary")
+        serving = of_tasks.serve()
+        serving.close()
+
+
+def _guards(made: Any, tenant: LocalTenant, kind: str) -> None:
+    port = made.server.add_insecure_port("127.0.0.1:0")
+    made.server.start()
+    try:
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            assert code_of(channel, kind) is UNAUTHENTICATED
+            assert call(channel, kind, bearer(tenant.token(sub="auth0|bob"))) == [b"auth0|bob"]
+    finally:
+        made.server.stop(None).wait(PATIENCE)
+        made.verifier.close()

@@ -40,7 +40,7 @@ def who() -> bytes:
     return b"anonymous" if token is None else str(token.subject).encode()
 
 
-def threads() -> grpc.GenericRpcHandler[Any, Any]:
+def threads() -> grpc.GenericRpcHandler:
     def stream(_: Any, __: object) -> Iterator[bytes]:
         yield who()
 
@@ -50,7 +50,7 @@ def threads() -> grpc.GenericRpcHandler[Any, Any]:
     return handlers(**{kind: stream if kind.endswith("stream") else unary for kind in KINDS})
 
 
-def tasks() -> grpc.GenericRpcHandler[Any, Any]:
+def tasks() -> grpc.GenericRpcHandler:
     async def generator(_: Any, __: object) -> Any:
         yield who()
 
@@ -82,8 +82,8 @@ def channels(request: pytest.FixtureRequest, issued: Issuing) -> Iterator[dict[s
             running.callback(loop.close)
             made = {path: _in_tasks(path, issued, loop, running) for path in GUARDS}
         for number in range(SPENT):
+            token = f"Bearer {issued.unknown(number)}"
             with pytest.raises(grpc.RpcError):
-                token = f"Bearer {issued.unknown(number)}"
                 call(made["throttled"], "unary_unary", (("authorization", token),))
         yield made
 

@@ -4,7 +4,6 @@
 """
 
 from jwks_guard.integrations.grpc.interceptors import AioGuardInterceptor, GuardInterceptor
-from jwks_guard.integrations.grpc.methods import MethodOptions
 from jwks_guard.integrations.grpc.token import call_token, get_token
 
-__all__ = ["AioGuardInterceptor", "GuardInterceptor", "MethodOptions", "call_token", "get_token"]
+__all__ = ["AioGuardInterceptor", "GuardInterceptor", "call_token", "get_token"]

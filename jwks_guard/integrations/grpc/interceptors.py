@@ -18,10 +18,10 @@ from jwks_guard.integrations.grpc.handlers import (
     in_thread,
     looking,
 )
-from jwks_guard.integrations.grpc.methods import GuardsByMethod, MethodOptions
+from jwks_guard.integrations.grpc.methods import GuardsByMethod
 from jwks_guard.integrations.grpc.status import abort, refusing
 from jwks_guard.integrations.grpc.token import call_token
-from jwks_guard.verify.request import GuardOptions, RequestGuard, SyncRequestGuard
+from jwks_guard.verify.request import GuardOptions, RequestGuard, Requirements, SyncRequestGuard
 from jwks_guard.verify.sync import SyncTokenVerifier
 from jwks_guard.verify.token import VerifiedToken
 
@@ -42,9 +42,10 @@ class GuardInterceptor(grpc.ServerInterceptor):
 
     Arguments:
         verifier: a SyncTokenVerifier.
-        methods: what the tokens for a method have to grant, by its full name,
-            `{"/acme.Things/Write": {"required_scopes": ["write:things"]}}`. `/acme.Things/*` is for
-            all methods of a service, and holds for those with an entry of their own too.
+        methods: what the tokens for a method have to grant, by its full name:
+            `{"/acme.Things/Write": {"required_scopes": ["write:things"]}}`; `any_scopes`,
+            `required_permissions` and `claim_checks` likewise. `/acme.Things/*` is for all methods
+            of a service, and holds for those with an entry of their own too.
         exclude_methods: full names of methods, or `/grpc.health.v1.Health/*` for those of a
             service, that need no token and where none is looked at. The name of a method goes
             before that of its service, here and in `methods`.
@@ -58,7 +59,7 @@ class GuardInterceptor(grpc.ServerInterceptor):
         self,
         verifier: SyncTokenVerifier,
         *,
-        methods: Mapping[str, MethodOptions] | None = None,
+        methods: Mapping[str, Requirements] | None = None,
         exclude_methods: Collection[str] = (),
         **options: Unpack[GuardOptions],
     ) -> None:
@@ -99,7 +100,7 @@ class AioGuardInterceptor(grpc.aio.ServerInterceptor):
         self,
         verifier: RequestVerifier,
         *,
-        methods: Mapping[str, MethodOptions] | None = None,
+        methods: Mapping[str, Requirements] | None = None,
         exclude_methods: Collection[str] = (),
         **options: Unpack[GuardOptions],
     ) -> None:

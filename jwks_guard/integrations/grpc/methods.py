@@ -4,28 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from typing import Generic, TypedDict, TypeVar
+from typing import Generic, TypeVar
 
 from jwks_guard.errors import ConfigurationError
-from jwks_guard.verify.request import RequestGuard, SyncRequestGuard
+from jwks_guard.verify.request import RequestGuard, Requirements, SyncRequestGuard
 
 _G = TypeVar("_G", RequestGuard, SyncRequestGuard)
 _METHOD = re.compile(r"/[^/*\s]+/([^/*\s]+|\*)")
-
-
-class MethodOptions(TypedDict, total=False):
-    """What the tokens for a method have to grant besides what all have to."""
-
-    required_scopes: Collection[str]
-    any_scopes: Collection[str]
-    required_permissions: Collection[str]
 
 
 class GuardsByMethod(Generic[_G]):
     """The guard of each method; None for those that need no token."""
 
     def __init__(
-        self, guard: _G, methods: Mapping[str, MethodOptions], excluded: Collection[str]
+        self, guard: _G, methods: Mapping[str, Requirements], excluded: Collection[str]
     ) -> None:
         _require_patterns("methods", methods)
         _require_patterns("exclude_methods", excluded)

@@ -1,0 +1,32 @@
+"""Python blocks of the documentation as modules: Litestar reads the module of a handler."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+
+from jwks_guard.testing import LocalTenant
+
+ROOT = Path(__file__).parents[2]
+_BLOCK = re.compile(r"(?:<!-- ([\w ]+) -->\s*)?^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+
+
+@contextmanager
+def blocks(page: str, tenant: LocalTenant, name: str | None = None) -> Iterator[list[ModuleType]]:
+    """The blocks of `page` in their order, with `tenant` in place of Auth0; or the one `name`."""
+    text = (ROOT / page).read_text().replace("https://acme.eu.auth0.com/", tenant.issuer)
+    text = text.replace("https://api.acme.com", tenant.audience)
+    codes = [code for named, code in _BLOCK.findall(text) if name in (None, named)]
+    modules = [ModuleType(f"{page}#{number}") for number in range(len(codes))]
+    sys.modules.update({module.__name__: module for module in modules})
+    try:
+        for module, code in zip(modules, codes, strict=True):
+            exec(compile(code, page, "exec", dont_inherit=True), vars(module))
+        yield modules
+    finally:
+        for module in modules:
+            del sys.modules[module.__name__]
