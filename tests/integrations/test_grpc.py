@@ -149,6 +149,18 @@ def test_method_of_an_excluded_service_that_has_an_entry_needs_a_token(
         assert code_of(channel, "stream_stream") is grpc.StatusCode.OK
 
 
+def test_what_a_method_asks_for_no_anonymous_call_has(
+    tenant: LocalTenant, verifier: SyncTokenVerifier
+) -> None:
+    methods: Any = {"/acme.Things/unary_unary": {"required_scopes": ["read"]}}
+    guard = GuardInterceptor(verifier, optional=True, methods=methods)
+    with served_in_threads(handlers(unary_unary=seen, stream_unary=seen), guard) as channel:
+        assert call(channel, "stream_unary") == [b"None"]
+        assert code_of(channel, "unary_unary") is UNAUTHENTICATED
+        reader = bearer(tenant.token(scope="read"))
+        assert code_of(channel, "unary_unary", reader) is grpc.StatusCode.OK
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -335,6 +347,31 @@ def test_idle_stream_of_asyncio_ends_when_time_is_over(
             assert talk.say(b"a") == b"a"
             clock.advance(seconds)
             assert talk.ends_with() is code
+    loop.run(verifier.aclose())
+
+
+def test_client_that_does_not_read_keeps_no_handler_alive(
+    tenant: LocalTenant, clock: HandClock, loop: Loop
+) -> None:
+    verifier, ended = verifier_of(tenant, clock), threading.Event()
+
+    async def flood(_: Any, context: Any) -> None:
+        try:
+            while True:
+                await context.write(b"x" * 1_000_000)
+        finally:
+            ended.set()
+
+    made = handlers(unary_stream=flood)
+    with loop.served(made, AioGuardInterceptor(verifier)) as channel:
+        method: Any = channel.unary_stream("/acme.Things/unary_stream")
+        flooded = method(b"", metadata=bearer(tenant.token()), timeout=PATIENCE)
+        assert next(flooded)
+        loop.run(verifier.distrust(tenant.key().kid, reason="leaked", force=True))
+        assert ended.wait(PATIENCE)
+        with pytest.raises(grpc.RpcError):
+            list(flooded)
+        assert flooded.code() is UNAUTHENTICATED
     loop.run(verifier.aclose())
 
 

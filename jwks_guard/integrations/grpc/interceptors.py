@@ -45,7 +45,8 @@ class GuardInterceptor(grpc.ServerInterceptor):
         methods: what the tokens for a method have to grant, by its full name:
             `{"/acme.Things/Write": {"required_scopes": ["write:things"]}}`; `any_scopes`,
             `required_permissions` and `claim_checks` likewise. `/acme.Things/*` is for all methods
-            of a service, and holds for those with an entry of their own too.
+            of a service, and holds for those with an entry of their own too. No anonymous call
+            reaches a method with an entry, whatever `optional` says.
         exclude_methods: full names of methods, or `/grpc.health.v1.Health/*` for those of a
             service, that need no token and where none is looked at. The name of a method goes
             before that of its service, here and in `methods`.
