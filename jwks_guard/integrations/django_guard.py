@@ -12,7 +12,7 @@ from django.http import HttpRequest
 from django.utils.module_loading import import_string
 
 from jwks_guard.asgi.paths import excluded_paths
-from jwks_guard.errors import ConfigurationError, MissingCredentialsError
+from jwks_guard.errors import ConfigurationError, Refusal, RequestRefusedError
 from jwks_guard.verify.any_loop import AnyLoopVerifier
 from jwks_guard.verify.request import (
     ANONYMOUS,
@@ -62,15 +62,11 @@ class DjangoGuard:
 
     def check(self, token: VerifiedToken | None, **required: Unpack[Requirements]) -> None:
         """Raise RequestRefusedError unless there is a token that meets what is `required`."""
-        if token is None:
-            raise self.missing()
         self._guard.requiring(**required).check(token)
 
-    def missing(self) -> MissingCredentialsError:
-        """The error, with its `refusal`, for a request without a token."""
-        error = MissingCredentialsError("the request carries no token")
-        error.refusal = self._guard.refusal(error)
-        return error
+    def refusal(self, error: RequestRefusedError) -> Refusal:
+        """The answer to a request that failed with `error`."""
+        return self._guard.refusal(error)
 
     def _admitted(self, request: HttpRequest) -> Authenticated | None:
         guard, token = vars(request).get(_KEY, (None, None))

@@ -9,12 +9,7 @@ from typing import Any, TypeVar, Unpack, overload
 from flask import Flask, Response, after_this_request, current_app, g, request
 from werkzeug.exceptions import HTTPException, default_exceptions
 
-from jwks_guard.errors import (
-    ConfigurationError,
-    MissingCredentialsError,
-    Refusal,
-    RequestRefusedError,
-)
+from jwks_guard.errors import ConfigurationError, Refusal, RequestRefusedError
 from jwks_guard.net.bearer import Header
 from jwks_guard.verify.request import (
     Authenticated,
@@ -56,9 +51,11 @@ def require_token(view: Any = None, /, **required: Unpack[Requirements]) -> Any:
 
     @wraps(view)
     def guarded(*args: Any, **kwargs: Any) -> Any:
-        if authenticate(**required) is None:
-            error = MissingCredentialsError("the request carries no token")
-            raise _http_exception(_guard().refusal(error))
+        token = authenticate(**required)
+        try:
+            _guard().check(token)
+        except RequestRefusedError as error:
+            raise _http_exception(error.refusal) from error
         return current_app.ensure_sync(view)(*args, **kwargs)
 
     return guarded

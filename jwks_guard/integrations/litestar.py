@@ -17,7 +17,7 @@ from jwks_guard.asgi.connection import ConnectionRequest, remember, remembered
 from jwks_guard.asgi.middleware import TokenUser
 from jwks_guard.asgi.refusals import POLICY_VIOLATION, send_refusal
 from jwks_guard.asgi.websocket import GuardedSocket
-from jwks_guard.errors import MissingCredentialsError, RequestRefusedError
+from jwks_guard.errors import RequestRefusedError
 from jwks_guard.verify.request import GuardOptions, RequestGuard, Requirements
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class Guard:
         async def require(connection: ASGIConnection[Any, Any, Any, Any], _: Any) -> None:
             scope = cast("Scope", connection.scope)
             try:
-                _check(guard, remembered(scope, guard))
+                guard.check(remembered(scope, guard))
             except RequestRefusedError as error:
                 if scope["type"] == "websocket":
                     raise WebSocketException(detail="", code=POLICY_VIOLATION) from None
@@ -139,14 +139,6 @@ class Guard:
             yield
         finally:
             await self.verifier.aclose()
-
-
-def _check(guard: RequestGuard, token: VerifiedToken | None) -> None:
-    if token is None:
-        missing = MissingCredentialsError("the request has no token that was verified")
-        missing.refusal = guard.refusal(missing)
-        raise missing
-    guard.check(token)
 
 
 class _Middleware:

@@ -5,7 +5,6 @@ The setting JWKS_GUARD is that of `jwks_guard.integrations.django`, whose middle
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, ClassVar, Unpack
@@ -17,6 +16,7 @@ from rest_framework.request import Request
 
 from jwks_guard.errors import MissingCredentialsError, Refusal, RequestRefusedError
 from jwks_guard.integrations.django_guard import project_guard
+from jwks_guard.net.refusals import description
 from jwks_guard.verify.request import Requirements, checked_requirements
 from jwks_guard.verify.token import VerifiedToken
 
@@ -44,7 +44,7 @@ class TokenRefused(APIException):
     """A refused request, with the status, challenge and Retry-After that the guard gave it."""
 
     def __init__(self, refusal: Refusal) -> None:
-        super().__init__(_description(refusal))
+        super().__init__(description(refusal) or HTTPStatus(refusal.status).phrase)
         self.status_code = refusal.status
         # Where the exception handler of the framework looks for them.
         self.auth_header = refusal.fields.get("www-authenticate")
@@ -74,7 +74,8 @@ class JWKSGuardAuthentication(BaseAuthentication):
 
     def authenticate_header(self, request: Request) -> str:
         """The challenge for a request without credentials, so that it gets 401 and not 403."""
-        return project_guard().missing().refusal.fields.get("www-authenticate", "Bearer")
+        missing = MissingCredentialsError("the request carries no token")
+        return project_guard().refusal(missing).fields.get("www-authenticate", "Bearer")
 
 
 def require_token(**required: Unpack[Requirements]) -> type[BasePermission]:
@@ -95,12 +96,3 @@ def require_token(**required: Unpack[Requirements]) -> type[BasePermission]:
             return True
 
     return RequireToken
-
-
-def _description(refusal: Refusal) -> str:
-    """What the body of `refusal` says in words, if it is JSON as the guard or RFC 9457 has it."""
-    try:
-        said = json.loads(refusal.body)
-        return str(said.get("error_description") or said["detail"])
-    except (ValueError, KeyError, AttributeError):
-        return HTTPStatus(refusal.status).phrase

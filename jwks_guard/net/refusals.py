@@ -120,6 +120,15 @@ def problem_json(answer: Refusal, error: RequestRefusedError) -> Refusal:
     return Refusal(answer.status, headers, body)
 
 
+def description(answer: Refusal) -> str:
+    """What the body of `answer` says in words; empty if it is neither ours nor RFC 9457's."""
+    try:
+        said = json.loads(answer.body)
+        return str(said.get("error_description") or said["detail"])
+    except (ValueError, KeyError, AttributeError):  # of an `on_refusal` that answers otherwise
+        return ""
+
+
 def _worded(error: RequestRefusedError) -> tuple[str, str]:
     """The kind of refusal, and what is said about it."""
     if isinstance(error, MissingCredentialsError):

@@ -137,12 +137,15 @@ class _Rules:
         other._claim_checks = (*self._claim_checks, *_combined(claim_checks))
         return other
 
-    def check(self, token: VerifiedToken) -> None:
-        """Look whether `token`, which was verified, grants what this guard requires.
+    def check(self, token: VerifiedToken | None) -> None:
+        """Look whether there is a `token`, verified before, that grants what this guard requires.
 
-        Raises InsufficientScopeError, or what a claim check raises, with its `refusal`.
+        Raises MissingCredentialsError, InsufficientScopeError, or what a claim check raises, with
+        its `refusal`.
         """
         try:
+            if token is None:
+                raise MissingCredentialsError("the request carries no token")
             self._check(token)
         except (RequestRefusedError, ConfigurationError) as error:
             raise self._refused(error, None) from None

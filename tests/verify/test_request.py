@@ -211,6 +211,9 @@ async def test_guard_that_requires_more_asks_for_both_and_leaves_the_first_as_it
     with pytest.raises(InsufficientScopeError):
         await stricter.authenticate(**sent)
     guard.check(token)
+    with pytest.raises(MissingCredentialsError) as missing:
+        guard.check(None)
+    assert missing.value.refusal.fields["www-authenticate"] == 'Bearer realm="things"'
     other = VerifiedToken({}, {"scope": "write:things", "permissions": ["x"]}, None, math.inf)
     with pytest.raises(InsufficientScopeError):
         stricter.check(other)

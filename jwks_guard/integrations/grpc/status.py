@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, NoReturn
 
 import grpc
 import grpc.aio
 
-from jwks_guard.errors import Refusal, RequestRefusedError
+from jwks_guard.errors import RequestRefusedError
+from jwks_guard.net.refusals import description
 
 _CODES = {
     400: grpc.StatusCode.UNAUTHENTICATED,  # INVALID_ARGUMENT is what a method says of its message
@@ -40,12 +40,4 @@ def status(error: RequestRefusedError) -> tuple[grpc.StatusCode, str, tuple[tupl
     """Code, details and trailing metadata of the answer to a call."""
     fields = error.refusal.fields
     metadata = tuple((name, fields[name]) for name in _TRAILING if name in fields)
-    return _CODES[error.http_status], _description(error.refusal), metadata
-
-
-def _description(refusal: Refusal) -> str:
-    try:
-        said = json.loads(refusal.body)
-        return str(said.get("error_description") or said["detail"])
-    except (ValueError, AttributeError, KeyError):  # of an `on_refusal` that answers otherwise
-        return ""
+    return _CODES[error.http_status], description(error.refusal), metadata
