@@ -138,7 +138,7 @@ def litestar(issuing: Issuing) -> Starlette:
 
     def guarded(path: str) -> Mount:
         guard = LitestarGuard(issuing.verifier(path), **GUARDS[path])
-        app: Any = Litestar([hello], on_app_init=[guard.on_app_init])
+        app: Any = Litestar([hello], on_app_init=[guard.on_app_init], logging_config=None)
         return Mount(f"/{path}", app)
 
     return Starlette(routes=[guarded(path) for path in GUARDS])
