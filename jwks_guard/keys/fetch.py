@@ -173,7 +173,7 @@ class HTTPKeyFetcher:
     async def _discovery_document(self, client: Client, now: Instant) -> str:
         """The address in OpenID Connect's document or, without one, in RFC 8414's."""
         # Half of the time: the rest is for the key set.
-        url = self.issuer.removesuffix("/") + "/.well-known/openid-configuration"
+        url = urls.discovery_url(self.issuer)
         reply = await self._get(client, url, None, self.timeout / 2)
         if reply.status in _NOT_THERE:
             other = authorization_server_metadata(self.issuer)

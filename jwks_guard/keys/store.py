@@ -96,7 +96,7 @@ class KeyStore:
         self.lazy = not background
         self.since = clock.time()
         self._usages: dict[float, Usage] = {}
-        self._jwks_uri = jwks_uri
+        self.jwks_uri = jwks_uri
         self.max_wait = max_wait
         self._bounds = Bounds(refresh_interval, fetch_timeout, max_stale, max_upstream_age)
         fetcher = HTTPKeyFetcher(
@@ -217,7 +217,7 @@ class KeyStore:
         if self._snapshot is None or self._restored or self.trust.published.keys:
             return
         try:
-            found = self._snapshot.load(self._jwks_uri, Instant.now(self.clock))
+            found = self._snapshot.load(self.jwks_uri, Instant.now(self.clock))
             if found is not None:
                 self.trust.restore(found)
         except SnapshotError as error:

@@ -37,6 +37,11 @@ def refusal(url: str, *, http_on_loopback: bool, http_hosts: Collection[str] = (
     return NOT_HTTPS
 
 
+def discovery_url(issuer: str) -> str:
+    """Where `issuer` has its configuration (OpenID Connect Discovery 1.0 section 4)."""
+    return issuer.removesuffix("/") + "/.well-known/openid-configuration"
+
+
 def is_loopback(url: str) -> bool:
     """Whether the host of `url` is this machine."""
     host = urlsplit(url).hostname or ""

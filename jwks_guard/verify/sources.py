@@ -103,6 +103,11 @@ class FromHeader:
             scheme = "bearer" if self._name == b"authorization" else None
         self._scheme = None if scheme is None else _token(scheme, "FromHeader: a scheme")
 
+    @property
+    def name(self) -> str:
+        """The header's name, in lower case."""
+        return self._name.decode()
+
     def __call__(self, request: Request) -> bytes | None:
         """The token of `request`.
 
@@ -150,6 +155,11 @@ class FromCookie:
         self._name = name.encode()
         require_strings("FromCookie: origins", origins)
         self._origins = frozenset(map(_origin, origins))
+
+    @property
+    def name(self) -> str:
+        """The cookie's name."""
+        return self._name.decode()
 
     def __call__(self, request: Request) -> bytes | None:
         """The token of `request`; an empty cookie is none.

@@ -33,6 +33,7 @@ from jwks_guard.keys.home import running_loop
 from jwks_guard.keys.options import StoreOptions
 from jwks_guard.keys.state import state_of
 from jwks_guard.keys.store import KeyStore
+from jwks_guard.net import urls
 from jwks_guard.net.clients import HTTPClient
 from jwks_guard.readiness.state import Observed
 from jwks_guard.readiness.usage import KeyUsage
@@ -195,6 +196,8 @@ class TokenVerifier:
         if keys is not None:
             _require_fitting(keys, issuer, options)
         self.keys = keys if keys is not None else KeyStore(issuer, **options)
+        self.discovery_url: str | None = None if self.keys.jwks_uri else urls.discovery_url(issuer)
+        """Where the issuer describes itself to clients; None where jwks_uri stands in for it."""
         self.verification = Verification(
             self.keys,
             ClaimsPolicy(
@@ -230,7 +233,9 @@ class TokenVerifier:
         issuer = auth0_issuer(domain)
         if options.get("keys") is None:
             options.setdefault("jwks_uri", f"{issuer}.well-known/jwks.json")
-        return cls(issuer, audience, **options)
+        verifier = cls(issuer, audience, **options)
+        verifier.discovery_url = urls.discovery_url(issuer)
+        return verifier
 
     @classmethod
     def from_env(
