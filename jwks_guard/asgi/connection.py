@@ -24,10 +24,11 @@ _KEY = "jwks_guard"
 class ConnectionRequest:
     """The request of an HTTP or WebSocket connection; `native` is its ASGI scope."""
 
-    __slots__ = ("native",)
+    __slots__ = ("headers", "native")
 
     def __init__(self, scope: Scope) -> None:
         self.native = scope
+        self.headers: Iterable[Header] = scope["headers"]
 
     @property
     def method(self) -> str:
@@ -44,12 +45,6 @@ class ConnectionRequest:
     def websocket(self) -> bool:
         """Whether it is a WebSocket."""
         return bool(self.native["type"] == "websocket")
-
-    @property
-    def headers(self) -> Iterable[Header]:
-        """The header fields."""
-        headers: Iterable[Header] = self.native["headers"]
-        return headers
 
 
 def remember(scope: Scope, guard: RequestGuard, token: VerifiedToken | None) -> None:

@@ -19,6 +19,16 @@ TRY_AGAIN_LATER = 1013
 APPLICATION_CODES = {POLICY_VIOLATION: 3000, INTERNAL_ERROR: 4011, TRY_AGAIN_LATER: 4013}
 
 
+def takes_response(scope: Scope) -> bool:
+    """Whether a WebSocket that is not accepted yet can be answered by HTTP."""
+    return "websocket.http.response" in (scope.get("extensions") or {})
+
+
+def close_code(refusal: Refusal) -> int:
+    """What a WebSocket is closed with where it can't be answered with `refusal`."""
+    return TRY_AGAIN_LATER if refusal.status in (429, 503) else POLICY_VIOLATION
+
+
 async def send_refusal(refusal: Refusal, scope: Scope, send: Send) -> None:
     """Answer an HTTP request, or a WebSocket that is not accepted yet, with `refusal`.
 
@@ -27,9 +37,8 @@ async def send_refusal(refusal: Refusal, scope: Scope, send: Send) -> None:
     """
     prefix = ""
     if scope["type"] == "websocket":
-        if "websocket.http.response" not in (scope.get("extensions") or {}):
-            code = TRY_AGAIN_LATER if refusal.status in (429, 503) else POLICY_VIOLATION
-            await send({"type": "websocket.close", "code": code, "reason": ""})
+        if not takes_response(scope):
+            await send({"type": "websocket.close", "code": close_code(refusal), "reason": ""})
             return
         prefix = "websocket."
     start = {"status": refusal.status, "headers": list(refusal.headers)}

@@ -54,6 +54,9 @@ class GuardedSocket:
     The verifier is asked before the connection is accepted, at every frame, when it says that
     trust may have changed, and when the time that it named is over. A connection that is not
     accepted yet is answered by `refuse`.
+
+    `run` runs an ASGI app on it. Where the app runs already, give it `receive` and `send`, and call
+    `stop` at its end.
     """
 
     def __init__(
@@ -80,21 +83,22 @@ class GuardedSocket:
     async def run(self, app: ASGIApp, scope: Scope) -> None:
         """Run `app` on the connection; what it raises goes through."""
         try:
-            await app(scope, self._app_receive, self._app_send)
+            await app(scope, self.receive, self.send)
         except SocketEndedError:
             _log.debug("the application ended with its WebSocket")
         finally:
-            self._stop_watching()
+            self.stop()
             if self._closing is not None:
                 with suppress(TimeoutError):  # a client that does not read can't be told
                     async with asyncio.timeout(_CLOSE_GRACE):
                         await self._closing
 
-    async def _app_receive(self) -> Message:
+    async def receive(self) -> Message:
+        """What the app receives: the next message, or that the connection has ended."""
         try:
             message = await self._until_ended(self._receive)
             if message["type"] == "websocket.disconnect":
-                self._stop_watching()
+                self.stop()
             elif self._open:
                 self._look()
             self._raise_if_ended()
@@ -102,13 +106,14 @@ class GuardedSocket:
             return self._farewell("websocket.disconnect")
         return message
 
-    async def _app_send(self, message: Message) -> None:
+    async def send(self, message: Message) -> None:
+        """Send a message of the app; raises SocketEndedError once the guard has closed."""
         self._raise_if_ended()
         if message["type"] == "websocket.accept":
             await self._accept(message)
             return
         if message["type"] != "websocket.send":  # the app itself ends the connection
-            self._stop_watching()
+            self.stop()
         elif self._open:
             self._look()
         await self._until_ended(partial(self._send, message))
@@ -151,12 +156,13 @@ class GuardedSocket:
 
     def _end(self, code: int) -> None:
         self._code = code
-        self._stop_watching()
+        self.stop()
         for interrupt in self._interrupts:
             interrupt.reschedule(self._loop.time())
         self._closing = self._loop.create_task(self._close())
 
-    def _stop_watching(self) -> None:
+    def stop(self) -> None:
+        """Look at the token no more: the app has ended, or the connection."""
         self._open = False
         if self._timer is not None:
             self._timer.cancel()
