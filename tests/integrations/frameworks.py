@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from django.core.asgi import get_asgi_application
 from django.core.wsgi import get_wsgi_application
 from django.test import override_settings
+from fastapi import Depends, FastAPI
 from flask import Flask, g
 from litestar import Litestar
 from litestar import Request as LitestarRequest
@@ -22,6 +23,7 @@ from werkzeug.exceptions import NotFound
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from jwks_guard.asgi import JWKSGuardMiddleware
+from jwks_guard.integrations.fastapi import Guard
 from jwks_guard.integrations.flask import authenticate, init_app
 from jwks_guard.integrations.litestar import Guard as LitestarGuard
 from tests.integrations import django_project as django_project  # configures Django
@@ -63,6 +65,22 @@ def starlette(issuing: Issuing) -> Starlette:
         return Mount(f"/{path}", JWKSGuardMiddleware(app, verifier=verifier, **GUARDS[path]))
 
     return Starlette(routes=[guarded(path) for path in GUARDS])
+
+
+def fastapi(issuing: Issuing) -> FastAPI:
+    app = FastAPI()
+
+    def guarded(path: str) -> None:
+        guard = Depends(Guard(issuing.verifier(path), **GUARDS[path]))
+
+        async def hello(token: Any = guard) -> str:
+            return "anonymous" if token is None else token.subject
+
+        app.add_api_route(f"/{path}/", hello, methods=[*METHODS], response_class=PlainTextResponse)
+
+    for path in GUARDS:
+        guarded(path)
+    return app
 
 
 def django_settings(issuing: Issuing) -> dict[str, dict[str, Any]]:
@@ -146,6 +164,7 @@ def litestar(issuing: Issuing) -> Starlette:
 
 FRAMEWORKS = [
     Framework("starlette", starlette, "asgi"),
+    Framework("fastapi", fastapi, "asgi", lambda body: body["detail"]),
     Framework("django-wsgi", django_wsgi, "wsgi"),
     Framework("django-asgi", django_asgi, "asgi"),
     Framework(

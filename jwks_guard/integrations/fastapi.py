@@ -1,0 +1,193 @@
+"""A dependency of FastAPI that gives the verified token: `Security(Guard(verifier))`.
+
+`pip install 'jwks-guard[fastapi]'`. FastAPI reads annotations of an object's `__call__`, where it
+can't resolve strings: no `from __future__ import annotations` here.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated, Any, NoReturn, Unpack, cast
+
+from fastapi import Depends, HTTPException, WebSocket, WebSocketException
+from fastapi.openapi import models
+from fastapi.requests import HTTPConnection
+from fastapi.security import SecurityScopes
+from fastapi.security.base import SecurityBase
+
+from jwks_guard.asgi import RequestVerifier, get_token
+from jwks_guard.asgi.connection import ConnectionRequest, remember, remembered
+from jwks_guard.asgi.refusals import close_code, takes_response
+from jwks_guard.asgi.websocket import GuardedSocket
+from jwks_guard.errors import ConfigurationError, RequestRefusedError
+from jwks_guard.verify.request import GuardOptions, RequestGuard
+from jwks_guard.verify.sources import FromCookie, FromHeader, TokenSource
+from jwks_guard.verify.token import VerifiedToken
+from jwks_guard.verify.verifier import TokenVerifier
+
+__all__ = ["CurrentToken", "Guard", "RefusedException", "current_token"]
+
+
+class RefusedException(HTTPException):
+    """A refusal, for the application's exception handlers.
+
+    `error` is the RequestRefusedError; `detail` is the body of its `refusal`, as parsed, and
+    `headers` are its headers, such as the challenge.
+    """
+
+    def __init__(self, error: RequestRefusedError) -> None:
+        refusal = error.refusal
+        # Of the body that the handler makes, FastAPI says type and length itself.
+        headers = {k: v for k, v in refusal.fields.items() if not k.startswith("content-")}
+        super().__init__(refusal.status, _parsed(refusal.body), headers)
+        self.error = error
+
+
+class Guard(SecurityBase):
+    """Lets in requests whose bearer token `verifier` accepts; a dependency that gives the token.
+
+    `Annotated[VerifiedToken, Security(guard, scopes=["read:things"])]` requires these scopes, all
+    of them, and those of the dependencies that lead to it; `Depends(guard)` requires none. With
+    `optional`, `Depends(guard)` gives None for an anonymous request.
+
+    Refusals are raised as RefusedException. A WebSocket is refused before it is accepted, by
+    WebSocketException where the server can't answer it by HTTP. An open one is closed within a
+    second once its token is refused, as by JWKSGuardMiddleware.
+
+    The token of a JWKSGuardMiddleware or Guard that ran before is taken if it is of the same
+    verifier and the same `token_from`; then only what it grants is looked at.
+
+    Arguments:
+        verifier: a TokenVerifier or MultiIssuerVerifier.
+        scheme_name: the name in OpenAPI; two guards of one app need two names.
+        description: what OpenAPI says about it.
+        model: the scheme in OpenAPI; needed where `token_from` is functions alone. By default it is
+            that of the first FromHeader or FromCookie, and for the Authorization header
+            `openIdConnect`, or a bearer token where the verifier has no `discovery_url`.
+        options: those of RequestGuard.
+
+    Raises ConfigurationError for an argument that can't be meant so.
+
+    """
+
+    def __init__(
+        self,
+        verifier: RequestVerifier,
+        *,
+        scheme_name: str | None = None,
+        description: str | None = None,
+        model: models.SecurityBase | None = None,
+        **options: Unpack[GuardOptions],
+    ) -> None:
+        self.verifier = verifier
+        guard = RequestGuard(verifier, **options)
+        self._guards: dict[tuple[str, ...], RequestGuard] = {(): guard}
+        self.scheme_name = scheme_name or type(self).__name__
+        self.model = model or _model(verifier, guard.sources, description)
+
+    async def __call__(
+        self, connection: HTTPConnection, scopes: SecurityScopes
+    ) -> VerifiedToken | None:
+        """The token of a Request or WebSocket; raises RefusedException, WebSocketException."""
+        required, scope = tuple(scopes.scopes), connection.scope
+        guard = self._guards.get(required) or self._requiring(required)
+        try:
+            token = remembered(scope, guard)
+            if token is not None:
+                guard.check(token)
+                return token
+            token = (await guard.admit(ConnectionRequest(scope))).token
+            if required and token is None:  # scopes are asked of somebody
+                guard.check(token)
+        except RequestRefusedError as error:
+            _refuse(connection, error)
+        if token is not None:
+            remember(scope, guard, token)
+            if scope["type"] == "websocket":  # isinstance of an ABC takes longer than all of this
+                _watch(cast("WebSocket", connection), guard, self.verifier, token)
+        return token
+
+    @asynccontextmanager
+    async def lifespan(self, _app: object) -> AsyncIterator[None]:
+        """Run the verifier as long as the app: `FastAPI(lifespan=guard.lifespan)`.
+
+        In a lifespan of your own: `async with guard.lifespan(app): yield`. Without it the verifier
+        starts with the first request, and ends with the process.
+        """
+        try:
+            await self.verifier.start()
+            yield
+        finally:
+            await self.verifier.aclose()
+
+    def _requiring(self, scopes: tuple[str, ...]) -> RequestGuard:
+        guard = self._guards[()].requiring(required_scopes=scopes)
+        return self._guards.setdefault(scopes, guard)
+
+
+async def current_token(connection: HTTPConnection) -> VerifiedToken:
+    """The token that a guard of the app or router, or the middleware, has let this request in with.
+
+    Raises ConfigurationError where none has, or as anonymous: a fault of the app, and HTTP 500.
+    """
+    return get_token(connection)
+
+
+CurrentToken = Annotated[VerifiedToken, Depends(current_token)]
+"""For routes that a guard has let a request in to before: `async def me(token: CurrentToken)`."""
+
+
+def _refuse(connection: HTTPConnection, error: RequestRefusedError) -> NoReturn:
+    if isinstance(connection, WebSocket) and not takes_response(connection.scope):
+        raise WebSocketException(close_code(error.refusal)) from error
+    raise RefusedException(error) from error
+
+
+def _watch(
+    websocket: WebSocket, guard: RequestGuard, verifier: RequestVerifier, token: VerifiedToken
+) -> None:
+    """Put a GuardedSocket between `websocket` and the server, as long as the endpoint runs."""
+    # A Starlette without these two attributes raises here, and the connection is refused.
+    receive, send = websocket._receive, websocket._send
+
+    async def refuse(error: RequestRefusedError) -> None:  # by `accept`
+        websocket._receive, websocket._send = receive, send
+        error.refusal = guard.refusal(error)
+        _refuse(websocket, error)
+
+    socket = GuardedSocket(token, verifier, refuse, receive, send)
+    websocket._receive, websocket._send = socket.receive, socket.send
+    endpoint = cast("asyncio.Task[Any]", asyncio.current_task())
+    endpoint.add_done_callback(lambda _: socket.stop())
+
+
+def _parsed(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except ValueError:  # of an `on_refusal` that answers otherwise
+        return body.decode(errors="replace")
+
+
+def _model(
+    verifier: RequestVerifier, sources: tuple[TokenSource, ...], description: str | None
+) -> models.SecurityBase:
+    """The OpenAPI scheme of the first source that OpenAPI can describe (version 3.1, 4.8.27)."""
+    for source in sources:
+        if isinstance(source, FromCookie):
+            return _api_key(models.APIKeyIn.cookie, source.name, description)
+        if isinstance(source, FromHeader) and source == FromHeader():
+            url = verifier.discovery_url if isinstance(verifier, TokenVerifier) else None
+            if url is not None:
+                return models.OpenIdConnect(openIdConnectUrl=url, description=description)
+            return models.HTTPBearer(bearerFormat="JWT", description=description)
+        if isinstance(source, FromHeader):
+            return _api_key(models.APIKeyIn.header, source.name, description)
+    raise ConfigurationError(
+        "OpenAPI can't describe a token_from of functions alone; give the Guard its model=, such "
+        "as fastapi.openapi.models.HTTPBearer()."
+    )
+
+
+def _api_key(place: models.APIKeyIn, name: str, description: str | None) -> models.SecurityBase:
+    return models.APIKey.model_validate({"in": place, "name": name, "description": description})
