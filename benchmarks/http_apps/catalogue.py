@@ -114,6 +114,13 @@ APPS = (
     App(UNGUARDED, "FastAPI", "fastapi_plain", OURS, "fastapi"),
     App("jwks_guard", "FastAPI", "fastapi_jwks_guard", OURS, "jwks-guard"),
     App(
+        "jwks_guard, one dependency",
+        "FastAPI",
+        "fastapi_jwks_guard_dependency",
+        OURS,
+        "jwks-guard",
+    ),
+    App(
         "auth0-fastapi-api",
         "FastAPI",
         "fastapi_auth0",
