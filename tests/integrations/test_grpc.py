@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import queue
 import threading
@@ -328,6 +329,24 @@ def test_idle_stream_of_asyncio_ends_once_its_key_is_distrusted(
             assert talk.ends_with() is UNAUTHENTICATED
             assert "invalid_token" in dict(talk.call.trailing_metadata())["www-authenticate"]
         assert idle.ended.wait(PATIENCE)
+    loop.run(verifier.aclose())
+
+
+def test_stream_that_is_refused_while_it_sends_its_first_message_ends(
+    tenant: LocalTenant, clock: HandClock, loop: Loop
+) -> None:
+    verifier = verifier_of(tenant, clock)
+
+    async def write(_: Any, context: Any) -> None:
+        verifier.keys.decisions.decide(tenant.key().kid, reason="leaked", force=True)
+        await context.write(b"a")
+        await asyncio.Event().wait()
+
+    made = handlers(stream_stream=write)
+    with loop.served(made, AioGuardInterceptor(verifier)) as channel:
+        with Talk(channel, tenant.token()) as talk:
+            assert list(itertools.islice(talk.call, 1)) in ([], [b"a"])
+            assert talk.ends_with() is UNAUTHENTICATED
     loop.run(verifier.aclose())
 
 

@@ -98,7 +98,7 @@ def ended_in_time(
     """`handler`, which is async, for calls that end once `token` is not accepted any more."""
     behavior = behavior_of(handler)
 
-    async def respond(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+    async def respond(request: Any, context: _Writing) -> Any:
         if not inspect.isasyncgenfunction(behavior):
             return await behavior(request, context)
         async for response in behavior(request, context):
@@ -106,7 +106,8 @@ def ended_in_time(
         return None
 
     async def end_in_time(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-        answer = asyncio.ensure_future(respond(request, context))
+        writing = _Writing(context)
+        answer = asyncio.ensure_future(respond(request, writing))
         refusal = asyncio.ensure_future(_refusal_to_come(verifier, token))
         try:
             await asyncio.wait({answer, refusal}, return_when=asyncio.FIRST_COMPLETED)
@@ -115,12 +116,39 @@ def ended_in_time(
             error = refusal.result()
             error.refusal = guard.refusal(error)
             answer.cancel()
+            await writing.settle()
             await context.abort(*status(error))
         finally:
             answer.cancel()
             refusal.cancel()
 
     return _with_behavior(handler, end_in_time)
+
+
+class _Writing:
+    """The context of a call whose writes go on although the handler is cancelled.
+
+    grpc learns from a write that ended that the initial metadata was sent. If the first one is cut
+    off, `abort` sends that again, which fails, and the call stays open.
+    """
+
+    def __init__(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        self._context = context
+        self._write: asyncio.Future[None] | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._context, name)
+
+    async def write(self, message: Any) -> None:
+        self._write = asyncio.ensure_future(self._context.write(message))
+        await asyncio.shield(self._write)
+
+    async def settle(self) -> None:
+        """Wait for a write to end; not for long, as a client may read nothing."""
+        if self._write is not None:
+            await asyncio.wait({self._write}, timeout=_LONGEST_WAIT)
+            if self._write.done() and not self._write.cancelled():
+                self._write.exception()  # looked at: asyncio would print it
 
 
 async def _refusal_to_come(verifier: RequestVerifier, token: VerifiedToken) -> RequestRefusedError:
