@@ -103,6 +103,10 @@ LIBRARIES = [
     Library("PyJWT", PLAIN),
     Library("python-jose", PLAIN),
     Library("Authlib", PLAIN),
+    Library("auth0-fastapi-api", {**tokens.SIGNED, **tokens.WEB, **tokens.AUTH0, **KEYS}),
+    Library(
+        "fastapi-azure-auth", {**tokens.SIGNED, **tokens.WEB, **tokens.ENTRA, **KEYS}, entra=True
+    ),
     Library(
         "express-oauth2-jwt-bearer", {**tokens.SIGNED, **tokens.WEB, **tokens.AUTH0, **KEYS}, "node"
     ),
