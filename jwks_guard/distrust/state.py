@@ -205,11 +205,12 @@ class State:
                 del copies[issuer][kid]
         distrusted = {**self.distrusted, **copies}
         thumbprints = dict(self.thumbprints)
-        for (issuer, _), key in other.items():
-            if key is not None:
-                thumbprints[issuer] = thumbprints.get(issuer, _NONE) | key.thumbprints
-        for issuer in {issuer for (issuer, _), key in other.items() if key is None}:
-            thumbprints[issuer] = _NONE.union(*(k.thumbprints for k in copies[issuer].values()))
+        for issuer in copies:
+            kept = thumbprints.get(issuer, _NONE)
+            added = [key for (of, _), key in other.items() if of == issuer]
+            if None in added:  # one is lifted: what it covered may be covered by others
+                kept, added = _NONE, list(copies[issuer].values())
+            thumbprints[issuer] = kept.union(*(key.thumbprints for key in added if key))
         return State(flags, distrusted, thumbprints, entries)
 
     def _key(self, name: Name) -> Distrusted | None:

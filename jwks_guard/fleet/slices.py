@@ -9,7 +9,12 @@ from typing import TypeVar
 
 from jwks_guard.distrust.register import Register
 from jwks_guard.distrust.state import Distrust, Flags, Name
-from jwks_guard.fleet.soundness import require_few, sound
+from jwks_guard.fleet.soundness import (
+    added_entries,
+    require_few_entries,
+    require_few_keys,
+    sound,
+)
 
 SLICE = 50
 """So many decisions are decoded and merged in 2 ms, beside 5,000 that are known."""
@@ -51,7 +56,13 @@ async def merge(register: Register, theirs: Flags, issuers: Collection[str]) -> 
     Raises TooManyError, and then nothing was merged.
     """
     news = await lacking(theirs, dict(register.state.flags), issuers)
-    require_few(register.state, news)
+    state = register.state
+    require_few_keys(state, news)
+    entries = state.entries
+    for part in slices(news.items()):
+        entries += added_entries(state, part)
+        await asyncio.sleep(0)
+    require_few_entries(entries)
     for part in slices(news.items()):
         register.merge(dict(part))
         await asyncio.sleep(0)

@@ -117,22 +117,34 @@ def silent_state(
     )
 
 
-def require_few(state: State, news: Flags) -> None:
-    """Raise TooManyError where `news` make more keys, or entries of one, than a fleet ever has.
+def require_few_keys(state: State, news: Flags) -> None:
+    """Raise TooManyError where `news` make more keys than a fleet ever has.
 
     What is merged stays for good: a limit for one message alone would let it grow without end.
     """
     new = sum(name not in state.flags for name in news)
     if new and len(state.flags) + new > MAX_DECISIONS:
         raise TooManyError(f"with what it holds there would be more than {MAX_DECISIONS} decisions")
-    entries = state.entries
-    for name, flag in news.items():
+
+
+def added_entries(state: State, news: Iterable[tuple[Name, Distrust]]) -> int:
+    """By how many entries `news` make the state larger.
+
+    Raises TooManyError where one key would have more than a fleet ever has.
+    """
+    added = 0
+    for name, flag in news:
         held = state.flags.get(name)
         merged = flag if held is None else held.merged(flag)
         if merged.entries > MAX_ENTRIES_PER_KEY:
             raise TooManyError(
                 f"about one key there would be more than {MAX_ENTRIES_PER_KEY} entries"
             )
-        entries += merged.entries - (0 if held is None else held.entries)
+        added += merged.entries - (0 if held is None else held.entries)
+    return added
+
+
+def require_few_entries(entries: int) -> None:
+    """Raise TooManyError where there would be more entries than a fleet ever has."""
     if entries > MAX_ENTRIES:
         raise TooManyError(f"with what is known there would be more than {MAX_ENTRIES} entries")

@@ -29,8 +29,8 @@ class Member(Protocol):
     """When it began to count what its verifiers do, in seconds since the epoch."""
 
     @property
-    def refused_since(self) -> Mapping[str, float]:
-        """When this process began to refuse each distrusted kid, in seconds since the epoch."""
+    def refused_since(self) -> dict[str, float]:
+        """When this process began to refuse each distrusted kid, in epoch seconds; latest last."""
         ...
 
     def health(self) -> HealthReport:

@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice
 
 from jwks_guard.keys.fleet import Member
 from jwks_guard.keys.store import KeyStore
@@ -36,7 +37,7 @@ def state_of(members: Sequence[Member], now: float) -> InstanceState:
 
 def _alone(member: Member, now: float) -> InstanceState:
     health = member.health()
-    latest = sorted(member.refused_since.items(), key=lambda item: item[1])[-MAX_REFUSED:]
+    latest = islice(reversed(member.refused_since.items()), MAX_REFUSED)
     return InstanceState(
         instance=member.register.instance,
         host=f"{socket.gethostname()}:{os.getpid()}",

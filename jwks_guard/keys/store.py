@@ -354,7 +354,7 @@ class KeyStore:
         self._refresher.limit_interval(seconds)
 
     @property
-    def refused_since(self) -> Mapping[str, float]:
+    def refused_since(self) -> dict[str, float]:
         """When this process began to refuse each distrusted kid, in seconds since the epoch."""
         return self.trust.refused_since
 

@@ -24,7 +24,7 @@ class Trust:
     one assignment; events and listeners are called after the lock is released.
 
     `refused_since` has when this process began to refuse each distrusted kid, in seconds since the
-    epoch. `isolated` is that of Follower.
+    epoch, the latest last. `isolated` is that of Follower.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Trust:
         self.view = TrustedKeys()
         self.published = PublishedSet()
         self.closed = False
-        self.refused_since: Mapping[str, float] = {}
+        self.refused_since: dict[str, float] = {}
         self._max_stale = max_stale
         self._clock = clock
         self._events = events

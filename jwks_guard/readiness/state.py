@@ -87,6 +87,8 @@ def combined(states: Sequence[InstanceState]) -> InstanceState:
     What all of them trust is trusted and what all of them refuse is refused. Each shows what the
     whole process has counted.
     """
+    if len(states) == 1:
+        return states[0]
     refused = frozenset.intersection(*(frozenset(state.refused) for state in states))
     confirmed = [state.confirmed_at for state in states]
     until = [state.trusted_until for state in states]

@@ -11,9 +11,9 @@ import pytest
 from jwks_guard import Register
 from jwks_guard.distrust.copy import CopyError
 from jwks_guard.distrust.state import Decision, Distrust, Flags, State
-from jwks_guard.fleet.soundness import MAX_ENTRIES, MAX_ENTRIES_PER_KEY, require_few
+from jwks_guard.fleet.soundness import MAX_ENTRIES, MAX_ENTRIES_PER_KEY
 from jwks_guard.testing import LocalTenant
-from tests.fleet.instances import eventually, fleet_of, instance, outcome
+from tests.fleet.instances import eventually, fleet_of, instance, outcome, require_few
 from tests.redis_server import RedisServer
 
 DECISIONS, VERSION = "{jwks-guard}:decisions", "{jwks-guard}:version"

@@ -17,13 +17,13 @@ from jwks_guard.fleet.soundness import (
     MAX_REASON_CHARS,
     MAX_STATE_BYTES,
     encoded_state,
-    require_few,
     sound,
     states_in,
 )
 from jwks_guard.jose.header import MAX_KID_CHARS
 from jwks_guard.readiness.state import InstanceState
 from jwks_guard.readiness.usage import KeyUsage
+from tests.fleet.instances import require_few
 
 ISSUER = "https://tenant.test/"
 NAME = (ISSUER, "k")
