@@ -58,18 +58,31 @@ def test_fleet_example_waits_for_all_instances_and_the_other_one_hears_of_a_leak
 
 
 async def test_starlette_example_guards_its_routes(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with LocalTenant() as tenant:
+    async with LocalTenant(algorithm="ES256") as tenant:
         monkeypatch.setenv("JWKS_GUARD_ISSUER", tenant.issuer)
         monkeypatch.setenv("JWKS_GUARD_AUDIENCE", tenant.audience)
         example = importlib.import_module("examples.starlette_api")
         transport = httpx.ASGITransport(example.app)
         async with httpx.AsyncClient(transport=transport, base_url="http://api.test") as client:
-            granted = {"Authorization": f"Bearer {tenant.token(scope='read:things')}"}
-            other = {"Authorization": f"Bearer {tenant.token(scope='other')}"}
-            assert (await client.get("/things")).status_code == 401
-            assert (await client.get("/things", headers=other)).status_code == 403
-            assert (await client.get("/things", headers=granted)).json()["owner"] == "auth0|alice"
+
+            async def things(token: str | None) -> httpx.Response:
+                sent = {} if token is None else {"Authorization": f"Bearer {token}"}
+                return await client.get("/things", headers=sent)
+
+            good = tenant.token(scope="read:things")
+            tenant.faults.status(503)
+            outage = await things(good)
+            assert (outage.status_code, "retry-after" in outage.headers) == (503, True)
+            tenant.faults.clear()
+            await example.verifier.keys.refresh()
+            assert (await things(good)).json()["owner"] == "auth0|alice"
+            assert (await things(None)).headers["www-authenticate"] == "Bearer"
+            for bad in ("junk", tenant.forged_token(), tenant.token(claims={"exp": 1})):
+                assert (await things(bad)).status_code == 401
+            assert (await things(tenant.token(scope="other"))).status_code == 403
             assert (await client.get("/health")).json()["status"] == "ok"
+            await example.verifier.distrust(tenant.key().kid, reason="leaked", force=True)
+            assert (await things(good)).status_code == 401
         await example.verifier.aclose()
 
 

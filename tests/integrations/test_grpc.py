@@ -32,7 +32,7 @@ from tests.integrations.grpc_serving import (
     served_in_threads,
 )
 from tests.integrations.pages import blocks
-from tests.process.programs import program
+from tests.process.programs import program, wait_until
 from tests.support import PATIENCE, HandClock, verifier_of
 
 UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED
@@ -489,6 +489,10 @@ def test_example_guards_its_methods() -> None:
             begun = watch(b"", metadata=bearer(local.token(scope="read:things")), timeout=PATIENCE)
             assert next(begun) == b"watching"
             begun.cancel()
+            leaked = local.key().kid
+            local.rotate()
+            local.revoke(leaked)
+            wait_until(lambda: code("Owner", good) is UNAUTHENTICATED)
 
 
 @contextmanager
@@ -497,6 +501,7 @@ def example(tenant: LocalTenant) -> Iterator[grpc.Channel]:
         **os.environ,
         "JWKS_GUARD_ISSUER": tenant.issuer,
         "JWKS_GUARD_AUDIENCE": tenant.audience,
+        "JWKS_GUARD_REFRESH_INTERVAL": "0.5",
     }
     with program("-m", "examples.grpc_server", "0", env=environ) as running:
         assert running.stdout is not None

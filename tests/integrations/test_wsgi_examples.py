@@ -56,10 +56,18 @@ def see_every_answer(client: httpx.Client, tenant: LocalTenant) -> None:
     lacking = client.get("/things", headers=bearer(tenant.token(scope="openid")))
     assert lacking.status_code == 403
     assert 'scope="read:things"' in lacking.headers["www-authenticate"]
+    leaked = tenant.key().kid
+    tenant.rotate()
+    tenant.revoke(leaked)
+    wait_until(lambda: client.get("/things", headers=good).status_code == 401)
 
 
 def environment(tenant: LocalTenant) -> dict[str, str]:
-    return {"JWKS_GUARD_ISSUER": tenant.issuer, "JWKS_GUARD_AUDIENCE": tenant.audience}
+    return {
+        "JWKS_GUARD_ISSUER": tenant.issuer,
+        "JWKS_GUARD_AUDIENCE": tenant.audience,
+        "JWKS_GUARD_REFRESH_INTERVAL": "0.5",
+    }
 
 
 def test_django_example_answers_under_asgi(issuer: LocalTenant) -> None:
