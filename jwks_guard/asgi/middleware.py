@@ -22,6 +22,7 @@ from jwks_guard.asgi.refusals import send_refusal
 from jwks_guard.asgi.resource_metadata import ResourceMetadata
 from jwks_guard.asgi.subprotocol import hiding_token, offered_token
 from jwks_guard.asgi.websocket import GuardedSocket
+from jwks_guard.base.arguments import require_flag
 from jwks_guard.errors import MissingCredentialsError, RequestRefusedError
 from jwks_guard.verify.request import ANONYMOUS, Authenticated, GuardOptions, RequestGuard
 from jwks_guard.verify.sources import token_sources
@@ -130,6 +131,7 @@ class JWKSGuardMiddleware:
         self._verifier = verifier
         self._excluded = excluded_paths(exclude_paths)
         self._passes_preflight = passes_preflight(preflight)
+        require_flag("bearer_subprotocol", bearer_subprotocol)
         self._bearer_subprotocol = bearer_subprotocol
         if bearer_subprotocol:
             options["token_from"] = (*token_sources(options.get("token_from")), offered_token)

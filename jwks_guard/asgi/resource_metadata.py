@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -89,7 +89,7 @@ def protected_resource_metadata(
     *,
     verifier: Verifier,
     authorization_servers: Sequence[str] | None = None,
-    scopes_supported: Iterable[str] = (),
+    scopes_supported: Collection[str] = (),
     resource_name: str | None = None,
     resource_documentation: str | None = None,
     resource_policy_uri: str | None = None,

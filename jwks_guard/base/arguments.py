@@ -53,6 +53,12 @@ def require_listener(value: object) -> None:
         raise ConfigurationError("on_event must be callable with one argument, the Event.")
 
 
+def require_flag(name: str, value: object) -> None:
+    """Raise ConfigurationError unless `value` is True or False: the string "false" is true."""
+    if not isinstance(value, bool):
+        raise ConfigurationError(f"{name} must be True or False.")
+
+
 def require_count(name: str, value: object, *, minimum: int) -> None:
     """Raise ConfigurationError unless `value` is an integer of at least `minimum`."""
     if not isinstance(value, int) or isinstance(value, bool) or value < minimum:

@@ -133,9 +133,9 @@ def _worded(error: RequestRefusedError) -> tuple[str, str]:
     """The kind of refusal, and what is said about it."""
     if isinstance(error, MissingCredentialsError):
         return _NO_CREDENTIALS
-    return (
-        _OTHER_ORIGIN if isinstance(error, OriginNotAllowedError) else _GENERIC[error.http_status]
-    )
+    if isinstance(error, OriginNotAllowedError):
+        return _OTHER_ORIGIN
+    return _GENERIC.get(error.http_status, _GENERIC[401])  # an application may have its own errors
 
 
 def _challenge(
@@ -145,8 +145,10 @@ def _challenge(
     # RFC 6750 section 3.1: a request without credentials gets no error code.
     if not isinstance(error, MissingCredentialsError):
         params |= {"error": kind, "error_description": description}
-    if isinstance(error, InsufficientScopeError) and error.required:
-        params["scope"] = " ".join(error.required)
+    if isinstance(error, InsufficientScopeError):
+        # Of a claim check they may be made of a claim's value, which could end the header.
+        scopes = [each for each in error.required if _QUOTABLE.fullmatch(each) is not None]
+        params |= {"scope": " ".join(scopes)} if scopes else {}
     return ("Bearer " + ", ".join(f"{k}={_quoted(v)}" for k, v in params.items())).rstrip().encode()
 
 

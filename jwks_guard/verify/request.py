@@ -14,6 +14,7 @@ from typing import Any, Protocol, Self, TypeAlias, TypedDict, Unpack
 
 import msgspec
 
+from jwks_guard.base.arguments import require_flag
 from jwks_guard.claims.combining import ClaimCheck, combined
 from jwks_guard.errors import (
     ConfigurationError,
@@ -107,6 +108,10 @@ class _Rules:
         on_refusal: OnRefusal | None = None,
     ) -> None:
         self.sources = token_sources(token_from)
+        require_flag("optional", optional)
+        require_flag("debug_errors", debug_errors)
+        if not callable(on_refusal) and on_refusal is not None or iscoroutinefunction(on_refusal):
+            raise ConfigurationError("on_refusal must be a function that is not async, or None.")
         self.optional = optional
         required = requirement(required_scopes, any_scopes, required_permissions)
         self._required: tuple[Requirement, ...] = (required,) if required else ()
@@ -156,7 +161,11 @@ class _Rules:
             raise MissingCredentialsError("the request carries no token")
         return compact
 
-    def _check(self, token: VerifiedToken) -> None:
+    def _check(self, token: object) -> None:
+        if not isinstance(token, VerifiedToken):  # None would pass for an anonymous request
+            raise ConfigurationError(
+                f"the verifier gave {type(token).__name__}; it has to give a VerifiedToken or raise"
+            )
         for required in self._required:
             required.check(token)
         for check in self._claim_checks:
@@ -175,9 +184,16 @@ class _Rules:
             refused = _malformed(compact) or error
         refused.refusal = self._word(refused)
         if self._on_refusal is not None:
-            refused.refusal = self._on_refusal(refused.refusal, refused)
+            self._reword(self._on_refusal, refused)
         _log.debug("refused with %d: %s", refused.http_status, refused.code)
         return refused
+
+    def _reword(self, on_refusal: OnRefusal, refused: RequestRefusedError) -> None:
+        worded: object = on_refusal(refused.refusal, refused)
+        if isinstance(worded, Refusal):
+            refused.refusal = worded
+        else:
+            self._log_once(f"on_refusal gave {type(worded).__name__}; it has to give a Refusal")
 
     def _log_once(self, text: str) -> None:
         if text not in self._logged:

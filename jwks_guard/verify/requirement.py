@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -54,13 +54,15 @@ class Requirement:
 
 
 def requirement(
-    scopes: Iterable[str] = (), any_scopes: Iterable[str] = (), permissions: Iterable[str] = ()
+    scopes: Collection[str] = (),
+    any_scopes: Collection[str] = (),
+    permissions: Collection[str] = (),
 ) -> Requirement:
     """The requirement that required_scopes, any_scopes and required_permissions make.
 
     Raises:
-        ConfigurationError: one of them is a single string instead of a list, or has items that can
-            be none.
+        ConfigurationError: one of them is a single string or an iterator instead of a list, or has
+            items that can be none.
 
     """
     return Requirement(
@@ -70,16 +72,17 @@ def requirement(
     )
 
 
-def scope_tokens(values: Iterable[str], name: str = "required_scopes") -> tuple[str, ...]:
+def scope_tokens(values: Collection[str], name: str = "required_scopes") -> tuple[str, ...]:
     """`values` as configured under `name`, each a scope-token of RFC 6749 section 3.3.
 
     Raises:
-        ConfigurationError: a single string instead of a list, or a value with white space,
-            quotes, a backslash or anything outside ASCII.
+        ConfigurationError: a single string or an iterator instead of a list, or a value with white
+            space, quotes, a backslash or anything outside ASCII.
 
     """
-    if isinstance(values, str):
-        raise ConfigurationError(f"{name} is a string; write a list: ['read:things']")
+    if not _is_list(values):
+        kind = "a string" if isinstance(values, str) else f"of type {type(values).__name__}"
+        raise ConfigurationError(f"{name} is {kind}; write a list: ['read:things']")
     tokens = tuple(values)
     for token in tokens:
         if not isinstance(token, str) or _SCOPE_TOKEN.fullmatch(token) is None:
@@ -90,8 +93,12 @@ def scope_tokens(values: Iterable[str], name: str = "required_scopes") -> tuple[
     return tokens
 
 
-def _permissions(values: Iterable[str]) -> tuple[str, ...]:
-    permissions = () if isinstance(values, str) else tuple(values)
-    if isinstance(values, str) or not all(isinstance(p, str) and p for p in permissions):
+def _permissions(values: Collection[str]) -> tuple[str, ...]:
+    if not _is_list(values) or not all(isinstance(each, str) and each for each in values):
         raise ConfigurationError("required_permissions must be a list of strings: ['read:things']")
-    return permissions
+    return tuple(values)
+
+
+def _is_list(values: object) -> bool:
+    # What can be read only once, as an iterator, is empty for the second guard that it is given to.
+    return isinstance(values, Collection) and not isinstance(values, str)

@@ -133,6 +133,22 @@ def test_debug_body_takes_any_text() -> None:
     assert json.loads(refused.body)["error_description"] == text
 
 
+def test_scope_that_fits_no_header_is_left_out_of_the_challenge() -> None:
+    error = InsufficientScopeError("of a claim check", ("org:a\r\nSet-Cookie: a=b", "read", "org:ü"))
+    assert (header(refusal(error), b"www-authenticate") or "").endswith('scope="read"')
+    alone = InsufficientScopeError("of a claim check", ("org:ü",))
+    assert "scope=" not in (header(refusal(alone), b"www-authenticate") or "")
+
+
+def test_error_with_a_status_of_the_application_s_own_is_worded_by_its_kind() -> None:
+    class Gone(TokenExpiredError):
+        http_status = 410
+
+    refused = refusal(Gone("expired"))
+    assert refused.status == 410
+    assert json.loads(refused.body)["error"] == "invalid_token"
+
+
 def test_metadata_of_the_resource_is_named_in_every_challenge() -> None:
     url = "https://api.test/.well-known/oauth-protected-resource"
     missing = refusal(MissingCredentialsError("none"), resource_metadata=url)

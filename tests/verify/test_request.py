@@ -307,6 +307,29 @@ async def test_function_that_gives_no_token_is_a_503_and_logged(
     assert "it must give the token as str or bytes" in caplog.text
 
 
+@pytest.mark.parametrize("given", [None, True, {"sub": "alice"}, object()])
+async def test_verifier_that_gives_anything_but_a_verified_token_lets_nobody_in(
+    given: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Wrong(StubVerifier):
+        async def verify(self, compact: str | bytes) -> VerifiedToken:
+            result: VerifiedToken = given
+            return result
+
+    class SyncWrong:
+        def verify(self, compact: str | bytes) -> VerifiedToken:
+            result: VerifiedToken = given
+            return result
+
+    sent: Any = {"method": "GET", "url": "https://api", "headers": GOOD}
+    with pytest.raises(KeysUnavailableError) as caught:
+        await RequestGuard(Wrong()).authenticate(**sent)
+    assert caught.value.refusal.status == 503
+    with pytest.raises(KeysUnavailableError):
+        SyncRequestGuard(SyncWrong()).authenticate(**sent)
+    assert "has to give a VerifiedToken" in caplog.text
+
+
 # --- how a refusal is worded ---
 
 
@@ -331,9 +354,28 @@ async def test_refusal_can_be_worded_by_the_application() -> None:
     assert [(each.status, error) for each, error in seen] == [(401, caught.value)]
 
 
+@pytest.mark.parametrize("answer", [None, "no", b"", 401, {"status": 401}])
+async def test_refusal_in_no_form_of_ours_is_answered_as_usual_and_logged(
+    answer: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    usual = await Both().refusal({})
+    assert await Both(on_refusal=lambda *_: answer).refusal({}) == usual
+    assert "on_refusal gave" in caplog.text
+
+
+async def _async_answer(refusal: Refusal, _: RequestRefusedError) -> Refusal:
+    return refusal
+
+
 @pytest.mark.parametrize(
     "options",
     [
+        {"optional": "false"},
+        {"optional": 0},
+        {"debug_errors": "false"},
+        {"on_refusal": _async_answer},
+        {"on_refusal": "problem_json"},
+        {"required_scopes": iter(["read:things"])},
         {"realm": "größe"},
         {"required_scopes": "read:things"},
         {"token_from": []},

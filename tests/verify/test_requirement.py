@@ -61,7 +61,7 @@ def test_permissions_are_no_scopes_and_scopes_no_permissions() -> None:
         requirement(permissions=["write:a"]).check(granted("write:a", "read:a"))
 
 
-@pytest.mark.parametrize("permissions", ["read:a", [""], [5], [None]])
+@pytest.mark.parametrize("permissions", ["read:a", [""], [5], [None], None, iter(["read:a"])])
 def test_what_is_no_list_of_permissions_is_a_configuration_error(permissions: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"^required_permissions must be a list"):
         requirement(permissions=permissions)
@@ -75,13 +75,19 @@ def test_what_is_required_is_checked_under_its_name() -> None:
 
 
 def test_scope_tokens_keep_their_order() -> None:
-    assert scope_tokens(iter(["write:b", "read:a"])) == ("write:b", "read:a")
+    assert scope_tokens(["write:b", "read:a"]) == ("write:b", "read:a")
 
 
 @pytest.mark.parametrize("scope", ["", "read:a write:b", 'read:"a"', "read\\a", "read\n", "lésen"])
 def test_what_is_no_scope_token_is_a_configuration_error(scope: str) -> None:
     with pytest.raises(ConfigurationError, match="required_scopes"):
         scope_tokens(["read:a", scope])
+
+
+@pytest.mark.parametrize("scopes", [iter(["read:a"]), (each for each in ["read:a"]), None, 5])
+def test_scopes_that_can_be_read_only_once_are_a_configuration_error(scopes: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"\['read:things'\]"):
+        scope_tokens(scopes)
 
 
 def test_a_string_of_scopes_is_a_configuration_error_that_shows_the_list() -> None:
