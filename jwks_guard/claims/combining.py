@@ -15,8 +15,13 @@ ClaimCheck: TypeAlias = Callable[[Mapping[str, Any]], None]
 """Raises InvalidClaimError or MissingClaimError for claims that are refused; returns None."""
 
 
-def combined(checks: Collection[ClaimCheck]) -> ClaimCheck | None:
+def combined(
+    checks: Collection[ClaimCheck], *, logged: set[str] | None = None
+) -> ClaimCheck | None:
     """Give one check that runs `checks` in order, or None if there are none.
+
+    `logged` holds the names of the checks whose defects were logged before, for those that are
+    combined anew for each request.
 
     It raises our errors and nothing else, and never lets a token pass by mistake:
 
@@ -31,7 +36,7 @@ def combined(checks: Collection[ClaimCheck]) -> ClaimCheck | None:
         raise ConfigurationError(
             "claim_checks must be a list of claim checks, like [equals('tier', 'gold')]."
         )
-    runs = [_Contained(check) for check in checks]
+    runs = [_Contained(check, logged) for check in checks]
     if not runs:
         return None
 
@@ -47,14 +52,14 @@ class _Contained:
 
     __slots__ = ("_check", "_logged", "_name")
 
-    def __init__(self, check: ClaimCheck) -> None:
+    def __init__(self, check: ClaimCheck, logged: set[str] | None) -> None:
         if not callable(check):
             raise ConfigurationError(
                 "claim_checks must hold callables that take the claims and raise InvalidClaimError."
             )
         self._check: Callable[[Mapping[str, Any]], object] = check
         self._name = _name_of(check)
-        self._logged = False
+        self._logged = set() if logged is None else logged
         if _is_deferred(check):
             raise ConfigurationError(
                 f"claim_checks has {self._name}, which is async or a generator: its body would "
@@ -75,8 +80,8 @@ class _Contained:
             self._refuse_result(result)
 
     def _log_once(self, error: Exception) -> None:
-        if not self._logged:
-            self._logged = True
+        if self._name not in self._logged:
+            self._logged.add(self._name)
             _log.error(
                 "The claim check %s raised %s and the token was refused. Have it raise "
                 "InvalidClaimError for claims that it does not expect. Not logged again.",

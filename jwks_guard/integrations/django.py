@@ -75,7 +75,7 @@ def require_token(view: Any = None, /, **required: Unpack[Requirements]) -> Any:
     It takes sync and async views; `method_decorator(require_token, name="dispatch")` those of a
     class. What is required, as RequestGuard takes it, comes on top of the setting.
     """
-    checked_requirements(**required)
+    required = checked_requirements(**required)
     if view is None:
         return partial(require_token, **required)
 

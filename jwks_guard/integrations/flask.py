@@ -45,7 +45,7 @@ def require_token(view: Any = None, /, **required: Unpack[Requirements]) -> Any:
     It takes sync and async views. What is required, as RequestGuard takes it, comes on top of the
     options of `init_app`; with `optional` among those, a token is needed here all the same.
     """
-    checked_requirements(**required)
+    required = checked_requirements(**required)
     if view is None:
         return partial(require_token, **required)
 

@@ -48,7 +48,8 @@ class TokenRefused(APIException):
         self.status_code = refusal.status
         # Where the exception handler of the framework looks for them.
         self.auth_header = refusal.fields.get("www-authenticate")
-        self.wait = int(refusal.fields.get("retry-after", 0))
+        seconds = refusal.fields.get("retry-after", "")
+        self.wait = int(seconds) if seconds.isdecimal() else None
 
 
 class JWKSGuardAuthentication(BaseAuthentication):
@@ -83,7 +84,7 @@ def require_token(**required: Unpack[Requirements]) -> type[BasePermission]:
 
     It raises where a token does not, to name the missing scopes: in `A | B` it belongs last.
     """
-    checked_requirements(**required)
+    required = checked_requirements(**required)
 
     class RequireToken(BasePermission):
         def has_permission(self, request: Request, view: object) -> bool:

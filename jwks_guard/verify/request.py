@@ -10,7 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
 from inspect import iscoroutinefunction
-from typing import Any, Protocol, Self, TypeAlias, TypedDict, Unpack
+from typing import Any, Protocol, Self, TypeAlias, TypedDict, Unpack, cast
 
 import msgspec
 
@@ -115,7 +115,8 @@ class _Rules:
         self.optional = optional
         required = requirement(required_scopes, any_scopes, required_permissions)
         self._required: tuple[Requirement, ...] = (required,) if required else ()
-        self._claim_checks = _combined(claim_checks)
+        self._logged: set[str] = set()
+        self._claim_checks = self._combined(claim_checks)
         self._on_refusal = on_refusal
         self._word = partial(
             refusals.refusal,
@@ -125,7 +126,6 @@ class _Rules:
             ),
             debug=debug_errors,
         )
-        self._logged: set[str] = set()
 
     def requiring(
         self,
@@ -139,7 +139,7 @@ class _Rules:
         other = copy.copy(self)
         more = requirement(required_scopes, any_scopes, required_permissions)
         other._required = (*self._required, more)
-        other._claim_checks = (*self._claim_checks, *_combined(claim_checks))
+        other._claim_checks = (*self._claim_checks, *self._combined(claim_checks))
         return other
 
     def check(self, token: VerifiedToken | None) -> None:
@@ -154,6 +154,10 @@ class _Rules:
             self._check(token)
         except (RequestRefusedError, ConfigurationError) as error:
             raise self._refused(error, None) from None
+
+    def _combined(self, checks: Collection[ClaimCheck]) -> tuple[ClaimCheck, ...]:
+        check = combined(checks, logged=self._logged)
+        return () if check is None else (check,)
 
     def _find(self, request: Request) -> bytes | None:
         compact = find_token(self.sources, request)
@@ -294,18 +298,13 @@ class SyncRequestGuard(_Rules):
         return Authenticated(token)
 
 
-def _combined(checks: Collection[ClaimCheck]) -> tuple[ClaimCheck, ...]:
-    check = combined(checks)
-    return () if check is None else (check,)
-
-
 def checked_requirements(**required: Unpack[Requirements]) -> Requirements:
-    """`required`, which a guard can require; raises ConfigurationError for what can't be meant so.
+    """A copy of what is `required`; raises ConfigurationError for what can't be meant so.
 
     For a decorator: a mistake is an error where it is written, not in the first request.
     """
     _Rules(**required)
-    return required
+    return cast(Requirements, {name: tuple(values) for name, values in required.items()})
 
 
 def _malformed(compact: bytes | None) -> RequestRefusedError | None:

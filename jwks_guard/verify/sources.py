@@ -18,6 +18,8 @@ from jwks_guard.net.bearer import LONG, Header, credentials, require_terse, sing
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _TCHAR = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+_MOST_COOKIES = 1000
+"""Browsers keep fewer than 200 for one site."""
 _ORIGIN_CHARS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789.-_:/[]")
 
 Headers: TypeAlias = Mapping[str, str] | Iterable[tuple[str | bytes, str | bytes]]
@@ -165,7 +167,7 @@ class FromCookie:
         """The token of `request`; an empty cookie is none.
 
         Raises OriginNotAllowedError for a page of another origin, InvalidRequestError for two
-        cookies of the name.
+        cookies of the name, and for more than a thousand of all names.
         """
         found = [value for name, value in _cookies(request.headers) if name == self._name]
         if len(found) > 1:  # a sibling domain or another path may have set one of them
@@ -239,8 +241,12 @@ def _as_bytes(token: object) -> bytes | None:
 
 def _cookies(headers: Iterable[Header]) -> Iterator[tuple[bytes, bytes]]:
     """The cookies by name (RFC 6265 section 4.2.1); HTTP/2 may part them into several fields."""
+    count = 0
     for field, value in headers:
         if field == b"cookie":
+            count += value.count(b";") + 1
+            if count > _MOST_COOKIES:
+                raise InvalidRequestError("the request has too many cookies")
             for pair in value.split(b";"):
                 name, _, content = pair.partition(b"=")
                 yield name.strip(b" \t"), content.strip(b" \t")

@@ -211,6 +211,22 @@ def test_an_attribute_token_that_others_set_lets_nobody_in(served: LocalTenant) 
         get_token(request)
 
 
+def test_defect_of_a_claim_check_is_logged_once_for_all_requests(
+    served: LocalTenant, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(claims: Any) -> None:
+        raise KeyError(claims["sub"])
+
+    @require_token(claim_checks=[broken])
+    def view(_: HttpRequest) -> HttpResponse:
+        return HttpResponse("let in")
+
+    for _ in range(3):
+        request = RequestFactory().get("/", headers=bearer(served.token()))
+        assert view(request).status_code == 401
+    assert caplog.text.count("raised KeyError") == 1
+
+
 def test_decorator_refuses_what_cannot_be_meant_where_it_is_written() -> None:
     with pytest.raises(ConfigurationError, match="required_scopes"):
         require_token(required_scopes="write:things")

@@ -211,6 +211,35 @@ def test_application_without_a_verifier_is_an_error_that_names_init_app() -> Non
         view()
 
 
+def test_requirement_stays_as_it_was_written(
+    verifier: SyncTokenVerifier, issuer: LocalTenant
+) -> None:
+    app, scopes = Flask(__name__), ["write:things"]
+    init_app(app, verifier)
+    app.add_url_rule("/", view_func=require_token(required_scopes=scopes)(lambda: "written"))
+    scopes.clear()
+    assert app.test_client().get("/", headers=bearer(issuer.token())).status_code == 403
+
+
+def test_defect_of_a_claim_check_is_logged_once_for_all_requests(
+    verifier: SyncTokenVerifier, issuer: LocalTenant, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(claims: Any) -> None:
+        raise KeyError(claims["sub"])
+
+    app = Flask(__name__)
+    init_app(app, verifier)
+    app.add_url_rule("/", view_func=require_token(claim_checks=[broken])(lambda: "let in"))
+
+    @app.before_request
+    def guard() -> None:
+        authenticate(claim_checks=[broken])
+
+    for _ in range(3):
+        assert app.test_client().get("/", headers=bearer(issuer.token())).status_code == 401
+    assert caplog.text.count("raised KeyError") == 1
+
+
 def test_decorator_refuses_what_cannot_be_meant_where_it_is_written() -> None:
     with pytest.raises(ConfigurationError, match="required_scopes"):
         require_token(required_scopes="read:things")

@@ -105,6 +105,11 @@ def test_refusal_of_an_application_s_own_form_is_described_by_its_status(body: b
     assert TokenRefused(Refusal(401, (), body)).detail == "Unauthorized"
 
 
+def test_refusal_may_say_by_a_date_when_to_ask_again() -> None:
+    dated = ((b"retry-after", b"Fri, 31 Dec 1999 23:59:59 GMT"),)
+    assert TokenRefused(Refusal(503, dated, b"")).wait is None
+
+
 def test_problem_is_described_by_its_detail(issuer: LocalTenant) -> None:
     setting = {"ISSUER": issuer.issuer, "AUDIENCE": issuer.audience, "ON_REFUSAL": problem_json}
     with override_settings(JWKS_GUARD=setting, MIDDLEWARE=[]):

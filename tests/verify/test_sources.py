@@ -167,6 +167,17 @@ def test_handshake_is_known_by_its_upgrade_header_too() -> None:
     assert COOKIE(request(("Cookie", "token=a.b.c"), UPGRADE, ("Origin", APP))) == b"a.b.c"
 
 
+def test_more_cookies_than_browsers_send_are_an_invalid_request() -> None:
+    others = "; ".join(f"c{number}=x" for number in range(999))
+    assert COOKIE(request(("Cookie", f"{others}; token=good"))) == b"good"
+    # A loop over 65,000 of them takes a hundred times as long as verifying a token.
+    for cookies in (";" * 65_000, "token;" * 10_000, f"{others}; {others}; token=good"):
+        with pytest.raises(InvalidRequestError, match="too many cookies"):
+            COOKIE(request(("Cookie", cookies)))
+    with pytest.raises(InvalidRequestError, match="too many cookies"):
+        COOKIE(request(*[("Cookie", ";" * 100)] * 11))  # as HTTP/2 may part them
+
+
 def test_two_origin_headers_are_an_invalid_request() -> None:
     headers = [("Cookie", "token=a"), ("Origin", APP), ("Origin", "https://evil.test")]
     with pytest.raises(InvalidRequestError):
