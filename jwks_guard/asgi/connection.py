@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from starlette.datastructures import URL
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from jwks_guard.verify.token import VerifiedToken
 
 _KEY = "jwks_guard"
+_ASCII = bytes(range(0x80))
 
 
 class ConnectionRequest:
@@ -39,7 +41,11 @@ class ConnectionRequest:
     @property
     def url(self) -> str:
         """The URL."""
-        return str(URL(scope=self.native))
+        query: bytes = self.native.get("query_string", b"")
+        if query.isascii():
+            return str(URL(scope=self.native))
+        # Some servers pass on any bytes, and Starlette decodes them as UTF-8.
+        return str(URL(scope={**self.native, "query_string": quote(query, _ASCII).encode()}))
 
     @property
     def websocket(self) -> bool:

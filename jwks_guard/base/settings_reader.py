@@ -53,8 +53,8 @@ class Found:
         """
         argument, space, text = str(error).partition(" ")
         setting = (settings or {}).get(argument, argument)
-        if setting not in self.names:
-            return error
+        if setting not in self.names or str(error).startswith(self.names[setting]):
+            return error  # or it has the name, of a file
         return ConfigurationError(f"{self.names[setting]}{space}{text}")
 
 

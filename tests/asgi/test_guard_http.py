@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from jwks_guard import FromCookie
 from jwks_guard.asgi import JWKSGuardMiddleware, TokenUser, get_token
+from jwks_guard.asgi.connection import ConnectionRequest
 from jwks_guard.errors import (
     ConfigurationError,
     InvalidTokenError,
@@ -582,6 +583,12 @@ async def test_cookie_is_a_credential_of_pages_of_the_named_origins_only() -> No
             for origin in ("https://app.acme.com", "https://evil.test")
         ]
         assert [each.status_code for each in answers] == [200, 403]
+
+
+def test_url_of_a_query_in_no_encoding_is_ascii_text() -> None:
+    address = {"scheme": "https", "server": ("api.test", 443), "path": "/"}
+    scope: Scope = {"type": "http", "headers": [], "query_string": b"a=%20&b=\xff", **address}
+    assert ConnectionRequest(scope).url == "https://api.test/?a=%20&b=%FF"
 
 
 async def test_function_is_given_the_url_and_the_scope() -> None:

@@ -15,7 +15,13 @@ import grpc
 import httpx
 import pytest
 
-from jwks_guard import ConfigurationError, SyncTokenVerifier, problem_json
+from jwks_guard import (
+    ConfigurationError,
+    InvalidClaimError,
+    Refusal,
+    SyncTokenVerifier,
+    problem_json,
+)
 from jwks_guard.integrations.grpc import (
     AioGuardInterceptor,
     GuardInterceptor,
@@ -66,6 +72,18 @@ def code_of(channel: grpc.Channel, kind: str, metadata: Metadata = ()) -> grpc.S
         code: grpc.StatusCode = error.code()
         return code
     return grpc.StatusCode.OK
+
+
+class Teapot(InvalidClaimError):
+    http_status = 418
+
+
+def brew(_: object) -> None:
+    raise Teapot("short and stout", "")
+
+
+def unsendable(*_: object) -> Refusal:
+    return Refusal(401, ((b"www-authenticate", 'Bearer realm="ü"'.encode()),), b"")
 
 
 def subject(_: Any, __: object) -> bytes:
@@ -284,6 +302,17 @@ def test_refusal_in_another_format_keeps_its_text_or_has_none(verifier: SyncToke
                 call(channel, "unary_unary")
             answer: Any = refused.value
             assert (answer.code(), answer.details()) == (UNAUTHENTICATED, details)
+
+
+@pytest.mark.parametrize("option", [{"claim_checks": [brew]}, {"on_refusal": unsendable}])
+def test_refusal_that_grpc_has_no_form_for_is_unauthenticated(
+    option: Any, verifier: SyncTokenVerifier, tenant: LocalTenant
+) -> None:
+    sent = bearer(tenant.token() if "claim_checks" in option else "junk")
+    with served_in_threads(
+        handlers(unary_unary=subject), GuardInterceptor(verifier, **option)
+    ) as channel:
+        assert code_of(channel, "unary_unary", sent) is UNAUTHENTICATED
 
 
 class Idle:

@@ -492,6 +492,12 @@ def test_fleet_that_can_not_be_used_is_named(
     assert refusal(fleet, environ).startswith(why)
 
 
+def test_fleet_of_a_file_is_named_once(tmp_path: Path) -> None:
+    file = written(tmp_path, fleet="redis://h?other=1")
+    why = refusal(TokenVerifier.from_file, file, ENOUGH)
+    assert why.startswith(f"fleet in {file} has an option that is not allowed")
+
+
 def test_password_in_the_fleet_of_a_file_that_others_can_read_is_refused(tmp_path: Path) -> None:
     file = written(tmp_path, mode=0o640, fleet="redis://u:s3cret@h")
     assert refusal(TokenVerifier.from_file, file, ENOUGH).endswith(f"chmod 600 {file}")

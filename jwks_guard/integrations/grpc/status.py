@@ -39,5 +39,8 @@ def abort(context: grpc.ServicerContext, error: RequestRefusedError) -> NoReturn
 def status(error: RequestRefusedError) -> tuple[grpc.StatusCode, str, tuple[tuple[str, str], ...]]:
     """Code, details and trailing metadata of the answer to a call."""
     fields = error.refusal.fields
-    metadata = tuple((name, fields[name]) for name in _TRAILING if name in fields)
-    return _CODES[error.http_status], description(error.refusal), metadata
+    # Metadata is printable ASCII: gRPC answers INTERNAL for what an `on_refusal` adds besides.
+    sent = {name: text for name, text in fields.items() if text.isascii() and text.isprintable()}
+    metadata = tuple((name, sent[name]) for name in _TRAILING if name in sent)
+    code = _CODES.get(error.http_status, grpc.StatusCode.UNAUTHENTICATED)
+    return code, description(error.refusal), metadata
