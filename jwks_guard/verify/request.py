@@ -35,6 +35,7 @@ from jwks_guard.verify.sources import (
     header_fields,
     token_sources,
 )
+from jwks_guard.verify.sync import SyncTokenVerifier
 from jwks_guard.verify.token import VerifiedToken
 
 _log = logging.getLogger(__name__)
@@ -110,7 +111,8 @@ class _Rules:
         self.sources = token_sources(token_from)
         require_flag("optional", optional)
         require_flag("debug_errors", debug_errors)
-        if not callable(on_refusal) and on_refusal is not None or iscoroutinefunction(on_refusal):
+        usable = on_refusal is None or callable(on_refusal)
+        if not usable or iscoroutinefunction(on_refusal):
             raise ConfigurationError("on_refusal must be a function that is not async, or None.")
         self.optional = optional
         required = requirement(required_scopes, any_scopes, required_permissions)
@@ -239,6 +241,12 @@ class RequestGuard(_Rules):
 
     def __init__(self, verifier: Verifier, **options: Unpack[GuardOptions]) -> None:
         super().__init__(**options)
+        given: object = verifier
+        if isinstance(given, SyncTokenVerifier):  # it would block, and raise TypeError then
+            raise ConfigurationError(
+                f"{type(given).__name__} can't be awaited; make a TokenVerifier of the same "
+                "arguments, or a SyncRequestGuard."
+            )
         self.verifier = verifier
 
     async def authenticate(
@@ -304,7 +312,8 @@ def checked_requirements(**required: Unpack[Requirements]) -> Requirements:
     For a decorator: a mistake is an error where it is written, not in the first request.
     """
     _Rules(**required)
-    return cast(Requirements, {name: tuple(values) for name, values in required.items()})
+    given = cast("dict[str, Collection[Any]]", required)
+    return cast(Requirements, {name: tuple(values) for name, values in given.items()})
 
 
 def _malformed(compact: bytes | None) -> RequestRefusedError | None:

@@ -74,12 +74,12 @@ def code_of(channel: grpc.Channel, kind: str, metadata: Metadata = ()) -> grpc.S
     return grpc.StatusCode.OK
 
 
-class Teapot(InvalidClaimError):
+class TeapotError(InvalidClaimError):
     http_status = 418
 
 
 def brew(_: object) -> None:
-    raise Teapot("short and stout", "")
+    raise TeapotError("short and stout", "")
 
 
 def unsendable(*_: object) -> Refusal:

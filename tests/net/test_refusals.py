@@ -134,17 +134,18 @@ def test_debug_body_takes_any_text() -> None:
 
 
 def test_scope_that_fits_no_header_is_left_out_of_the_challenge() -> None:
-    error = InsufficientScopeError("of a claim check", ("org:a\r\nSet-Cookie: a=b", "read", "org:ü"))
+    injected = "org:a\r\nSet-Cookie: a=b"
+    error = InsufficientScopeError("of a claim check", (injected, "read", "org:ü"))
     assert (header(refusal(error), b"www-authenticate") or "").endswith('scope="read"')
     alone = InsufficientScopeError("of a claim check", ("org:ü",))
     assert "scope=" not in (header(refusal(alone), b"www-authenticate") or "")
 
 
 def test_error_with_a_status_of_the_application_s_own_is_worded_by_its_kind() -> None:
-    class Gone(TokenExpiredError):
+    class GoneError(TokenExpiredError):
         http_status = 410
 
-    refused = refusal(Gone("expired"))
+    refused = refusal(GoneError("expired"))
     assert refused.status == 410
     assert json.loads(refused.body)["error"] == "invalid_token"
 

@@ -414,6 +414,12 @@ def test_sync_guard_of_a_real_tenant_accepts_its_token() -> None:
         assert done.token is not None
 
 
+def test_guard_of_an_event_loop_takes_no_verifier_of_threads() -> None:
+    verifier: Any = SyncTokenVerifier("https://issuer.test/", "https://api.test")
+    with pytest.raises(ConfigurationError, match="make a TokenVerifier"):
+        RequestGuard(verifier)
+
+
 async def test_sync_guard_takes_no_verifier_that_has_to_be_awaited() -> None:
     verifier: Any = TokenVerifier("https://issuer.test/", "https://api.test")
     with pytest.raises(ConfigurationError, match="make a SyncTokenVerifier"):
