@@ -17,7 +17,7 @@ from django.http.response import HttpResponseBase
 
 from jwks_guard.errors import ConfigurationError, RequestRefusedError
 from jwks_guard.integrations.django_guard import project_guard, token_of
-from jwks_guard.verify.request import Authenticated, Requirements, checked_requirements
+from jwks_guard.verify.request import Requirements, checked_requirements
 from jwks_guard.verify.sync import SyncTokenVerifier
 from jwks_guard.verify.token import VerifiedToken
 
@@ -51,18 +51,22 @@ class DjangoGuardMiddleware:
             return self._awaited(request)
         guard = project_guard()
         try:
-            done = guard.pass_excluded(request) or guard.admit(request)
+            excluded = guard.pass_excluded(request)
+            done = excluded or guard.admit(request)
         except RequestRefusedError as error:
             return _refused(error)
-        return _answered(done, self._get_response(request))
+        response: HttpResponseBase = self._get_response(request)
+        return response if excluded else guard.complete(done, response)
 
     async def _awaited(self, request: HttpRequest) -> HttpResponseBase:
         guard = project_guard()
         try:
-            done = guard.pass_excluded(request) or await guard.admit_async(request)
+            excluded = guard.pass_excluded(request)
+            done = excluded or await guard.admit_async(request)
         except RequestRefusedError as error:
             return _refused(error)
-        return _answered(done, await self._get_response(request))
+        response: HttpResponseBase = await self._get_response(request)
+        return response if excluded else guard.complete(done, response)
 
 
 @overload
@@ -87,7 +91,7 @@ def require_token(view: Any = None, /, **required: Unpack[Requirements]) -> Any:
             guard.check(done.token, **required)
         except RequestRefusedError as error:
             return _refused(error)
-        return _answered(done, view(request, *args, **kwargs))
+        return guard.complete(done, view(request, *args, **kwargs))
 
     @wraps(view)
     async def awaited(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
@@ -97,7 +101,7 @@ def require_token(view: Any = None, /, **required: Unpack[Requirements]) -> Any:
             guard.check(done.token, **required)
         except RequestRefusedError as error:
             return _refused(error)
-        return _answered(done, await view(request, *args, **kwargs))
+        return guard.complete(done, await view(request, *args, **kwargs))
 
     return awaited if _is_async(view) else guarded
 
@@ -127,9 +131,3 @@ def _is_async(view: Any) -> bool:
 def _refused(error: RequestRefusedError) -> HttpResponse:
     refusal = error.refusal
     return HttpResponse(refusal.body, status=refusal.status, headers=refusal.fields)
-
-
-def _answered(done: Authenticated, response: HttpResponseBase) -> HttpResponseBase:
-    for name, value in done.response_headers:
-        response.headers[name.decode()] = value.decode()
-    return response

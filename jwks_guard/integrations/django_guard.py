@@ -9,6 +9,8 @@ from typing import Any, Unpack, cast
 from django.conf import settings
 from django.core.signals import setting_changed
 from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+from django.utils.cache import patch_vary_headers
 from django.utils.module_loading import import_string
 
 from jwks_guard.asgi.paths import excluded_paths
@@ -22,6 +24,7 @@ from jwks_guard.verify.request import (
     Requirements,
     SyncRequestGuard,
 )
+from jwks_guard.verify.sources import varying
 from jwks_guard.verify.sync import SyncTokenVerifier
 from jwks_guard.verify.token import VerifiedToken
 
@@ -41,6 +44,7 @@ class DjangoGuard:
         self._excluded = excluded_paths(exclude_paths)
         self._guard = SyncRequestGuard(verifier, **options)
         self._async_guard = RequestGuard(AnyLoopVerifier(verifier), **options)
+        self._varying = varying(self._guard.sources)
 
     def pass_excluded(self, request: HttpRequest) -> Authenticated | None:
         """What lets in a request whose path is excluded; None for others.
@@ -63,6 +67,14 @@ class DjangoGuard:
     def check(self, token: VerifiedToken | None, **required: Unpack[Requirements]) -> None:
         """Raise RequestRefusedError unless there is a token that meets what is `required`."""
         self._guard.requiring(**required).check(token)
+
+    def complete(self, done: Authenticated, response: HttpResponseBase) -> HttpResponseBase:
+        """Set the headers that belong into the response to a request that was let in."""
+        for name, value in done.response_headers:
+            response.headers[name.decode()] = value.decode()
+        # Or Django's cache gives one user's page to the next, and to requests without a token.
+        patch_vary_headers(response, self._varying)
+        return response
 
     def refusal(self, error: RequestRefusedError) -> Refusal:
         """The answer to a request that failed with `error`."""

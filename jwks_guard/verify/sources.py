@@ -215,6 +215,12 @@ def token_sources(
     return sources
 
 
+def varying(sources: tuple[TokenSource, ...]) -> tuple[str, ...]:
+    """The request headers that `sources` read, for `Vary`; those of functions are not known."""
+    cookie = ("Cookie",) if any(isinstance(each, FromCookie) for each in sources) else ()
+    return (*(each.name.title() for each in sources if isinstance(each, FromHeader)), *cookie)
+
+
 def find_token(sources: tuple[TokenSource, ...], request: Request) -> bytes | None:
     """The one token of `request`; None if no source has one.
 

@@ -10,6 +10,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.urls import path, re_path
 from django.utils.decorators import method_decorator
 from django.views import View
+from django.views.decorators.cache import cache_page
 
 GUARD = "jwks_guard.integrations.django.DjangoGuardMiddleware"
 
@@ -83,6 +84,12 @@ class AsyncMethod(View):
         return HttpResponse("written")
 
 
+@cache_page(60)
+@require_token
+def cached(request: HttpRequest) -> HttpResponse:
+    return HttpResponse(get_token(request).subject)
+
+
 def unguarded(request: HttpRequest) -> HttpResponseBase:
     return HttpResponse(get_token(request).subject)
 
@@ -113,6 +120,7 @@ urlpatterns = [
     path("hello", hello),
     path("hello-async", hello_async),
     path("required", required),
+    path("cached", cached),
     path("writing", writing),
     path("writing-async", writing_async),
     path("writing-class", Writing.as_view()),

@@ -13,7 +13,13 @@ from django.urls import resolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jwks_guard import ConfigurationError, SyncTokenVerifier, TokenVerifier
+from jwks_guard import (
+    ConfigurationError,
+    FromCookie,
+    FromHeader,
+    SyncTokenVerifier,
+    TokenVerifier,
+)
 from jwks_guard.integrations.django import (
     DjangoGuardMiddleware,
     get_token,
@@ -225,6 +231,36 @@ def test_defect_of_a_claim_check_is_logged_once_for_all_requests(
         request = RequestFactory().get("/", headers=bearer(served.token()))
         assert view(request).status_code == 401
     assert caplog.text.count("raised KeyError") == 1
+
+
+@pytest.mark.parametrize("path", ["/cached", "/hello"])
+@pytest.mark.parametrize("place", ["Authorization", "X-Token", "Cookie"])
+def test_page_that_django_caches_is_given_to_nobody_else(
+    path: str, place: str, issuer: LocalTenant
+) -> None:
+    sources = [FromHeader(), FromHeader("X-Token"), FromCookie("token", origins=["https://a.test"])]
+    start = {"Authorization": "Bearer ", "X-Token": "", "Cookie": "token="}[place]
+    caching: dict[str, Any] = {
+        "JWKS_GUARD": setting(issuer, OPTIONAL=True, TOKEN_FROM=sources),
+        "CACHES": {
+            "default": {
+                "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
+                "LOCATION": f"{path} {place}",
+            }
+        },
+        "MIDDLEWARE": [
+            "django.middleware.cache.UpdateCacheMiddleware",
+            GUARD,
+            "django.middleware.cache.FetchFromCacheMiddleware",
+        ],
+    }
+    tokens = {name: issuer.token(sub=name) for name in ("alice", "bob")}
+    with override_settings(**caching):
+        for _ in range(2):
+            for name, token in tokens.items():
+                answer = Client().get(path, headers={place: start + token})
+                assert answer.content.decode() == name
+            assert Client().get(path).content.decode() not in tokens
 
 
 def test_decorator_refuses_what_cannot_be_meant_where_it_is_written() -> None:
