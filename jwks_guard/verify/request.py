@@ -137,8 +137,12 @@ class _Rules:
         required_permissions: Collection[str] = (),
         claim_checks: Collection[ClaimCheck] = (),
     ) -> Self:
-        """A guard like this one whose tokens have to grant and pass all that, too."""
+        """A guard like this one whose tokens have to grant and pass all that, too.
+
+        It lets no anonymous request in, although `optional` is set.
+        """
         other = copy.copy(self)
+        other.optional = False
         more = requirement(required_scopes, any_scopes, required_permissions)
         other._required = (*self._required, more)
         other._claim_checks = (*self._claim_checks, *self._combined(claim_checks))

@@ -307,6 +307,20 @@ async def test_function_that_gives_no_token_is_a_503_and_logged(
     assert "it must give the token as str or bytes" in caplog.text
 
 
+@pytest.mark.parametrize("more", [{}, {"required_scopes": ["read:things"]}])
+async def test_guard_that_asks_for_more_lets_no_anonymous_request_in(more: Any) -> None:
+    sent: Any = {"method": "GET", "url": "https://api"}
+    guard = RequestGuard(StubVerifier(), optional=True)
+    assert (await guard.authenticate(headers={}, **sent)).token is None
+    with pytest.raises(MissingCredentialsError):
+        await guard.requiring(**more).authenticate(headers={}, **sent)
+    other = SyncRequestGuard(SyncStub(), optional=True)
+    with pytest.raises(MissingCredentialsError):
+        other.requiring(**more).authenticate(headers={}, **sent)
+    assert (await guard.requiring(**more).authenticate(headers=GOOD, **sent)).token is not None
+    assert (await guard.authenticate(headers={}, **sent)).token is None
+
+
 @pytest.mark.parametrize("given", [None, True, {"sub": "alice"}, object()])
 async def test_verifier_that_gives_anything_but_a_verified_token_lets_nobody_in(
     given: Any, caplog: pytest.LogCaptureFixture

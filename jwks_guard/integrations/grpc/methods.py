@@ -27,8 +27,7 @@ class GuardsByMethod(Generic[_G]):
         self._guards: dict[str, _G | None] = dict.fromkeys(excluded)
         for name in sorted(methods, key=lambda name: not name.endswith("/*")):  # services first
             all_of_it = self._guards.get(_service(name)) or guard
-            asking = self._guards[name] = all_of_it.requiring(**methods[name])
-            asking.optional = False
+            self._guards[name] = all_of_it.requiring(**methods[name])
 
     def of(self, method: str) -> _G | None:
         """The guard of `method`, else that of its service, else that of all others."""
