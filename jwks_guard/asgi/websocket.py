@@ -55,8 +55,8 @@ class GuardedSocket:
     trust may have changed, and when the time that it named is over. A connection that is not
     accepted yet is answered by `refuse`.
 
-    `run` runs an ASGI app on it. Where the app runs already, give it `receive` and `send`, and call
-    `stop` at its end.
+    `run` runs an ASGI app on it. Where the app runs already, give it `receive` and `send`, call
+    `watch` if it has accepted the connection, and `stop` at its end.
     """
 
     def __init__(
@@ -126,6 +126,10 @@ class GuardedSocket:
             await self._refuse(error)
         self._raise_if_ended()
         await self._send(message)
+        self.watch()
+
+    def watch(self) -> None:
+        """Look at the token from now on: the connection is accepted."""
         self._open = True
         # Subscribed first, asked then: no change in between goes unseen.
         self._subscription.callback(self._verifier.subscribe(self._trust_may_have_changed))

@@ -15,6 +15,7 @@ from fastapi.openapi import models
 from fastapi.requests import HTTPConnection
 from fastapi.security import SecurityScopes
 from fastapi.security.base import SecurityBase
+from fastapi.websockets import WebSocketState
 
 from jwks_guard.asgi import RequestVerifier, get_token
 from jwks_guard.asgi.connection import ConnectionRequest, remember, remembered
@@ -139,7 +140,9 @@ CurrentToken = Annotated[VerifiedToken, Depends(current_token)]
 
 
 def _refuse(connection: HTTPConnection, error: RequestRefusedError) -> NoReturn:
-    if isinstance(connection, WebSocket) and not takes_response(connection.scope):
+    if isinstance(connection, WebSocket) and (
+        _is_accepted(connection) or not takes_response(connection.scope)
+    ):
         raise WebSocketException(close_code(error.refusal)) from error
     raise RefusedException(error) from error
 
@@ -151,8 +154,9 @@ def _watch(
     # A Starlette without these two attributes raises here, and the connection is refused.
     receive, send = websocket._receive, websocket._send
 
-    async def refuse(error: RequestRefusedError) -> None:  # by `accept`
+    async def refuse(error: RequestRefusedError) -> None:  # by `accept`, which sets the state first
         websocket._receive, websocket._send = receive, send
+        websocket.application_state = WebSocketState.CONNECTING
         error.refusal = guard.refusal(error)
         _refuse(websocket, error)
 
@@ -160,6 +164,13 @@ def _watch(
     websocket._receive, websocket._send = socket.receive, socket.send
     endpoint = cast("asyncio.Task[Any]", asyncio.current_task())
     endpoint.add_done_callback(lambda _: socket.stop())
+    if _is_accepted(websocket):
+        socket.watch()
+
+
+def _is_accepted(websocket: WebSocket) -> bool:
+    """Whether a dependency that ran before has accepted `websocket`."""
+    return websocket.application_state is WebSocketState.CONNECTED
 
 
 def _parsed(body: bytes) -> Any:

@@ -55,14 +55,23 @@ class API:
         return caught.value.response
 
 
+async def accept(websocket: WebSocket) -> None:
+    await websocket.accept()
+
+
+async def answer(websocket: WebSocket) -> None:
+    async for text in websocket.iter_text():
+        await websocket.send_text(text)
+
+
+async def echo(websocket: WebSocket) -> None:
+    await accept(websocket)
+    await answer(websocket)
+
+
 def app_with(verifier: Watched) -> FastAPI:
     guard = Guard(verifier)
     app = FastAPI()
-
-    async def echo(websocket: WebSocket) -> None:
-        await websocket.accept()
-        async for text in websocket.iter_text():
-            await websocket.send_text(text)
 
     @app.websocket("/echo")
     async def one(
@@ -91,6 +100,10 @@ def app_with(verifier: Watched) -> FastAPI:
         token: Annotated[VerifiedToken | None, Depends(Guard(verifier, optional=True))],
     ) -> None:
         await echo(websocket)
+
+    @app.websocket("/accepted", dependencies=[Depends(accept), Depends(guard)])
+    async def accepted(websocket: WebSocket) -> None:
+        await answer(websocket)
 
     @app.websocket("/distrusts")
     async def distrusts(
@@ -135,7 +148,7 @@ def test_handshake_is_refused_as_an_http_request_is(api: API) -> None:
     assert api.verifier.listeners == 0
 
 
-@pytest.mark.parametrize("path", ["/echo", "/often", "/optional"])
+@pytest.mark.parametrize("path", ["/echo", "/often", "/optional", "/accepted"])
 def test_open_socket_is_closed_when_its_key_is_distrusted(api: API, path: str) -> None:
     with api.dial(path, api.tenant.token(scope="read:things")) as websocket:
         websocket.send("hello")
@@ -152,6 +165,13 @@ def test_open_socket_is_closed_when_its_token_expires(api: API) -> None:
         assert websocket.recv(timeout=PATIENCE) == "hello"
         api.clock.advance(700)
         assert close_code(websocket) == 1008
+
+
+def test_socket_that_another_dependency_has_accepted_is_closed_when_refused(api: API) -> None:
+    for token in (None, api.tenant.forged_token()):
+        with api.dial("/accepted", token) as websocket:
+            assert close_code(websocket) == 1008
+    assert api.verifier.listeners == 0
 
 
 @pytest.mark.parametrize("path", ["/echo", "/leaves"])
