@@ -54,30 +54,49 @@ class ConnectionRequest:
 
 
 def remember(scope: Scope, guard: RequestGuard, token: VerifiedToken | None) -> None:
-    """Note in `scope` which guard let the connection in, and with which token."""
-    scope[_KEY] = (guard, token)
+    """Note in `scope` that `guard` let the connection in, and with which token; no other counts."""
+    scope[_KEY] = ((guard, token),)
+
+
+def remember_also(scope: Scope, guard: RequestGuard, token: VerifiedToken) -> None:
+    """Note in `scope` that `guard` let the connection in with `token`, beside the guards before."""
+    scope[_KEY] = (*scope.get(_KEY, ()), (guard, token))
 
 
 def remembered(scope: Scope, guard: RequestGuard) -> VerifiedToken | None:
     """The token that another guard took from the same place, and the same verifier accepted."""
-    other, token = scope.get(_KEY, (None, None))
-    if other is None or other.verifier is not guard.verifier or other.sources != guard.sources:
-        return None
-    accepted: VerifiedToken | None = token
-    return accepted
+    token: VerifiedToken | None
+    for other, token in scope.get(_KEY, ()):
+        same = other.verifier is guard.verifier and other.sources == guard.sources
+        if same and token is not None:
+            return token
+    return None
 
 
 def get_token(connection: HTTPConnection) -> VerifiedToken:
     """The token of a Starlette Request or WebSocket that a guard has let in.
 
     Raises ConfigurationError for an anonymous one (`exclude_paths`, `optional` and
-    `preflight="pass"` let these in), and where no guard is: a fault of the application.
+    `preflight="pass"` let these in), where no guard is, and where guards of one request took
+    different tokens: a fault of the application.
     """
-    token: VerifiedToken | None = connection.scope.get(_KEY, (None, None))[1]
-    if token is None:
+    return admission(connection.scope)[1]
+
+
+def admission(scope: Scope) -> tuple[RequestGuard, VerifiedToken]:
+    """The guard that let the connection in last, and its token; raises as `get_token` does."""
+    entries: tuple[tuple[RequestGuard, VerifiedToken | None], ...] = scope.get(_KEY, ())
+    admitted = [(guard, token) for guard, token in entries if token is not None]
+    if not admitted:
         raise ConfigurationError(
             "This request has no verified token. Guard its route with JWKSGuardMiddleware or a "
             "Guard, without exclude_paths, optional and preflight='pass'; where requests may be "
             "anonymous, look at request.state.token, which is None then."
         )
-    return token
+    # Else the client would choose which one counts, by sending what an optional guard looks for.
+    if any(token != admitted[0][1] for _, token in admitted[1:]):
+        raise ConfigurationError(
+            "This request was let in with two different tokens, by two guards. Take the token of "
+            "the guard that is meant: Annotated[VerifiedToken, Depends(guard)]."
+        )
+    return admitted[-1]

@@ -17,8 +17,8 @@ from fastapi.security import SecurityScopes
 from fastapi.security.base import SecurityBase
 from fastapi.websockets import WebSocketState
 
-from jwks_guard.asgi import RequestVerifier, get_token
-from jwks_guard.asgi.connection import ConnectionRequest, remember, remembered
+from jwks_guard.asgi import RequestVerifier
+from jwks_guard.asgi.connection import ConnectionRequest, admission, remember_also, remembered
 from jwks_guard.asgi.refusals import close_code, takes_response
 from jwks_guard.asgi.websocket import GuardedSocket
 from jwks_guard.errors import ConfigurationError, RequestRefusedError
@@ -57,7 +57,8 @@ class Guard(SecurityBase):
     second once its token is refused, as by JWKSGuardMiddleware.
 
     The token of a JWKSGuardMiddleware or Guard that ran before is taken if it is of the same
-    verifier and the same `token_from`; then only what it grants is looked at.
+    verifier and the same `token_from`; then only what it grants is looked at, and that neither its
+    time nor the trust in its key has ended meanwhile.
 
     Arguments:
         verifier: a TokenVerifier or MultiIssuerVerifier.
@@ -96,7 +97,7 @@ class Guard(SecurityBase):
         try:
             token = remembered(scope, guard)
             if token is not None:
-                guard.check(token)
+                _check_again(guard, token)
                 return token
             token = (await guard.admit(ConnectionRequest(scope))).token
             if required and token is None:  # scopes are asked of somebody
@@ -104,7 +105,7 @@ class Guard(SecurityBase):
         except RequestRefusedError as error:
             _refuse(connection, error)
         if token is not None:
-            remember(scope, guard, token)
+            remember_also(scope, guard, token)
             if scope["type"] == "websocket":  # isinstance of an ABC takes longer than all of this
                 _watch(cast("WebSocket", connection), guard, self.verifier, token)
         return token
@@ -127,16 +128,39 @@ class Guard(SecurityBase):
         return self._guards.setdefault(scopes, guard)
 
 
-async def current_token(connection: HTTPConnection) -> VerifiedToken:
+async def current_token(connection: HTTPConnection, scopes: SecurityScopes) -> VerifiedToken:
     """The token that a guard of the app or router, or the middleware, has let this request in with.
 
-    Raises ConfigurationError where none has, or as anonymous: a fault of the app, and HTTP 500.
+    `Security(current_token, scopes=[...])` requires these scopes, as a Guard does.
+
+    Raises RefusedException, WebSocketException, and ConfigurationError, a fault of the app and HTTP
+    500: no guard has let the request in, one has as anonymous, or two have with different tokens.
     """
-    return get_token(connection)
+    guard, token = admission(connection.scope)
+    try:
+        if scopes.scopes:
+            guard = guard.requiring(required_scopes=scopes.scopes)
+        _check_again(guard, token)
+    except RequestRefusedError as error:
+        _refuse(connection, error)
+    return token
 
 
 CurrentToken = Annotated[VerifiedToken, Depends(current_token)]
 """For routes that a guard has let a request in to before: `async def me(token: CurrentToken)`."""
+
+
+def _check_again(guard: RequestGuard, token: VerifiedToken) -> None:
+    """Raise what refuses `token` now, or for what `guard` requires.
+
+    FastAPI has read the body since the middleware let the request in, as slowly as it was sent.
+    """
+    try:
+        cast("RequestVerifier", guard.verifier).remaining(token)
+    except RequestRefusedError as error:
+        error.refusal = guard.refusal(error)
+        raise
+    guard.check(token)
 
 
 def _refuse(connection: HTTPConnection, error: RequestRefusedError) -> NoReturn:

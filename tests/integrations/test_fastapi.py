@@ -12,6 +12,7 @@ import pytest
 from fastapi import APIRouter, Depends, FastAPI, Request, Security
 from fastapi.openapi import models
 from fastapi.responses import JSONResponse
+from fastapi.testclient import TestClient
 
 from jwks_guard import (
     ConfigurationError,
@@ -163,7 +164,10 @@ async def test_apps_own_handler_gets_the_error_with_everything_that_the_answer_n
 
 
 def shout(refusal: Refusal, _: Exception) -> Refusal:
-    headers = ((b"content-type", b"text/plain"), (b"x-why", b"because"))
+    headers = (
+        (b"content-type", b"text/plain"),
+        (b"x-why", b"because"),
+    )
     return Refusal(418, headers, b"No \xff!")
 
 
@@ -260,6 +264,40 @@ async def test_optional_guard_that_finds_nothing_leaves_the_token_of_the_middlew
     assert (await asked(app, tenant.token())).json() == "auth0|alice"
 
 
+@pytest.mark.parametrize("kind", ["guard", "current token"])
+@pytest.mark.parametrize("end", ["distrusted", "expired"])
+async def test_token_that_ends_while_the_body_is_read_is_refused_after_it(
+    tenant: LocalTenant, verifier: TokenVerifier, clock: HandClock, kind: str, end: str
+) -> None:
+    """A leaked key may have signed tokens for many slow requests, begun before it is distrusted."""
+    guard = Guard(verifier)
+    kept = Annotated[VerifiedToken, Depends(current_token if kind == "current token" else guard)]
+    app = FastAPI()
+    app.add_middleware(JWKSGuardMiddleware, verifier=verifier)
+
+    @app.post("/")
+    async def change(body: list[int], token: kept) -> str | None:
+        return "not reached"
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield b"["
+        if end == "expired":
+            clock.advance(700)
+        else:
+            old = tenant.key().kid
+            tenant.rotate()
+            verifier.keys.decisions.decide(old, reason="leaked")
+        yield b"]"
+
+    headers = sending(tenant.token(lifetime=600))
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://api.test") as client:
+        assert (await client.post("/", headers=headers, json=[])).status_code == 200
+        refused = await client.post("/", headers=headers, content=slowly())
+    assert refused.status_code == 401
+    assert 'error="invalid_token"' in refused.headers["www-authenticate"]
+
+
 # --- the token of a guard that ran before ---
 
 
@@ -312,6 +350,39 @@ async def test_scopes_of_a_route_let_no_anonymous_request_in(
     refused = await asked(app)
     assert (refused.status_code, refused.headers["www-authenticate"]) == (401, "Bearer")
     assert (await asked(app, tenant.token(scope="read:things"))).status_code == 200
+
+
+@pytest.mark.parametrize("needed", ["by the route", "by what leads to it"])
+async def test_scopes_asked_of_the_current_token_are_required(
+    tenant: LocalTenant, verifier: TokenVerifier, needed: str
+) -> None:
+    app = FastAPI(dependencies=[Depends(Guard(verifier))])
+    by_route = needed == "by the route"
+    asked_of = Security(current_token if by_route else subject, scopes=["write:things"])
+    app.add_api_route("/", subject, dependencies=[asked_of])
+    app.add_api_route("/current", subject)
+    for scope, status in (("read:things", 403), ("write:things", 200)):
+        token = tenant.token(scope=scope)
+        answer = await asked(app, token)
+        assert answer.status_code == status
+        assert (await asked(app, token, "/current")).status_code == 200
+        if status == 403:
+            assert 'scope="write:things"' in answer.headers["www-authenticate"]
+
+
+async def test_client_can_not_put_the_token_of_an_optional_guard_in_place_of_the_routers(
+    tenant: LocalTenant, verifier: TokenVerifier
+) -> None:
+    """Its second token, from a place that only some clients use, would pass for the first."""
+    device = Guard(verifier, token_from=FromHeader("X-Device"), optional=True)
+    router = APIRouter(dependencies=[Depends(Guard(verifier, required_scopes=["admin"]))])
+    router.add_api_route("/", subject, dependencies=[Depends(device)])
+    app = FastAPI()
+    app.include_router(router)
+    admin, other = tenant.token(scope="admin"), tenant.token(sub="auth0|bob")
+    assert (await asked(app, admin)).json() == "auth0|alice"
+    assert (await asked(app, admin, headers={"X-Device": admin})).json() == "auth0|alice"
+    assert (await asked(app, admin, headers={"X-Device": other})).status_code == 500
 
 
 # --- the verifier's life ---
@@ -400,6 +471,20 @@ def test_token_from_functions_alone_is_described_by_the_app() -> None:
     assert guard.scheme_name == "ours"
 
 
+async def test_guard_of_the_app_leaves_open_what_is_no_route_of_it_and_the_middleware_does_not(
+    verifier: TokenVerifier,
+) -> None:
+    app, mounted = FastAPI(dependencies=[Depends(Guard(verifier))]), FastAPI()
+    mounted.add_api_route("/route", lambda: "open")
+    app.mount("/mounted", mounted)
+    app.add_route("/plain", lambda _: JSONResponse("open"))
+    for path in ("/mounted/route", "/plain"):
+        assert (await asked(app, path=path)).json() == "open"
+    whole: Any = JWKSGuardMiddleware(app, verifier=verifier)
+    for path in ("/mounted/route", "/plain"):
+        assert (await asked(whole, path=path)).status_code == 401
+
+
 async def test_documentation_needs_no_token(verifier: TokenVerifier) -> None:
     app = FastAPI(dependencies=[Depends(Guard(verifier))])
     app.add_api_route("/", subject)
@@ -409,6 +494,19 @@ async def test_documentation_needs_no_token(verifier: TokenVerifier) -> None:
 
 
 # --- in tests of the app ---
+
+
+def test_module_level_verifier_serves_one_test_client_after_the_other() -> None:
+    with LocalTenant(algorithm="ES256") as tenant:
+        guard = Guard(TokenVerifier(tenant.issuer, tenant.audience))
+        app = FastAPI(lifespan=guard.lifespan, dependencies=[Depends(guard)])
+        app.add_api_route("/", subject)
+        for _ in range(2):  # each request without `with` has an event loop of its own
+            assert TestClient(app).get("/", headers=sending(tenant.token())).status_code == 200
+        for _ in range(2):
+            with TestClient(app) as client:
+                assert client.get("/", headers=sending(tenant.token())).status_code == 200
+        assert TestClient(app).get("/", headers=sending(tenant.token())).status_code == 503
 
 
 async def test_override_stands_for_the_guard_whatever_scopes_it_is_used_with(
