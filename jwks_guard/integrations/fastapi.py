@@ -30,6 +30,9 @@ from jwks_guard.verify.verifier import TokenVerifier
 __all__ = ["CurrentToken", "Guard", "RefusedException", "current_token"]
 
 
+_OF_THE_BODY = frozenset({"content-type", "content-length", "content-encoding"})
+
+
 class RefusedException(HTTPException):
     """A refusal, for the application's exception handlers.
 
@@ -40,7 +43,7 @@ class RefusedException(HTTPException):
     def __init__(self, error: RequestRefusedError) -> None:
         refusal = error.refusal
         # Of the body that the handler makes, FastAPI says type and length itself.
-        headers = {k: v for k, v in refusal.fields.items() if not k.startswith("content-")}
+        headers = {k: v for k, v in refusal.fields.items() if k not in _OF_THE_BODY}
         super().__init__(refusal.status, _parsed(refusal.body), headers)
         self.error = error
 

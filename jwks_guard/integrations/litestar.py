@@ -35,12 +35,15 @@ if TYPE_CHECKING:
 __all__ = ["Guard", "RefusedException", "refused_response"]
 
 
+_OF_THE_BODY = frozenset({"content-type", "content-length", "content-encoding"})
+
+
 class RefusedException(HTTPException):
     """A refusal, for the application's exception handlers; `error` is the RequestRefusedError."""
 
     def __init__(self, error: RequestRefusedError) -> None:
         fields = error.refusal.fields
-        kept = {name: fields[name] for name in fields if not name.startswith("content-")}
+        kept = {name: fields[name] for name in fields if name not in _OF_THE_BODY}
         super().__init__(status_code=error.refusal.status, headers=kept)
         self.error = error
 

@@ -166,6 +166,7 @@ async def test_apps_own_handler_gets_the_error_with_everything_that_the_answer_n
 def shout(refusal: Refusal, _: Exception) -> Refusal:
     headers = (
         (b"content-type", b"text/plain"),
+        (b"content-language", b"en"),
         (b"x-why", b"because"),
     )
     return Refusal(418, headers, b"No \xff!")
@@ -200,6 +201,7 @@ async def test_body_of_a_refusal_is_the_detail_of_fastapis_answer(
     assert (refused.status_code, refused.json()) == (status, {"detail": detail})
     assert refused.headers["content-type"] == "application/json"
     assert refused.headers.get("x-why") == ("because" if on_refusal is shout else None)
+    assert refused.headers.get("content-language") == ("en" if on_refusal is shout else None)
 
 
 # --- with the middleware ---

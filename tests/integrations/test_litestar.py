@@ -20,7 +20,7 @@ from starlette.responses import PlainTextResponse
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from jwks_guard import KeysUnavailableError, TokenVerifier
+from jwks_guard import KeysUnavailableError, Refusal, TokenVerifier
 from jwks_guard.integrations.litestar import Guard, RefusedException
 from jwks_guard.testing import LocalTenant
 from tests.integrations.pages import blocks
@@ -167,12 +167,17 @@ async def test_exception_handler_of_the_app_words_the_refusal(
         assert "token" in str(refused.error)
         return Response("log in first", status_code=refused.status_code, headers=refused.headers)
 
-    guard = Guard(verifier)
+    def in_english(refusal: Refusal, _: Exception) -> Refusal:
+        language = (b"content-language", b"en")
+        return Refusal(refusal.status, (*refusal.headers, language), refusal.body)
+
+    guard = Guard(verifier, on_refusal=in_english)
     app = Litestar([who], on_app_init=[guard.on_app_init], exception_handlers={caught: reworded})
     async with client_of(app) as client:
         refused = await client.get("/who")
         assert (refused.status_code, refused.text) == (401, "log in first")
         assert refused.headers["www-authenticate"] == "Bearer"
+        assert refused.headers["content-language"] == "en"
 
 
 async def test_cors_preflight_needs_no_token(verifier: TokenVerifier) -> None:
