@@ -73,7 +73,13 @@ class Events:
         if level > logging.DEBUG and self._said_lately((kind, kid, detail)):
             return
         printed = detail if detail.isprintable() else repr(detail)
-        logger.log(level, "%s issuer=%s kid=%r code=%s %s", kind, self.issuer, kid, code, printed)
+        known = (
+            None if kid is None else f"kid={kid!r}",
+            None if code is None else f"code={code}",
+            printed or None,
+        )
+        line = " ".join((kind, f"issuer={self.issuer}", *filter(None, known)))
+        logger.log(level, "%s", line)
 
     def _said_lately(self, what: tuple[str, str | None, str]) -> bool:
         """Any thread may be here: single dict operations, and a lost race logs a line twice."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from difflib import get_close_matches
 from functools import cache
 from typing import Any, Unpack, cast
 
@@ -27,8 +28,11 @@ from jwks_guard.verify.request import (
 from jwks_guard.verify.sources import varying
 from jwks_guard.verify.sync import SyncTokenVerifier
 from jwks_guard.verify.token import VerifiedToken
+from jwks_guard.verify.verifier import VerifierOptions
 
 _KEY = "_jwks_guard"
+_OPTIONS = (*VerifierOptions.__annotations__, *GuardOptions.__annotations__)
+_NAMES = ("ISSUER", "AUDIENCE", "VERIFIER", "EXCLUDE_PATHS", *map(str.upper, _OPTIONS))
 
 
 class DjangoGuard:
@@ -104,6 +108,10 @@ def project_guard() -> DjangoGuard:
             "The setting JWKS_GUARD must be a dict with names in capitals, like "
             '{"ISSUER": "https://acme.eu.auth0.com/", "AUDIENCE": "https://api.acme.com"}.'
         )
+    for name in given.keys() - set(_NAMES):
+        near = get_close_matches(name, _NAMES, n=1)
+        instead = f"did you mean {near[0]}?" if near else "correct the name, or remove it."
+        raise ConfigurationError(f"The setting JWKS_GUARD takes no {name}: {instead}")
     arguments = {name.lower(): value for name, value in given.items()}
     exclude_paths = arguments.pop("exclude_paths", ())
     names = GuardOptions.__annotations__.keys() & arguments.keys()
@@ -113,14 +121,13 @@ def project_guard() -> DjangoGuard:
 
 def _verifier(arguments: dict[str, Any]) -> SyncTokenVerifier:
     if "verifier" not in arguments:
-        try:
-            return SyncTokenVerifier(**arguments)
-        except TypeError as error:  # a name that it does not know, or one that is missing
+        missing = [name.upper() for name in ("issuer", "audience") if name not in arguments]
+        if missing:
             raise ConfigurationError(
-                f"The setting JWKS_GUARD can't be used: {error}. It takes ISSUER, AUDIENCE and "
-                "other arguments of SyncTokenVerifier, options of RequestGuard, EXCLUDE_PATHS, "
-                "and VERIFIER."
-            ) from error
+                f"The setting JWKS_GUARD has no {' and no '.join(missing)}: add it, or give a "
+                "VERIFIER instead of both."
+            )
+        return SyncTokenVerifier(**arguments)
     verifier = arguments.pop("verifier")
     if arguments:
         raise ConfigurationError(

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from jwks_guard.testing.memory import Memory
     from jwks_guard.testing.server import ServerThread
 
-_NO_SERVER = "in_process: write True, or add a server by pip install 'jwks-guard[testing]'"
+_NO_SERVER = (
+    "The local tenant needs a server: pip install 'jwks-guard[testing]'. Without one, write "
+    "in_process=True, or take the fixture local_tenant_in_process."
+)
 
 
 class Serving:

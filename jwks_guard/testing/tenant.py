@@ -52,7 +52,7 @@ class LocalTenant:
     `make_rsa_key` makes the RSA keys, in which a start spends its time; a key that it gives to two
     tenants of one process is refused for both once it is distrusted for one.
 
-    It is for tests: whoever can reach its port gets a token for any user, without a password.
+    It is for tests: it gives a token for any user to anybody, without a password.
 
     Raises `ConfigurationError` for an argument or a file that can't be used, and OSError from the
     start if the port is taken. A change that `state` can't take raises the former, and is not made.

@@ -12,6 +12,7 @@ from jwks_guard.fleet.settings import fleet_of
 
 V = TypeVar("V")
 _ARGUMENTS = frozenset({"issuer", "jwks_uri", *VerifierSettings.__annotations__})
+_NO_AUDIENCE = " Tokens without `aud` are only accepted with audience=None in code, and client_ids."
 
 
 def verifier_of(
@@ -48,7 +49,6 @@ def _require_enough(arguments: Mapping[str, object]) -> None:
         missing.append(variable("audience"))
     if missing:
         raise ConfigurationError(
-            f"Not configured: set {' and '.join(missing)}, or write them to a TOML file in lower "
-            f"case without JWKS_GUARD_. Tokens without `aud` are only accepted with audience=None "
-            "in code, and client_ids."
+            f"Not configured: set {' and '.join(missing)}, or write the same to a TOML file, in "
+            f"lower case without JWKS_GUARD_.{'' if 'audience' in arguments else _NO_AUDIENCE}"
         )

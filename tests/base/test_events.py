@@ -59,6 +59,18 @@ def test_changes_of_state_are_logged_at_info_and_above_and_refusals_below(
     assert caplog.messages == [f"{kind} issuer={ISSUER} kid='k1' code=a_code a detail"]
 
 
+def test_log_line_has_only_what_is_known(
+    clock: HandClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="jwks_guard")
+    events(clock).tell("key_added", kid="k1")
+    events(clock).tell("refresh_failed", detail="no connection")
+    assert caplog.messages == [
+        f"key_added issuer={ISSUER} kid='k1'",
+        f"refresh_failed issuer={ISSUER} no connection",
+    ]
+
+
 def test_every_kind_that_is_documented_has_a_level(clock: HandClock) -> None:
     assert Event.__doc__ is not None
     listed = Event.__doc__.partition("one of ")[2].partition(";")[0]

@@ -316,7 +316,9 @@ def test_list_in_a_file_may_be_a_string_as_in_the_environment(tmp_path: Path) ->
 )
 def test_what_is_missing_is_named(environ: dict[str, str], named: str) -> None:
     for make in (TokenVerifier.from_env, SyncTokenVerifier.from_env):
-        assert refusal(make, environ).startswith(f"Not configured: {named}")
+        said = refusal(make, environ)
+        assert said.startswith(f"Not configured: {named}")
+        assert ("without `aud`" in said) is ("_AUDIENCE," in named)
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ def serve(
 ) -> None:
     """Serve a tenant that issues, rotates and revokes as Auth0 does, until Ctrl-C or SIGTERM.
 
-    It is for tests: whoever reaches it gets a token for any user, without a password.
+    It is for tests: it gives a token for any user to anybody, without a password.
     """
     if context.invoked_subcommand is not None:
         return
