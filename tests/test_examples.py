@@ -11,7 +11,15 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.applications import Starlette
+from starlette.authentication import requires
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
 
+from jwks_guard import TokenVerifier
+from jwks_guard.asgi import JWKSGuardMiddleware
 from jwks_guard.testing import LocalTenant
 from tests.process.programs import run_to_end
 from tests.support import PATIENCE
@@ -94,13 +102,18 @@ def test_starlette_example_without_its_variables_names_them() -> None:
     assert "set JWKS_GUARD_ISSUER (or JWKS_GUARD_DOMAIN) and JWKS_GUARD_AUDIENCE" in done.stderr
 
 
-def snippet(name: str, tenant: LocalTenant, path: str = "README.md") -> dict[str, Any]:
-    """What the code block after `<!-- name -->` defines, with the tenant in place of Auth0."""
+def snippet(
+    name: str, tenant: LocalTenant, path: str = "README.md", **known: object
+) -> dict[str, Any]:
+    """What the code block after `<!-- name -->` defines, with the tenant in place of Auth0.
+
+    It finds the names in `known`, as a file has them above the block.
+    """
     text = (ROOT / path).read_text()
     (code,) = re.findall(rf"<!-- {name} -->\s*```python\n(.*?)```", text, re.DOTALL)
     assert "https://acme.eu.auth0.com/" in code
     code = code.replace("https://acme.eu.auth0.com/", tenant.issuer)
-    names: dict[str, Any] = {"__name__": f"snippet_{name}"}
+    names: dict[str, Any] = {"__name__": f"snippet_{name}", **known}
     exec(compile(code.replace("https://api.acme.com", tenant.audience), path, "exec"), names)
     return names
 
@@ -142,6 +155,32 @@ async def test_guard_without_a_framework_answers(
 def test_other_snippets_of_the_request_guard_run(name: str) -> None:
     with LocalTenant(algorithm="ES256") as tenant:
         assert snippet(name, tenant, "docs/request-guard.md")
+
+
+@pytest.mark.parametrize("challenge", [True, False])
+async def test_route_of_starlette_is_refused_with_a_challenge_by_the_guard_alone(
+    challenge: bool,
+) -> None:
+    async with LocalTenant(algorithm="ES256") as tenant:
+        verifier = TokenVerifier(tenant.issuer, tenant.audience)
+        guard = Middleware(JWKSGuardMiddleware, verifier=verifier, required_scopes=["read:things"])
+        route = Route("/things", hello, middleware=[guard])
+        if not challenge:
+            route = Route("/things", requires("read:things")(hello))
+        app = Starlette(routes=[route])
+        app.add_middleware(JWKSGuardMiddleware, verifier=verifier)
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://api.test") as client:
+            for scope, status in (("read:things", 200), ("openid", 403)):
+                headers = {"Authorization": f"Bearer {tenant.token(scope=scope)}"}
+                answer = await client.get("/things", headers=headers)
+                assert answer.status_code == status
+            assert ("www-authenticate" in answer.headers) is challenge
+        await verifier.aclose()
+
+
+async def hello(request: Request) -> PlainTextResponse:
+    return PlainTextResponse("hello")
 
 
 async def test_readme_quick_start_runs() -> None:

@@ -1,5 +1,6 @@
 """examples/fastapi_api.py in uvicorn and by a type checker, and what the documents show."""
 
+import asyncio
 import importlib
 import json
 import re
@@ -152,6 +153,8 @@ async def test_page_runs(tenant: LocalTenant) -> None:
     assert await statuses(app, "/account/scopes", good, poor, bad, None) == [200, 200, 401, 401]
     assert await statuses(app, "/greeting", good, poor, bad, None) == [200, 200, 401, 200]
     assert await statuses(names["documented"], "/docs", None) == [200]
+    fixture = names["client"].__wrapped__(tenant)
+    await asyncio.to_thread(names["test_things_need_a_scope"], next(fixture), tenant)
     await names["guard"].verifier.aclose()
 
 

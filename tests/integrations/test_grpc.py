@@ -546,11 +546,13 @@ def test_readme_guards_a_server() -> None:
 
 
 def test_page_of_the_documentation_runs() -> None:
-    with LocalTenant(algorithm="ES256") as local, blocks("docs/grpc.md", local) as (made, of_tasks):
+    with LocalTenant(algorithm="ES256") as local, blocks("docs/grpc.md", local) as found:
+        made, of_tasks, tested = found
         made.server.add_generic_rpc_handlers([handlers(unary_unary=subject)])
         _guards(made, local, "unary_unary")
         serving = of_tasks.serve()
         serving.close()
+        tested.test_scope_is_required(local)
 
 
 def _guards(made: Any, tenant: LocalTenant, kind: str) -> None:

@@ -330,7 +330,7 @@ async def test_readme_guards_an_app() -> None:
 async def test_page_of_the_documentation_runs() -> None:
     with LocalTenant(algorithm="ES256") as local, blocks("docs/litestar.md", local) as made:
         good = bearer(local.token(sub="auth0|bob", scope="write:things"))
-        first, second, third = made
+        first, second, third, tested = made
         async with client_of(first.app) as client:
             assert (await client.get("/me", headers=good)).json() == {"sub": "auth0|bob"}
             assert (await client.get("/health")).text == "ok"
@@ -345,7 +345,8 @@ async def test_page_of_the_documentation_runs() -> None:
                 401,
                 {"problem": "missing_credentials"},
             )
-        for each in made:
+        await asyncio.to_thread(tested.test_scope_is_required, local)
+        for each in (first, second, third):
             await each.guard.verifier.aclose()
 
 

@@ -14,7 +14,11 @@ from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
 from jwks_guard import TokenVerifier
-from jwks_guard.asgi import JWKSGuardMiddleware, ResourceMetadata
+from jwks_guard.asgi import (
+    JWKSGuardMiddleware,
+    ResourceMetadata,
+    protected_resource_metadata,
+)
 from jwks_guard.errors import (
     InsufficientScopeError,
     InvalidRequestError,
@@ -23,6 +27,7 @@ from jwks_guard.errors import (
     LookUpThrottledError,
     RequestRefusedError,
 )
+from jwks_guard.testing import LocalTenant
 from jwks_guard.verify.request import GuardOptions
 from tests.integrations.mcp_clients import REFUSED, authorized, failure, identity, sdk_client
 from tests.integrations.mcp_serving import Make, Served, served
@@ -99,6 +104,14 @@ async def test_server_of_fastmcp_on_the_page_needs_a_token_and_its_scope() -> No
             (server.tenant.token(scope="read:things"), 200),
         ):
             assert (await server.open_session(token)).status_code == status
+
+
+def test_test_on_the_page_passes() -> None:
+    with LocalTenant(algorithm="ES256") as tenant:
+        verifier = TokenVerifier(tenant.issuer, tenant.audience)
+        metadata = protected_resource_metadata(tenant.audience, verifier=verifier)
+        names = run("\n".join(re.findall(BLOCKS, PAGE, re.DOTALL)), verifier, metadata)
+        names["test_server_needs_a_scope"](tenant)
 
 
 async def test_mounted_server_on_the_page_has_its_metadata_at_the_root_of_the_origin() -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -19,7 +21,7 @@ from tests.integrations.django_project import APIClient
 from tests.integrations.servers import served_wsgi
 from tests.process.programs import server, wait_until
 from tests.support import PATIENCE
-from tests.test_docs import run_page
+from tests.test_docs import BLOCK, DOCS, run_page
 from tests.test_examples import snippet
 
 GUNICORN = ("-m", "gunicorn", "--no-control-socket", "--preload", "--workers=2", "--threads=4")
@@ -108,7 +110,7 @@ def test_flask_example_answers(issuer: LocalTenant, monkeypatch: pytest.MonkeyPa
 
 
 def test_django_snippet_of_the_readme_runs(issuer: LocalTenant) -> None:
-    names = snippet("django", issuer)
+    names = snippet("django", issuer, MIDDLEWARE=["django.middleware.common.CommonMiddleware"])
     with override_settings(
         MIDDLEWARE=names["MIDDLEWARE"],
         JWKS_GUARD=names["JWKS_GUARD"],
@@ -157,10 +159,19 @@ def see_the_pages_views(issuer: LocalTenant) -> None:
     assert APIClient().get("/api/things").status_code == 401
 
 
-async def test_flask_page_runs(issuer: LocalTenant) -> None:
-    names = await run_page("flask.md", issuer)
-    app: Flask = names["create_app"]()
-    names["add_handlers"](app)
+def test_flask_page_runs(
+    issuer: LocalTenant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (DOCS / "flask.md").read_text().replace("https://acme.eu.auth0.com/", issuer.issuer)
+    for block in BLOCK.findall(page.replace("https://api.acme.com", issuer.audience)):
+        (tmp_path / block.partition("\n")[0].removeprefix("# ")).write_text(block)
+    monkeypatch.syspath_prepend(tmp_path)
+    page_app, errors, tests = map(importlib.import_module, ("app", "errors", "test_app"))
+    for module in (page_app, errors, tests):
+        monkeypatch.delitem(sys.modules, module.__name__)
+    tests.test_reports_need_a_scope(issuer)
+    app: Flask = page_app.app
+    errors.add_handlers(app)
     client = app.test_client()
     reader = bearer(issuer.token(scope="read:reports"))
     assert client.get("/reports/", headers=reader).get_json()["owner"] == "auth0|alice"
@@ -170,4 +181,4 @@ async def test_flask_page_runs(issuer: LocalTenant) -> None:
     refused = client.get("/reports/")
     assert refused.get_json() == {"message": "sign in"}
     assert refused.headers["WWW-Authenticate"] == "Bearer"
-    names["verifier"].close()
+    page_app.verifier.close()
