@@ -60,13 +60,17 @@ def remember(scope: Scope, guard: RequestGuard, token: VerifiedToken | None) -> 
 
 def remember_also(scope: Scope, guard: RequestGuard, token: VerifiedToken) -> None:
     """Note in `scope` that `guard` let the connection in with `token`, beside the guards before."""
-    scope[_KEY] = (*scope.get(_KEY, ()), (guard, token))
+    entry, before = (guard, token), scope.get(_KEY)
+    scope[_KEY] = (entry,) if before is None else (*before, entry)
 
 
 def remembered(scope: Scope, guard: RequestGuard) -> VerifiedToken | None:
     """The token that another guard took from the same place, and the same verifier accepted."""
+    entries = scope.get(_KEY)
+    if entries is None:
+        return None
     token: VerifiedToken | None
-    for other, token in scope.get(_KEY, ()):
+    for other, token in entries:
         same = other.verifier is guard.verifier and other.sources == guard.sources
         if same and token is not None:
             return token

@@ -86,8 +86,8 @@ class Guard(SecurityBase):
         **options: Unpack[GuardOptions],
     ) -> None:
         self.verifier = verifier
-        guard = RequestGuard(verifier, **options)
-        self._guards: dict[tuple[str, ...], RequestGuard] = {(): guard}
+        self._guard = guard = RequestGuard(verifier, **options)
+        self._guards: dict[tuple[str, ...], RequestGuard] = {}
         self.scheme_name = scheme_name or type(self).__name__
         self.model = model or _model(verifier, guard.sources, description)
 
@@ -95,8 +95,8 @@ class Guard(SecurityBase):
         self, connection: HTTPConnection, scopes: SecurityScopes
     ) -> VerifiedToken | None:
         """The token of a Request or WebSocket; raises RefusedException, WebSocketException."""
-        required, scope = tuple(scopes.scopes), connection.scope
-        guard = self._guards.get(required) or self._requiring(required)
+        required, scope = scopes.scopes, connection.scope
+        guard = self._requiring(tuple(required)) if required else self._guard
         try:
             token = remembered(scope, guard)
             if token is not None:
@@ -127,8 +127,10 @@ class Guard(SecurityBase):
             await self.verifier.aclose()
 
     def _requiring(self, scopes: tuple[str, ...]) -> RequestGuard:
-        guard = self._guards[()].requiring(required_scopes=scopes)
-        return self._guards.setdefault(scopes, guard)
+        guard = self._guards.get(scopes)
+        if guard is None:
+            guard = self._guards[scopes] = self._guard.requiring(required_scopes=scopes)
+        return guard
 
 
 async def current_token(connection: HTTPConnection, scopes: SecurityScopes) -> VerifiedToken:

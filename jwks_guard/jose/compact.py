@@ -136,6 +136,8 @@ def to_bytes(compact: str | bytes, max_bytes: int) -> bytes:
 
     Raises MalformedTokenError, also for what is neither str nor bytes.
     """
+    if type(compact) is bytes and len(compact) <= max_bytes and compact.isascii():
+        return compact  # first, as servers give bytes
     if not isinstance(compact, _TEXT):
         raise MalformedTokenError("A token is a str or bytes.")
     if len(compact) > max_bytes:

@@ -31,6 +31,7 @@ from jwks_guard.verify.sources import (
     HTTPRequest,
     Request,
     TokenSource,
+    as_bytes,
     find_token,
     header_fields,
     token_sources,
@@ -109,16 +110,17 @@ class _Rules:
         on_refusal: OnRefusal | None = None,
     ) -> None:
         self.sources = token_sources(token_from)
+        one = len(self.sources) == 1
+        self._source = self.sources[0] if one else partial(find_token, self.sources)
         require_flag("optional", optional)
         require_flag("debug_errors", debug_errors)
         usable = on_refusal is None or callable(on_refusal)
         if not usable or iscoroutinefunction(on_refusal):
             raise ConfigurationError("on_refusal must be a function that is not async, or None.")
         self.optional = optional
-        required = requirement(required_scopes, any_scopes, required_permissions)
-        self._required: tuple[Requirement, ...] = (required,) if required else ()
         self._logged: set[str] = set()
-        self._claim_checks = self._combined(claim_checks)
+        required = requirement(required_scopes, any_scopes, required_permissions)
+        self._checks = self._checks_of(required, claim_checks)
         self._on_refusal = on_refusal
         self._word = partial(
             refusals.refusal,
@@ -144,8 +146,7 @@ class _Rules:
         other = copy.copy(self)
         other.optional = False
         more = requirement(required_scopes, any_scopes, required_permissions)
-        other._required = (*self._required, more)
-        other._claim_checks = (*self._claim_checks, *self._combined(claim_checks))
+        other._checks = (*self._checks, *self._checks_of(more, claim_checks))
         return other
 
     def check(self, token: VerifiedToken | None) -> None:
@@ -161,12 +162,18 @@ class _Rules:
         except (RequestRefusedError, ConfigurationError) as error:
             raise self._refused(error, None) from None
 
-    def _combined(self, checks: Collection[ClaimCheck]) -> tuple[ClaimCheck, ...]:
-        check = combined(checks, logged=self._logged)
-        return () if check is None else (check,)
+    def _checks_of(
+        self, required: Requirement, claim_checks: Collection[ClaimCheck]
+    ) -> tuple[Callable[[VerifiedToken], None], ...]:
+        checks: list[Callable[[VerifiedToken], None]] = [required.check] if required else []
+        of_claims = combined(claim_checks, logged=self._logged)
+        if of_claims is not None:
+            checks.append(lambda token: of_claims(token.claims))
+        return tuple(checks)
 
     def _find(self, request: Request) -> bytes | None:
-        compact = find_token(self.sources, request)
+        found = self._source(request)
+        compact = found if type(found) is bytes else as_bytes(found)
         if compact is None and not self.optional:
             raise MissingCredentialsError("the request carries no token")
         return compact
@@ -176,10 +183,8 @@ class _Rules:
             raise ConfigurationError(
                 f"the verifier gave {type(token).__name__}; it has to give a VerifiedToken or raise"
             )
-        for required in self._required:
-            required.check(token)
-        for check in self._claim_checks:
-            check(token.claims)
+        for check in self._checks:
+            check(token)
 
     def _refused(
         self, error: RequestRefusedError | ConfigurationError, compact: bytes | None

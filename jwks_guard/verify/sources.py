@@ -227,15 +227,14 @@ def find_token(sources: tuple[TokenSource, ...], request: Request) -> bytes | No
     Raises MissingCredentialsError for a header of another scheme, InvalidRequestError for two
     tokens, OriginNotAllowedError, and ConfigurationError for a source that gives anything else.
     """
-    if len(sources) == 1:
-        return _as_bytes(sources[0](request))
-    found = [token for source in sources if (token := _as_bytes(source(request))) is not None]
+    found = [token for source in sources if (token := as_bytes(source(request))) is not None]
     if len(found) > 1:  # which one others have looked at can't be known
         raise InvalidRequestError("the request carries two tokens")
     return found[0] if found else None
 
 
-def _as_bytes(token: object) -> bytes | None:
+def as_bytes(token: object) -> bytes | None:
+    """The token that a source gave; raises ConfigurationError for anything else."""
     if token is None or type(token) is bytes:
         return token
     if isinstance(token, str):
