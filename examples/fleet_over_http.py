@@ -41,7 +41,7 @@ def app() -> Starlette:
         os.environ["AUDIENCE"],
         fleet=fleet,
         refresh_interval=1.0,
-        leeway=0.0,  # all here go by one clock, and tokens live for seconds
+        leeway=0.0,  # all here read one clock, and tokens live for seconds
     )
     keys = SigningKeysClient(
         issuer, auth=ClientCredentials(os.environ["CLIENT_ID"], os.environ["CLIENT_SECRET"])
@@ -147,7 +147,7 @@ async def planned(
 async def leaked(
     tenant: LocalTenant, http: httpx.AsyncClient, one: str, two: str, secret: str
 ) -> None:
-    """The key has leaked: one instance is told, and the other one hears of it."""
+    """The key has leaked: one instance decides so, and the other one hears of it."""
     kid, stolen = tenant.key().kid, f"Bearer {tenant.token(lifetime=3600)}"
     await until("it is accepted", http, f"{two}/things", "200", Authorization=stolen)
     tenant.rotate()

@@ -117,7 +117,7 @@ async def planned(rotation: KeyRotation, api: API) -> None:
 
 
 async def emergency(rotation: KeyRotation, api: API) -> None:
-    """A key has leaked: no token of it may be accepted any more, whoever has to get a new one."""
+    """A key has leaked: its tokens are refused, and their holders have to get new ones."""
     began = time.time()
     receipt = await rotation.rotate_and_revoke(reason="found in a public repository")
     await api.served(SOME)

@@ -55,8 +55,8 @@ class Instances:
         when = "before the tenant revokes it" if emergency else "once the tenant has revoked it"
         if self.error is not None:
             return (
-                f"The fleet can't be asked which instances report. {self.error} It is told "
-                f"{when}, if it can be reached then; else the command is to be repeated."
+                f"The fleet can't be asked which instances report. {self.error} The decision "
+                f"is sent {when}, if it can be reached then; else repeat the command."
             )
         return f"{self.number} The fleet refuses the key {when}."
 
@@ -164,7 +164,9 @@ def revocation_plan(
             moves=(),
             consequences=(
                 f"{key.kid} is revoked already; nothing is changed at the tenant.",
-                "The fleet is told again to refuse it." if instances else _NO_FLEET_DISTRUSTS,
+                "The decision to refuse it is sent to the fleet again."
+                if instances
+                else _NO_FLEET_DISTRUSTS,
             ),
         )
     return Plan(

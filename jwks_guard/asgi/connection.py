@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from jwks_guard.verify.request import RequestGuard
     from jwks_guard.verify.token import VerifiedToken
 
-_KEY = "jwks_guard"
+REMEMBERED = "jwks_guard"
+"""The key in an ASGI scope of the guards that have let the connection in."""
 _ASCII = bytes(range(0x80))
 
 
@@ -55,22 +56,19 @@ class ConnectionRequest:
 
 def remember(scope: Scope, guard: RequestGuard, token: VerifiedToken | None) -> None:
     """Note in `scope` that `guard` let the connection in, and with which token; no other counts."""
-    scope[_KEY] = ((guard, token),)
+    scope[REMEMBERED] = ((guard, token),)
 
 
 def remember_also(scope: Scope, guard: RequestGuard, token: VerifiedToken) -> None:
     """Note in `scope` that `guard` let the connection in with `token`, beside the guards before."""
-    entry, before = (guard, token), scope.get(_KEY)
-    scope[_KEY] = (entry,) if before is None else (*before, entry)
+    entry, before = (guard, token), scope.get(REMEMBERED)
+    scope[REMEMBERED] = (entry,) if before is None else (*before, entry)
 
 
 def remembered(scope: Scope, guard: RequestGuard) -> VerifiedToken | None:
     """The token that another guard took from the same place, and the same verifier accepted."""
-    entries = scope.get(_KEY)
-    if entries is None:
-        return None
     token: VerifiedToken | None
-    for other, token in entries:
+    for other, token in scope.get(REMEMBERED, ()):
         same = other.verifier is guard.verifier and other.sources == guard.sources
         if same and token is not None:
             return token
@@ -89,7 +87,7 @@ def get_token(connection: HTTPConnection) -> VerifiedToken:
 
 def admission(scope: Scope) -> tuple[RequestGuard, VerifiedToken]:
     """The guard that let the connection in last, and its token; raises as `get_token` does."""
-    entries: tuple[tuple[RequestGuard, VerifiedToken | None], ...] = scope.get(_KEY, ())
+    entries: tuple[tuple[RequestGuard, VerifiedToken | None], ...] = scope.get(REMEMBERED, ())
     admitted = [(guard, token) for guard, token in entries if token is not None]
     if not admitted:
         raise ConfigurationError(

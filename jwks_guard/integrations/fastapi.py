@@ -18,7 +18,13 @@ from fastapi.security.base import SecurityBase
 from fastapi.websockets import WebSocketState
 
 from jwks_guard.asgi import RequestVerifier
-from jwks_guard.asgi.connection import ConnectionRequest, admission, remember_also, remembered
+from jwks_guard.asgi.connection import (
+    REMEMBERED,
+    ConnectionRequest,
+    admission,
+    remember_also,
+    remembered,
+)
 from jwks_guard.asgi.refusals import close_code, takes_response
 from jwks_guard.asgi.websocket import GuardedSocket
 from jwks_guard.errors import ConfigurationError, RequestRefusedError
@@ -98,8 +104,7 @@ class Guard(SecurityBase):
         required, scope = scopes.scopes, connection.scope
         guard = self._requiring(tuple(required)) if required else self._guard
         try:
-            token = remembered(scope, guard)
-            if token is not None:
+            if REMEMBERED in scope and (token := remembered(scope, guard)) is not None:
                 _check_again(guard, token)
                 return token
             token = (await guard.admit(ConnectionRequest(scope))).token

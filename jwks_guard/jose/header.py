@@ -25,7 +25,7 @@ _ABSENT = msgspec.Raw()
 class _Parameters(msgspec.Struct, gc=False):
     """The parameters that are read; values stay JSON until then, and all others are skipped.
 
-    A header costs whoever forged it nothing: to make objects of it would cost us 2 ms for 16 KB.
+    A forged header costs its maker nothing: to make objects of it would cost us 2 ms for 16 KB.
     """
 
     alg: msgspec.Raw = _ABSENT

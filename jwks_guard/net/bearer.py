@@ -41,9 +41,14 @@ def single_header(headers: Iterable[Header], name: bytes) -> bytes | None:
     for each, content in headers:
         if each == name:
             if value is not None:  # which one a proxy in front looked at can't be known
-                raise InvalidRequestError(f"the request has more than one {_title(name)} header")
+                raise more_than_one(name)
             value = content
     return value
+
+
+def more_than_one(name: bytes) -> InvalidRequestError:
+    """The error for a header that was sent twice."""
+    return InvalidRequestError(f"the request has more than one {_title(name)} header")
 
 
 def credentials(value: bytes, scheme: bytes = b"bearer") -> bytes:

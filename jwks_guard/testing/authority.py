@@ -140,5 +140,5 @@ def _name(common: str) -> x509.Name:
 
 
 def _now() -> datetime:
-    # By the machine's clock, as that is what TLS clients go by; the tenant's may stand still.
+    # By the machine's clock, as TLS clients read that one; the tenant's may stand still.
     return datetime.now(UTC)

@@ -237,7 +237,7 @@ class MultiIssuerVerifier:
 class _Subscription:
     """Calls `listener` for each change of trust in an issuer of `multi`, until `end`.
 
-    The issuer of a token that is accepted is known, so whoever subscribes for it hears when its
+    The issuer of a token that is accepted is known, so a subscriber for it hears when its
     verifier ends, and follows the one that takes its place.
     """
 
