@@ -67,6 +67,7 @@ class HTTPFleet(FleetCommands):
         super().__init__(issuer, poll_interval, clock)
         clients = Clients(http_client)
         self._peers = tuple(Peer(Endpoint(url, secret, timeout, clients)) for url in urls)
+        self._incomplete = False  # as the log says
 
     def __repr__(self) -> str:
         return f"HTTPFleet({[peer.endpoint.url for peer in self._peers]!r})"
@@ -162,7 +163,11 @@ class HTTPFleet(FleetCommands):
         own = reaches_of(members.states(self.clock.time()))
         self._reaches = furthest(self._reaches, own, *(peer.reaches for peer in self._peers))
         if self.error is not None and before is None:
+            self._incomplete = True
             logger.warning("the fleet is not complete: %s", self.error)
+        elif self.error is None and self._incomplete:
+            self._incomplete = False
+            logger.warning("the fleet is complete again")
         members.limit_interval(CUT_OFF_REFRESH_SECONDS if self.error else None)
         return outcomes
 

@@ -186,7 +186,7 @@ class RedisFleet(FleetCommands):
             raise CopyError(str(self._cause)) from None
         if self._cause is not None:
             if self._cause != _NOT_ASKED:
-                logger.info("the fleet's Redis answers again")
+                logger.warning("the fleet's Redis answers again")
             self._cause = None
             members.limit_interval(None)
         if len(self._decisions.refused) > self._ignored and self.error is not None:

@@ -21,6 +21,7 @@ from jwks_guard.net.caching import Dating
 LONGEST_PAUSE_SECONDS = 5.0
 """The clocks are looked at this often, to notice that the machine was asleep."""
 SHORTEST_PAUSE_SECONDS = 0.05
+_NOT_FETCHED = "no key set was fetched yet"
 OVERSLEPT_SECONDS = 5.0
 """A fetch that took so much longer than it may was frozen with its process."""
 
@@ -42,7 +43,7 @@ class Refresher:
         confirmed: Callable[[str], None],
         max_wait: float = 5.0,
     ) -> None:
-        self.error: str | None = "no key set was fetched yet"
+        self.error: str | None = _NOT_FETCHED
         self.dating: Dating | None = None
         self._previous = Previous()
         self._trust = trust
@@ -270,8 +271,8 @@ class Refresher:
         self.dating = answer.dating
         self._previous = self._previous.followed_by(answer, keys)
         self._freshness.succeeded(started)
-        if self.error is not None and before.keys:
-            self._events.tell("refresh_recovered")
+        if self.error not in (None, _NOT_FETCHED):
+            self._events.tell("refresh_recovered", detail="the keys are confirmed again")
         self.error = None
         self._trust.publish(keys, skipped, started.shifted(-answer.confirmed_before), made)
         self._confirmed(answer.held.jwks_uri)

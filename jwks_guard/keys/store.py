@@ -36,6 +36,7 @@ from jwks_guard.keys.freshness import Freshness
 from jwks_guard.keys.health import Bounds, HealthReport, health_report
 from jwks_guard.keys.hints import Hints
 from jwks_guard.keys.home import Home, running_loop
+from jwks_guard.keys.introduction import introduce
 from jwks_guard.keys.refresh import Refresher
 from jwks_guard.keys.snapshot import Snapshot, SnapshotError
 from jwks_guard.keys.trust import Trust
@@ -128,6 +129,7 @@ class KeyStore:
         self.decisions = Decisions(issuer, self.register, self.trust, clock, journal, copy)
         self._restorer = Worker(self._restore)
         self._restored = self._snapshot is None
+        self._introduced = False
         self._joining: asyncio.Task[None] | None = None
         self._background: asyncio.Task[None] | None = None
         self.register.follow(self, copy)
@@ -151,8 +153,10 @@ class KeyStore:
             self._refresher.forget()
             self.trust.reopen()
             self.since = self.clock.time()
+            self._introduced = False
         await self._ready()
         await self._refresher.refresh_if_due()
+        self._introduce()
         if require_keys and not self.kids:
             await self.aclose()
             raise self._refresher.unavailable()
@@ -160,6 +164,7 @@ class KeyStore:
     async def aclose(self) -> None:
         """Stop refreshing. Nothing is trusted afterwards: a revocation would not be noticed."""
         self.trust.close()
+        self.events.sum_up()
         running_loop()
         if self.home.here:
             self._hints.cancel()
@@ -233,8 +238,19 @@ class KeyStore:
             self._snapshot.save_soon(self.trust.published, jwks_uri)
         self.decisions.exchange_soon()
 
+    def _introduce(self) -> None:
+        """Log once what was started with, when the first fetch has ended or is waited for no more.
+
+        A store that nobody starts is started by the first request or tick.
+        """
+        if not self._introduced and not self.trust.closed:
+            self._introduced = True
+            introduce(self.events, self.health(), self.fleet, self._snapshot, lazy=self.lazy)
+
     def after_fork(self) -> None:
         """In a forked child: keep what is known, let go of the parent's loop, locks and tasks."""
+        self._introduced = False
+        self.events.after_fork()
         self.trust.after_fork()
         self._restorer.after_fork()
         if self._snapshot is not None:
@@ -298,7 +314,9 @@ class KeyStore:
         self.decisions.exchange_soon()
         for usage in self.usages:
             usage.sample(self.clock.time())
+        self.events.sum_up_if_due()
         await self._refresher.refresh_if_due()
+        self._introduce()
 
     def seconds_until_tick(self) -> float:
         """Seconds after which `tick` should be called again."""
@@ -307,7 +325,10 @@ class KeyStore:
     async def refresh(self) -> None:
         """Fetch the key set now; raises KeysUnavailableError when that brings no confirmation."""
         await self._ready()
-        await self._refresher.refresh()
+        try:
+            await self._refresher.refresh()
+        finally:
+            self._introduce()
 
     def waits_for_request(self) -> bool:
         """Whether `refresh_for_request` has anything to do; may be asked from any thread."""
@@ -325,7 +346,9 @@ class KeyStore:
         await self._ready()
         if self.decisions.overdue():
             await self.decisions.reread()
-        return await self._refresher.refresh_for_request()
+        waited = await self._refresher.refresh_for_request()
+        self._introduce()
+        return waited
 
     async def resolve(self, kid: str | None, waited: float = 0.0) -> None:
         """Look up `kid`, or without one any keys, unless the view already knows it.

@@ -191,7 +191,11 @@ class Trust:
         """Say once that trust ran out, when it has."""
         if not self._expiry_told and self.view.trusted_until.reached(now):
             self._expiry_told = True
-            self._events.tell("trust_expired", detail="the issuer confirmed no key in max_stale")
+            self._events.tell(
+                "trust_expired",
+                detail="the issuer confirmed no key in max_stale: every token is refused (503) "
+                "until it does",
+            )
             self.notify()
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:

@@ -4,11 +4,21 @@ import logging
 import threading
 from asyncio import CancelledError
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from jwks_guard import Event
-from jwks_guard.base.events import LOG_PAUSE_SECONDS, REMEMBERED_LINES, Events
+from jwks_guard.base.events import (
+    LEVELS,
+    LOG_PAUSE_SECONDS,
+    LOGGED_ONLY,
+    OUTAGE_PAUSE_SECONDS,
+    REMEMBERED_LINES,
+    SUMMARY_SECONDS,
+    Events,
+)
+from jwks_guard.base.tally import MOST_CODES
 from tests.support import HandClock
 
 ISSUER = "https://issuer.test/"
@@ -38,11 +48,10 @@ def test_event_carries_what_happened_whose_and_when(clock: HandClock) -> None:
     [
         ("key_added", logging.INFO),
         ("key_removed", logging.INFO),
-        ("key_reinstated", logging.INFO),
-        ("refresh_recovered", logging.INFO),
+        ("key_reinstated", logging.WARNING),
         ("key_distrusted", logging.WARNING),
         ("refresh_failed", logging.WARNING),
-        ("trust_expired", logging.WARNING),
+        ("trust_expired", logging.ERROR),
         ("snapshot_ignored", logging.WARNING),
         ("snapshot_failed", logging.WARNING),
         ("token_refused", logging.DEBUG),
@@ -71,11 +80,10 @@ def test_log_line_has_only_what_is_known(
     ]
 
 
-def test_every_kind_that_is_documented_has_a_level(clock: HandClock) -> None:
+def test_every_kind_that_is_documented_has_a_level() -> None:
     assert Event.__doc__ is not None
     listed = Event.__doc__.partition("one of ")[2].partition(";")[0]
-    for kind in listed.replace(",", " ").split():
-        events(clock).tell(kind)
+    assert {*listed.replace(",", " ").split()} == LEVELS.keys() - LOGGED_ONLY
 
 
 def test_refusals_cost_no_log_line_unless_they_are_asked_for(
@@ -85,13 +93,63 @@ def test_refusals_cost_no_log_line_unless_they_are_asked_for(
     assert caplog.records == []
 
 
-def test_untrusted_kid_cannot_forge_a_line(
+@pytest.mark.parametrize(
+    "kid",
+    [
+        "x\nERROR all keys are lost",
+        "x\r\x1b[2Jerased",
+        "x\x00\x7f\x85",
+        "x\u2028line",
+        "x\u202etfel-ot-thgir",
+        "x\ud800",
+    ],
+)
+def test_untrusted_kid_cannot_forge_a_line_in_the_text_nor_in_a_field(
+    clock: HandClock, caplog: pytest.LogCaptureFixture, kid: str
+) -> None:
+    caplog.set_level(logging.DEBUG, logger="jwks_guard")
+    events(clock).tell("token_refused", kid=kid)
+    (record,) = caplog.records
+    line = logging.Formatter("%(message)s %(kid)s").format(record)
+    assert line.isprintable()
+    assert "x\\" in line, "it is escaped, not dropped"
+
+
+def test_fields_are_attributes_and_what_is_unknown_has_none(
     clock: HandClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG, logger="jwks_guard")
-    events(clock).tell("token_refused", kid="x\nWARNING all is well \x1b[2J")
-    assert "\n" not in caplog.messages[0]
-    assert "\x1b" not in caplog.messages[0]
+    events(clock).tell("token_refused", kid="k1", code="unknown_key", detail="why")
+    events(clock).tell("key_added", kid="k1")
+    plain = vars(logging.makeLogRecord({})).keys() | {"message", "asctime"}
+    refused, added = ({k: v for k, v in vars(r).items() if k not in plain} for r in caplog.records)
+    assert added == {"kind": "key_added", "issuer": ISSUER, "kid": "k1"}
+    assert refused == {
+        "kind": "token_refused",
+        "issuer": ISSUER,
+        "kid": "k1",
+        "code": "unknown_key",
+        "detail": "why",
+    }
+    assert "None" not in caplog.text
+
+
+def test_record_factory_that_sets_a_field_of_ours_costs_the_fields_and_not_the_line(
+    clock: HandClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    usual = logging.getLogRecordFactory()
+
+    def factory(*arguments: object, **options: object) -> logging.LogRecord:
+        record: logging.LogRecord = usual(*arguments, **options)
+        record.kid = "the application's"
+        return record
+
+    logging.setLogRecordFactory(factory)
+    try:
+        events(clock).tell("key_added", kid="k1")
+    finally:
+        logging.setLogRecordFactory(usual)
+    assert caplog.messages == [f"key_added issuer={ISSUER} kid='k1'"]
 
 
 def test_reason_from_outside_cannot_forge_a_line(
@@ -115,6 +173,118 @@ def test_same_thing_is_logged_once_a_minute_and_told_every_time(
     clock.advance(1)
     ours.tell("refresh_failed", detail="the server answered 503")
     assert (len(caplog.messages), len(told)) == (2, 5)
+
+
+def test_outage_is_logged_at_its_beginning_seldom_while_it_lasts_and_at_its_end(
+    clock: HandClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    ours = events(clock)
+    for _ in range(60):  # an hour
+        ours.tell("refresh_failed", detail="the server answered 503")
+        clock.advance(60)
+    assert len(caplog.messages) == 3600 / OUTAGE_PAUSE_SECONDS
+    caplog.clear()
+    ours.tell("refresh_failed", detail="the server can't be reached")
+    ours.tell("refresh_recovered")
+    assert [record.kind for record in map(fields, caplog.records)] == [
+        "refresh_failed",
+        "refresh_recovered",
+    ]
+    assert {record.levelno for record in caplog.records} == {logging.WARNING}
+
+
+def test_age_in_the_cause_of_an_outage_makes_no_line_of_every_retry(
+    clock: HandClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    ours = events(clock)
+    for age in range(3700, 4000, 60):
+        ours.tell("refresh_failed", detail=f"the answer's Age of {age} s is past max_stale")
+        clock.advance(60)
+    assert len(caplog.messages) == 1
+
+
+def test_second_outage_within_ten_minutes_is_logged_with_its_end(
+    clock: HandClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    ours = events(clock)
+    for _ in range(2):
+        ours.tell("refresh_failed", detail="the server answered 503")
+        ours.tell("refresh_recovered")
+        clock.advance(LOG_PAUSE_SECONDS)
+    assert len(caplog.messages) == 4
+
+
+def test_flapping_issuer_logs_no_end_without_its_beginning(
+    clock: HandClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    ours = events(clock)
+    for _ in range(59):
+        ours.tell("refresh_failed", detail="the server answered 503")
+        ours.tell("refresh_recovered")
+        clock.advance(1)
+    assert len(caplog.messages) == 2
+
+
+def test_refused_tokens_are_summed_up_by_code_at_most_once_a_minute(
+    clock: HandClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    ours = events(clock)
+    for _ in range(120):
+        ours.tell("token_refused", code="token_expired")
+    for number in range(8):
+        ours.tell("token_refused", kid=f"bogus-{number}", code="unknown_key")
+    clock.advance(SUMMARY_SECONDS - 1)
+    ours.sum_up_if_due()
+    assert caplog.records == []
+    clock.advance(1)
+    ours.tell("token_refused", code="unknown_key")  # the next one is the first of the next minute
+    said = "refused 128 tokens in the last 60 s: token_expired 120, unknown_key 8"
+    assert caplog.messages == [f"refusal_summary issuer={ISSUER} {said}"]
+    (summary,) = map(fields, caplog.records)
+    assert (summary.refused, summary.seconds) == (128, 60.0)
+    assert summary.codes == {"token_expired": 120, "unknown_key": 8}
+    clock.advance(SUMMARY_SECONDS)
+    ours.sum_up_if_due()
+    assert caplog.messages[1:] == [
+        f"refusal_summary issuer={ISSUER} refused 1 token in the last 60 s: unknown_key 1"
+    ]
+
+
+def test_no_refusal_makes_no_summary(clock: HandClock, caplog: pytest.LogCaptureFixture) -> None:
+    ours = events(clock)
+    for _ in range(3):
+        clock.advance(SUMMARY_SECONDS)
+        ours.sum_up_if_due()
+        ours.sum_up()
+    assert caplog.records == []
+
+
+def test_codes_that_an_application_makes_up_take_bounded_memory(
+    clock: HandClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    ours = events(clock)
+    for number in range(3 * MOST_CODES):
+        ours.tell("token_refused", code=f"made_up_{number}")
+    ours.sum_up()
+    (summary,) = map(fields, caplog.records)
+    assert summary.refused == 3 * MOST_CODES
+    assert len(summary.codes) == MOST_CODES + 1
+    assert summary.codes["other"] == 2 * MOST_CODES
+
+
+def test_forked_child_sums_up_what_it_refused_itself(
+    clock: HandClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    ours = events(clock)
+    ours.tell("token_refused", code="token_expired")
+    ours.after_fork()
+    ours.sum_up()
+    assert caplog.records == []
+
+
+def fields(record: logging.LogRecord) -> Any:
+    """The record, with attributes that mypy does not know."""
+    return record
 
 
 def test_different_things_are_logged_each(
