@@ -46,7 +46,7 @@ def _keys(health: HealthReport) -> str:
     unusable = f", {len(health.skipped)} more can't be used" if health.skipped else ""
     if not health.kids:
         why = health.last_error or "those that the issuer publishes are distrusted"
-        return f"no keys yet ({why}){unusable}"
+        return f"no keys yet: {why}{unusable}"
     count = len(health.kids)
     shown = ", ".join(map(repr, health.kids[:MOST_KIDS]))
     rest = f" and {count - MOST_KIDS} more" if count > MOST_KIDS else ""

@@ -166,12 +166,12 @@ def test_same_thing_is_logged_once_a_minute_and_told_every_time(
     told: list[Event] = []
     ours = events(clock, told.append)
     for _ in range(3):
-        ours.tell("refresh_failed", detail="the server answered 503")
+        ours.tell("snapshot_failed", detail="the disk is full")
     clock.advance(LOG_PAUSE_SECONDS - 1)
-    ours.tell("refresh_failed", detail="the server answered 503")
+    ours.tell("snapshot_failed", detail="the disk is full")
     assert (len(caplog.messages), len(told)) == (1, 4)
     clock.advance(1)
-    ours.tell("refresh_failed", detail="the server answered 503")
+    ours.tell("snapshot_failed", detail="the disk is full")
     assert (len(caplog.messages), len(told)) == (2, 5)
 
 

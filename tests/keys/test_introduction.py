@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from jwks_guard.keys.introduction import MOST_KIDS
 from jwks_guard.testing import LocalTenant
 from tests.support import DISCOVERY, HandClock, verifier_of
 
@@ -78,7 +79,7 @@ async def test_start_without_keys_says_why(
     async with verifier_of(tenant, clock):
         (line,) = started(caplog)
     assert (line.keys, line.kids) == (0, [])
-    assert "no keys yet (discovery: the server answered 503" in line.detail
+    assert "no keys yet: discovery: the server answered 503" in line.detail
 
 
 async def test_recovery_of_a_verifier_that_started_without_keys_is_logged(
@@ -118,3 +119,25 @@ async def test_refusals_are_summed_up_by_the_background_tick(
             f"refusal_summary issuer={tenant.issuer} refused 3 tokens in the last 60 s: "
             "token_expired 3"
         )
+
+
+async def test_start_that_the_issuer_keeps_waiting_is_logged_all_the_same(
+    tenant: LocalTenant, clock: HandClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    tenant.faults.hold()
+    async with verifier_of(tenant, clock, max_wait=0.05):
+        (line,) = started(caplog)
+    assert line.detail.startswith("no keys yet: no key set was fetched yet;")
+
+
+async def test_of_many_kids_some_are_shown_and_all_counted(
+    tenant: LocalTenant, clock: HandClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    (*_, key) = tenant.signing_keys
+    for number in range(MOST_KIDS):
+        tenant.publish({**key.jwk, "kid": f"extra-{number}"})
+    async with verifier_of(tenant, clock) as verifier:
+        count = len(verifier.health().kids)
+    (line,) = started(caplog)
+    assert (line.keys, len(line.kids)) == (count, MOST_KIDS)
+    assert f" and {count - MOST_KIDS} more; trust bound " in line.detail
