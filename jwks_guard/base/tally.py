@@ -20,7 +20,8 @@ class Counted:
     def __str__(self) -> str:
         tokens = "token" if self.total == 1 else "tokens"
         codes = ", ".join(f"{code} {count}" for code, count in self.codes.items())
-        return f"refused {self.total} {tokens} in the last {self.seconds:.0f} s: {codes}"
+        seconds = max(1.0, self.seconds)  # it may be the last one before the end
+        return f"refused {self.total} {tokens} in the last {seconds:.0f} s: {codes}"
 
 
 @dataclass(slots=True)

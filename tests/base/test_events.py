@@ -282,6 +282,25 @@ def test_forked_child_sums_up_what_it_refused_itself(
     assert caplog.records == []
 
 
+def test_threads_may_be_refused_while_another_sums_up(
+    clock: HandClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    ours = events(clock)
+
+    def refuse() -> None:
+        for number in range(2_000):
+            ours.tell("token_refused", code=f"code_{number % 40}")
+
+    threads = [threading.Thread(target=refuse) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        ours.sum_up()
+    ours.sum_up()
+    assert {record.levelno for record in caplog.records} == {logging.INFO}, "none was an exception"
+    assert 0 < sum(record.refused for record in map(fields, caplog.records)) <= 4 * 2_000
+
+
 def fields(record: logging.LogRecord) -> Any:
     """The record, with attributes that mypy does not know."""
     return record

@@ -310,6 +310,26 @@ async def test_while_one_is_away_keys_are_refreshed_more_often(
             assert not await fetched_after_ten_seconds()
 
 
+async def test_instance_that_goes_and_comes_back_is_two_lines_of_the_log(
+    tenant: LocalTenant, network: Network, caplog: pytest.LogCaptureFixture
+) -> None:
+    fleet = network.fleet("one.test", "two.test")
+    async with (
+        instance(network, tenant, "two.test", None),
+        instance(network, tenant, "one.test", fleet),
+    ):
+        await fleet.exchange()
+        network.down.add("two.test")
+        for _ in range(3):
+            with pytest.raises(CopyError, match=r"two\.test"):
+                await fleet.exchange()
+        network.down.clear()
+        await fleet.exchange()
+    gone, back = (line for line in caplog.messages if line.startswith("the fleet is"))
+    assert gone.startswith("the fleet is not complete: ")
+    assert back == "the fleet is complete again"
+
+
 async def test_a_fleet_on_two_event_loops_is_refused(tenant: LocalTenant, network: Network) -> None:
     fleet = network.fleet("one.test")
     async with instance(network, tenant, "one.test", fleet):
