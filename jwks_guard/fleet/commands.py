@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from jwks_guard.base.arguments import require_issuer, require_seconds, require_text
 from jwks_guard.base.clock import Clock
 from jwks_guard.distrust.copies import reinstate, spread
-from jwks_guard.distrust.state import NOTHING, Flags, Name
+from jwks_guard.distrust.state import NOTHING, Distrusted, Flags, Name
 from jwks_guard.errors import (
     ConfigurationError,
     DistrustNotSharedError,
@@ -138,6 +138,16 @@ class FleetCommands(ABC):
         register = self._members.register
         await spread(register, self.issuer, [*register.journals, self])
         return kid in register.state.of(self.issuer)
+
+    async def distrusted(self) -> Mapping[str, Distrusted]:
+        """The keys that are distrusted in the fleet by kid: who decided it, when and why.
+
+        Of instances over HTTP, those that answer are asked. Raises DistrustNotSharedError when
+        nothing could be asked.
+        """
+        register = self._members.register
+        await spread(register, self.issuer, [*register.journals, self], some=True)
+        return register.state.of(self.issuer)
 
     async def observe(self, kid: str, issuer: str | None = None) -> Observed:
         """What the instances show of `kid` of that issuer, by default the fleet's own."""

@@ -95,7 +95,7 @@ def _is_plausible(state: InstanceState) -> bool:
     instants += [at for at in (state.confirmed_at, state.trusted_until) if at is not None]
     for usage in state.usage.values():
         instants += [*usage.reach, usage.last_seen or 0.0]
-    words = f"{state.name}{state.last_error or ''}"
+    words = f"{state.name}{state.last_error or ''}{state.version or ''}"
     return all(0 <= at <= NEVER for at in instants) and words.isprintable()
 
 

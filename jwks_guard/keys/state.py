@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from itertools import islice
 
 from jwks_guard.keys.fleet import Member
@@ -50,7 +51,18 @@ def _alone(member: Member, now: float) -> InstanceState:
         kids=health.kids,
         refused=dict(latest),
         last_error=_shortened(health.last_error),
+        version=_version(),
     )
+
+
+@cache
+def _version() -> str | None:
+    from importlib.metadata import PackageNotFoundError, version  # slow, and not needed to verify
+
+    try:
+        return version("jwks-guard")
+    except PackageNotFoundError:  # it runs from a plain copy of its files
+        return None
 
 
 def _shortened(error: str | None) -> str | None:

@@ -31,6 +31,7 @@ class InstanceState:
         refused: the kids that it refuses, and since when.
         usage: what became of the tokens, by kid.
         last_error: why it is not ok.
+        version: the version of this library; None where that is not known.
 
     """
 
@@ -46,6 +47,7 @@ class InstanceState:
     refused: dict[str, float] = field(default_factory=dict)
     usage: dict[str, KeyUsage] = field(default_factory=dict)
     last_error: str | None = None
+    version: str | None = None
 
     @property
     def name(self) -> str:
