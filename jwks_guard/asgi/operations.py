@@ -12,11 +12,13 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from jwks_guard.asgi.bodies import BodyRefusedError, read_body
+from jwks_guard.asgi.decision_routes import DecisionError, distrusted, reinstated
 from jwks_guard.asgi.operations_auth import Admission, OperationsAuth, Permission
 from jwks_guard.asgi.stores import Stores, Verifier, awake
 from jwks_guard.base.worker import waited
 from jwks_guard.errors import (
     ConfigurationError,
+    DistrustNotSharedError,
     JWKSGuardError,
     NotFoundError,
     RequestRefusedError,
@@ -67,8 +69,9 @@ def operations(
     no kid. Behind a JWKSGuardMiddleware add `/ops/*` to its `exclude_paths`.
 
     With `operations_auth` there are also, as JSON: `/state`, `/revocation-readiness/{kid}`,
-    `/metrics` (Prometheus, extra `prometheus`), and for the instances of a fleet over HTTP
-    `POST /fleet/exchange` and `POST /fleet/refresh`.
+    `/metrics` (Prometheus, extra `prometheus`), `POST /distrust` and `POST /reinstate` for people
+    (`{"kid": "...", "reason": "..."}`, with several issuers `"issuer"` too), and for the instances
+    of a fleet over HTTP `POST /fleet/exchange` and `POST /fleet/refresh`.
 
     Arguments:
         verifier: a TokenVerifier, MultiIssuerVerifier or SyncTokenVerifier.
@@ -145,6 +148,8 @@ class _Guarded:
         if self._judge is not None:
             reading["/revocation-readiness/{kid:path}"] = self.readiness
         changing: dict[str, _Endpoint] = {
+            "/distrust": self.distrust,
+            "/reinstate": self.reinstate,
             "/fleet/exchange": self.exchange,
             "/fleet/refresh": self.refresh,
         }
@@ -167,6 +172,10 @@ class _Guarded:
                 answer = await endpoint(request)
             except NotFoundError as error:
                 answer = _problem(404, error.code, str(error))
+            except DistrustNotSharedError as error:
+                answer = _problem(503, error.code, str(error))
+            except DecisionError as error:
+                answer = _problem(400, "malformed_decision", str(error))
             except JWKSGuardError as error:
                 answer = _problem(error.http_status, error.code, str(error))
             except BodyRefusedError as error:
@@ -216,6 +225,14 @@ class _Guarded:
             return PlainTextResponse(_NO_PROMETHEUS, 501)
         return Response(rendered(self._stores()), media_type=CONTENT_TYPE)
 
+    # --- decisions of people ---
+
+    async def distrust(self, request: Request) -> Response:
+        return _json(await distrusted(request, self._stores))
+
+    async def reinstate(self, request: Request) -> Response:
+        return _json(await reinstated(request, self._stores))
+
     # --- between instances; nothing waits for a start here: instances that start ask each other ---
 
     async def exchange(self, request: Request) -> Response:
@@ -260,7 +277,7 @@ class _Guarded:
         return await self.state(request)
 
 
-def _json(answer: StateAnswer) -> Response:
+def _json(answer: msgspec.Struct) -> Response:
     return Response(msgspec.json.encode(answer), media_type="application/json")
 
 

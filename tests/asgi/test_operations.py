@@ -44,6 +44,8 @@ GUARDED = [
     ("GET", "/state"),
     ("GET", "/metrics"),
     ("GET", "/revocation-readiness/k1"),
+    ("POST", "/distrust"),
+    ("POST", "/reinstate"),
     ("POST", "/fleet/exchange"),
     ("POST", "/fleet/refresh"),
 ]
