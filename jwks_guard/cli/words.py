@@ -33,6 +33,11 @@ def printable(text: str) -> str:
     return "".join(c if " " <= c <= "~" else c.encode("unicode_escape").decode() for c in text)
 
 
+def counted(number: int, noun: str) -> str:
+    """The number and its noun: "1 instance", "2 instances"."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def shown(value: Any) -> str:
     """Parsed JSON as JSON, cut where it gets long."""
     text = json.dumps(value)

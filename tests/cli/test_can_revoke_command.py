@@ -78,7 +78,7 @@ def test_yes_ends_with_status_0_and_names_every_instance(
 ) -> None:
     kid = rotated(tenant)
     fleet.show(healthy(tenant), healthy(tenant, instance="f" * 32, host="web-2:18"))
-    two = {**environ, "JWKS_GUARD_EXPECTED_INSTANCES": "2"}
+    two = {**environ, "JWKS_GUARD_EXPECTED_INSTANCES": "2", "COLUMNS": "120"}
     done = run_process(two, kid, command=COMMAND)
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
@@ -95,7 +95,7 @@ def test_no_ends_with_status_1_and_says_what_blocks(
 ) -> None:
     kid = rotated(tenant)
     fleet.show(healthy(tenant, usage={kid: used(0.0, 132)}))
-    quiet = {**environ, "JWKS_GUARD_QUIET_PERIOD_SECONDS": "600"}
+    quiet = {**environ, "JWKS_GUARD_QUIET_PERIOD_SECONDS": "600", "COLUMNS": "120"}
     done = run(quiet, kid, command=COMMAND)
     assert (done.returncode, done.stderr) == (1, "")
     assert re.search(r"^web-1:17 .* 132 +\d+ (s|min) ago", done.stdout, re.MULTILINE)

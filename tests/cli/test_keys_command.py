@@ -83,11 +83,11 @@ def test_list_prints_every_key_in_the_order_of_the_dashboard(
     assert listed[1]["previous"] is False
 
 
-def test_list_without_a_terminal_has_one_line_for_each_key(
+def test_list_has_one_line_for_each_key_where_that_fits(
     tenant: LocalTenant, environ: dict[str, str]
 ) -> None:
     rotated(tenant, revoked=True)
-    lines = run(environ, "list").stdout.splitlines()
+    lines = run({**environ, "COLUMNS": "140"}, "list").stdout.splitlines()
     assert lines[0].split("  ")[0] == "kid"
     assert [lines[1:3], lines[6:8]] == [["", "Valid keys"], ["", "Revoked keys"]]
     keys = [tenant.key(which) for which in ("next", "current", "previous", "revoked")]

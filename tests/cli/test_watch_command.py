@@ -17,6 +17,7 @@ from tests.redis_server import RedisServer
 
 COMMAND = (*PROGRAM, "watch")
 ISSUER = "https://acme.eu.auth0.com/"
+NARROW = {"NO_COLOR": "1", "COLUMNS": "80"}
 ESCAPES = "\x1b\x9b\u202e\x07"
 WITHOUT_REDIS = """
 import sys
@@ -30,7 +31,7 @@ main()
 @pytest.fixture
 def environ(redis: RedisServer, tmp_path: Path) -> dict[str, str]:
     variables = {"JWKS_GUARD_FLEET": redis.url, "JWKS_GUARD_DOMAIN": "acme.eu.auth0.com"}
-    return environment(tmp_path, **variables)
+    return environment(tmp_path, COLUMNS="200", **variables)
 
 
 def rows(text: str) -> list[list[str]]:
@@ -96,8 +97,7 @@ def test_terminal_shows_what_changes_until_ctrl_c(
     redis: RedisServer, fleet: ShownFleet, environ: dict[str, str]
 ) -> None:
     fleet.show(state(ISSUER, "new", "old"))
-    wide = {**environ, "COLUMNS": "200"}
-    with terminal(wide, command=COMMAND, stderr=subprocess.DEVNULL) as shown:
+    with terminal(environ, command=COMMAND, stderr=subprocess.DEVNULL) as shown:
         shown.expect("web-1:17")
         fleet.show(state(ISSUER, "new", refused={"old": time.time()}))
         shown.expect("refused")
@@ -113,7 +113,7 @@ def test_terminal_shows_what_changes_until_ctrl_c(
 
 def test_table_fits_a_narrow_terminal(fleet: ShownFleet, environ: dict[str, str]) -> None:
     fleet.show(state(ISSUER, "n" * 40, host="h" * 40))
-    with terminal({**environ, "NO_COLOR": "1"}, "--once", command=COMMAND) as shown:
+    with terminal({**environ, **NARROW}, "--once", command=COMMAND) as shown:
         assert shown.status() == 0
     text = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", shown.shown)
     assert max(map(len, text.splitlines())) <= 80
@@ -129,7 +129,7 @@ def test_narrow_terminal_shows_each_kid_of_auth0_in_one_line(
         state(ISSUER, *kids, usage={kids[0]: used(61.0, 132)}),
         state(ISSUER, *kids, instance="b" * 32, refused={kids[1]: time.time()}),
     )
-    with terminal({**environ, "NO_COLOR": "1"}, "--once", command=COMMAND) as shown:
+    with terminal({**environ, **NARROW}, "--once", command=COMMAND) as shown:
         assert shown.status() == 0
     lines = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", shown.shown).splitlines()
     assert max(map(len, lines)) <= 80

@@ -122,6 +122,7 @@ def test_what_is_no_state_is_passed_over(values: list[bytes | None]) -> None:
 def test_a_state_that_could_upset_its_reader_is_passed_over() -> None:
     for odd in (
         state(host="here\x1b[2J"),
+        state(version="0.1\x1b[2J"),
         state(instance="a\nb"),
         state(reported_at=1e300),
         state(started_at=-1.0),

@@ -1,1 +1,1 @@
-"""`jwks-guard can-revoke` and `watch`: what the instances show of a key."""
+"""Commands for a fleet: what its instances show of each key, and what they are to refuse."""

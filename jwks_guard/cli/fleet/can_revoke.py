@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.text import Text
 
 from jwks_guard.cli.fleet.readiness_wait import wait_until_ready
-from jwks_guard.cli.fleet.tables import instances_table, output
+from jwks_guard.cli.fleet.tables import InstancesTable, output
+from jwks_guard.cli.keys.kids import whole_kid
 from jwks_guard.cli.keys.session import (
     ClientIDOption,
     ConfigOption,
@@ -71,6 +72,7 @@ def can_revoke(
     """
     quiet = as_json or wait is not None
     with errors_told(), opened(domain, client_id, config, quiet=quiet) as session:
+        kid = session.run(whole_kid(session.client, kid))
         rotation = session.rotation()
         if wait is None:
             readiness = session.run(rotation.revocation_readiness(kid))
@@ -88,7 +90,7 @@ def print_readiness(readiness: RevocationReadiness, console: Console) -> None:
     """Print what each instance shows, what speaks against revoking, and the verdict."""
     now = readiness.assessed_at
     if readiness.instances:
-        console.print(instances_table(readiness.instances, readiness.kid, now))
+        console.print(InstancesTable(readiness.instances, readiness.kid, now))
     else:
         console.print(Text("No instance reports.", "dim"))
     console.print()

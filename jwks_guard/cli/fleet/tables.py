@@ -11,37 +11,58 @@ from rich.table import Table
 from rich.text import Text
 
 from jwks_guard.base.durations import span
-from jwks_guard.cli.words import printable
+from jwks_guard.cli.words import counted, printable
 from jwks_guard.readiness.state import LIVE_SECONDS, InstanceState
 from jwks_guard.readiness.usage import RECENT, KeyUsage
 
-_WIDE = 1_000  # characters; in a file or a pipe each row is one line
+_UNLIMITED = 1_000  # characters
 _MOST_REFUSED = 5
-_STATUS_STYLES = {"ok": "green", "degraded": "yellow", "unavailable": "bold red"}
+STATUS_STYLES = {"ok": "green", "degraded": "yellow", "unavailable": "bold red"}
 _INSTANCE = ("instance", "status", "confirmed")
 _KEY = (f"in {RECENT}", "last accepted", "refused since")
 _OF_KID = ("kid", "state", *_KEY)
 
 
 def output(*, stderr: bool = False) -> Console:
-    """A console as wide as the terminal; without a terminal, tables are not folded."""
-    console = Console(stderr=stderr, highlight=False)
-    return console if console.is_terminal else Console(stderr=stderr, highlight=False, width=_WIDE)
+    """A console as wide as the terminal; without one as COLUMNS says, or of 80 columns."""
+    return Console(stderr=stderr, highlight=False)
 
 
-def instances_table(states: Iterable[InstanceState], kid: str, now: float) -> Table:
-    """One row for each instance: its keys, and how often it has accepted a token of `kid`."""
-    table = _table((*_INSTANCE, *_KEY))
-    for state in _sorted(states):
-        table.add_row(*_of_instance(state, now), *_of_key(state, kid, now))
-    return table
+@dataclass(frozen=True, slots=True)
+class InstancesTable:
+    """One row for each instance: its keys, and how often it has accepted a token of `kid`.
+
+    Where that is too wide, each instance has two lines instead.
+    """
+
+    states: tuple[InstanceState, ...]
+    kid: str
+    now: float
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """The table, or else the lines."""
+        table = _table((*_INSTANCE, *_KEY))
+        for state in _sorted(self.states):
+            table.add_row(*_of_instance(state, self.now), *_of_key(state, self.kid, self.now))
+        if _fits(table, console, options):
+            yield table
+            return
+        for state in _sorted(self.states):
+            yield _head(state, self.now)
+            yield Padding(self._of_key(state), (0, 0, 0, 2))
+
+    def _of_key(self, state: InstanceState) -> Text:
+        usage, refused = state.usage.get(self.kid, KeyUsage()), state.refused.get(self.kid)
+        last = f", the last one {ago(usage.last_seen, self.now)}" if usage.last_seen else ""
+        says = f"{counted(usage.recent, 'token')} accepted in {RECENT}{last}"
+        return Text(says if refused is None else f"{says}; refused {ago(refused, self.now)}")
 
 
 @dataclass(frozen=True, slots=True)
 class KidsTable:
     """One row for each kid of each instance; of what is refused and gone, only the latest.
 
-    On a terminal that is too narrow for that, each instance has a line and a table of its own.
+    Where that is too wide, each instance has a line and a table of its own.
     """
 
     states: tuple[InstanceState, ...]
@@ -50,13 +71,11 @@ class KidsTable:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """The one table, or else those of the instances."""
         whole = self._whole()
-        needed = console.measure(whole, options=options.update(max_width=_WIDE)).maximum
-        if needed <= options.max_width:
+        if _fits(whole, console, options):
             yield whole
             return
         for state in _sorted(self.states):
-            name, status, confirmed = _of_instance(state, self.now)
-            yield Text.assemble(name, "  ", status, ", confirmed ", confirmed)
+            yield _head(state, self.now)
             table = _table(_OF_KID)
             for row in _key_rows(state, self.now):
                 table.add_row(*row)
@@ -80,6 +99,16 @@ def ago(timestamp: float | None, now: float) -> str:
     return f"{count} {unit} ago" if timestamp <= now else f"in {count} {unit}"
 
 
+def _fits(table: Table, console: Console, options: ConsoleOptions) -> bool:
+    unlimited = options.update(max_width=_UNLIMITED)
+    return console.measure(table, options=unlimited).maximum <= options.max_width
+
+
+def _head(state: InstanceState, now: float) -> Text:
+    name, status, confirmed = _of_instance(state, now)
+    return Text.assemble(name, "  ", status, ", confirmed ", confirmed)
+
+
 def _table(headings: Sequence[str]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
     for heading in headings:
@@ -94,10 +123,11 @@ def _sorted(states: Iterable[InstanceState]) -> list[InstanceState]:
 
 def _of_instance(state: InstanceState, now: float) -> list[Text]:
     silent = now - state.reported_at > LIVE_SECONDS
-    status = f"silent, {ago(state.reported_at or None, now)}" if silent else state.status
+    heard = f"silent, {ago(state.reported_at, now)}" if state.reported_at else "never heard"
+    status = heard if silent else state.status
     return [
         _text(state.name),
-        Text(status, "red" if silent else _STATUS_STYLES[status]),
+        Text(status, "red" if silent else STATUS_STYLES[status]),
         _text(ago(state.confirmed_at, now)),
     ]
 

@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Protocol, runtime_checkable
 
 import typer
@@ -16,6 +16,7 @@ from rich.text import Text
 
 from jwks_guard.cli.configuration import configured_fleet
 from jwks_guard.cli.fleet.tables import KidsTable, output
+from jwks_guard.cli.keys.kids import matching
 from jwks_guard.cli.keys.session import (
     UNREACHABLE,
     ConfigOption,
@@ -23,7 +24,7 @@ from jwks_guard.cli.keys.session import (
     JSONOption,
     errors_told,
 )
-from jwks_guard.cli.words import date, printable
+from jwks_guard.cli.words import counted, date, printable
 from jwks_guard.errors import ConfigurationError
 from jwks_guard.fleet.commands import live
 from jwks_guard.fleet.settings import ConfiguredFleet
@@ -55,20 +56,35 @@ class View:
     at: float
     states: tuple[InstanceState, ...]
     error: str | None = None
+    kid: str | None = None
 
     def __rich__(self) -> Group:
         """The table, with ages as they are at this moment."""
         now = time.time()
         when = date(now, now).partition(",")[0]
-        head = f"{printable(self.issuer)}   {when}   instances: {len(self.states)}"
+        head = f"{printable(self.issuer)}   {when}   {counted(len(self.states), 'instance')}"
         parts: list[RenderableType] = [Text(head, "bold")]
         if self.error is not None:
             parts.append(Text(printable(self.error), "bold red"))
-        parts.append(KidsTable(self.states, now) if self.states else Text("No instance reports."))
+        shown = self.shown
+        parts.append(KidsTable(shown, now) if shown else Text("No instance reports."))
         return Group(*parts)
+
+    @property
+    def shown(self) -> tuple[InstanceState, ...]:
+        """The states; of one key alone if that is asked for."""
+        return self.states if self.kid is None else tuple(_only(s, self.kid) for s in self.states)
 
 
 def watch(
+    kid: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="KID",
+            help="Show this key alone: its ID, or its first 4 characters or more.",
+            show_default=False,
+        ),
+    ] = None,
     once: Annotated[bool, typer.Option("--once", help="Print it once, and end.")] = False,
     dismiss: Annotated[
         str | None,
@@ -97,7 +113,7 @@ def watch(
         if dismiss is not None:
             typer.echo(f"{printable(asyncio.run(_dismissed(fleet, dismiss)))} is forgotten.")
             return
-        view = asyncio.run(_watched(fleet, console, once=once or not console.is_terminal))
+        view = asyncio.run(_watched(fleet, console, kid, once=once or not console.is_terminal))
     if as_json:
         typer.echo(json.dumps(_document(view), indent=2))
     elif once or not console.is_terminal:
@@ -122,10 +138,15 @@ async def _dismissed(fleet: ConfiguredFleet, named: str) -> str:
         await fleet.aclose()
 
 
-async def _watched(fleet: ConfiguredFleet, console: Console, *, once: bool) -> View:
+async def _watched(
+    fleet: ConfiguredFleet, console: Console, kid: str | None, *, once: bool
+) -> View:
     """What was seen last: at once, or when Ctrl-C came."""
     try:
-        view = View(fleet.issuer, time.time(), await _looked(fleet))
+        view = View(fleet.issuer, time.time(), await _looked(fleet), kid=kid)
+        if kid is not None:
+            kids = {each for s in view.states for each in (*s.kids, *s.refused, *s.usage)}
+            view.kid = matching(kid, kids) or kid
         if not once:
             await _show(fleet, view, console)
         return view
@@ -155,5 +176,15 @@ async def _looked(fleet: ConfiguredFleet) -> tuple[InstanceState, ...]:
 
 
 def _document(view: View) -> dict[str, object]:
-    states = [state.to_dict() for state in view.states]
+    states = [state.to_dict() for state in view.shown]
     return {"issuer": view.issuer, "at": view.at, "instances": states}
+
+
+def _only(state: InstanceState, kid: str) -> InstanceState:
+    """What the instance shows of that key."""
+    return replace(
+        state,
+        kids=tuple(each for each in state.kids if each == kid),
+        refused={each: at for each, at in state.refused.items() if each == kid},
+        usage={each: usage for each, usage in state.usage.items() if each == kid},
+    )

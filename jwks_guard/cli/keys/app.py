@@ -11,6 +11,7 @@ from rich.console import Console
 
 from jwks_guard.admin import SigningKey
 from jwks_guard.cli.keys.changes import revoke, rotate, rotate_and_revoke
+from jwks_guard.cli.keys.kids import whole_kid
 from jwks_guard.cli.keys.session import (
     ClientIDOption,
     ConfigOption,
@@ -72,6 +73,7 @@ def show(
     if pem and as_json:
         raise typer.BadParameter("it can't be combined with --json", param_hint="--pem")
     with errors_told(), opened(domain, client_id, config, quiet=as_json or pem) as session:
+        kid = session.run(whole_kid(session.client, kid))
         key = session.run(session.client.get(kid))
     if as_json:
         typer.echo(json.dumps(key.to_dict(), indent=2))

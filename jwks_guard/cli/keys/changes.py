@@ -20,6 +20,7 @@ from jwks_guard.admin.verdict import unanswered
 from jwks_guard.cli.keys.change import Change, changing
 from jwks_guard.cli.keys.fleet import instances_of, refusal
 from jwks_guard.cli.keys.journal import left_in
+from jwks_guard.cli.keys.kids import STATES, matching, whole_kid
 from jwks_guard.cli.keys.session import KIDArgument, Session
 from jwks_guard.errors import (
     ConfigurationError,
@@ -29,6 +30,7 @@ from jwks_guard.errors import (
 )
 
 _DEFAULT_REASON = "revoked at the tenant"
+_CHANGING = "with --yes write the kid: after each revocation, that word names another key"
 ReasonOption = Annotated[str, typer.Option(help="Why, for the journal.")]
 ConfirmOption = Annotated[
     float,
@@ -71,7 +73,10 @@ def revoke(
     """Revoke a previously used key for good, once `can-revoke` says yes."""
     if force and reason == _DEFAULT_REASON:
         raise typer.BadParameter("it takes a --reason, for the journal", param_hint="--force")
+    if change.consent.yes and kid in STATES:
+        raise typer.BadParameter(_CHANGING, param_hint="KID")
     session, path = change.session, change.journal(emergency=emergency)
+    kid = session.run(whole_kid(session.client, kid))
     key = session.run(session.client.revocable(kid))
     planned = not (emergency or key.revoked)
     readiness = (
@@ -92,8 +97,9 @@ def rotate_and_revoke(
         str | None,
         typer.Argument(
             metavar="KID",
-            help="The leaked key, by default the current one. A key that is no longer current is "
-            "revoked without a rotation: a repeated command never rotates twice.",
+            help="The leaked key, or the beginning of its ID; by default the current one. A key "
+            "that is no longer current is revoked without a rotation: a repeated command never "
+            "rotates twice.",
             show_default=False,
         ),
     ] = None,
@@ -104,12 +110,20 @@ def rotate_and_revoke(
     session, path = change.session, change.journal(emergency=True)
     begun = [each for each in left_in(path, session) if each.action == "rotate_and_revoke"]
     keys = SigningKeys(session.run(session.client.list()))
-    leaked = kid or (begun[0].kid if begun else keys.current.kid)
+    leaked = _leaked(kid, keys) or (begun[0].kid if begun else keys.current.kid)
     plan = _emergency_plan(session, keys, leaked)
     change.consent.require(plan.after(each for each in begun if each.kid == leaked))
     rotation = session.rotation(path, confirm_within)
     revoking = rotation.rotate_and_revoke(leaked, reason=reason)
     return session.run(revoking, "rotate-and-revoke", "--", leaked)
+
+
+def _leaked(named: str | None, keys: SigningKeys) -> str | None:
+    """The key that has leaked; None where the current one is meant, or what was begun with it."""
+    if named is None:
+        return None
+    kid = matching(named, [key.kid for key in keys])
+    return kid or (None if named == "current" else named)
 
 
 def _insisting(*, emergency: bool, force: bool, reason: str) -> tuple[str, ...]:

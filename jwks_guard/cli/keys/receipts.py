@@ -13,7 +13,7 @@ from jwks_guard.cli.keys.table import print_prose, utc
 from jwks_guard.cli.words import printable
 
 _INFERRED = "That it is done was read from the tenant's list of keys."
-_HANGING = " " * 19
+HANGING = " " * 19
 """What comes behind the name of a step."""
 
 
@@ -27,7 +27,7 @@ def print_receipt(receipt: RotationReceipt | RevocationReceipt, console: Console
         lines = _of_revocation(receipt)
     console.print(Text(printable(headline), style), soft_wrap=True)
     for line in lines:
-        print_prose(line, console, hanging=_HANGING if line.startswith("  ") else "")
+        print_prose(line, console, hanging=HANGING if line.startswith("  ") else "")
 
 
 def _of_rotation(receipt: RotationReceipt) -> Iterator[str]:
@@ -54,7 +54,7 @@ def _of_revocation(receipt: RevocationReceipt) -> Iterator[str]:
         yield f"  next             {receipt.rotation.next.kid}"
     yield f"  acknowledged     {utc(receipt.acknowledged_at, 'seconds')} UTC"
     for refusal in receipt.refusals:
-        yield _of_refusal(refusal)
+        yield refusal_line(refusal)
     left = utc(receipt.left_jwks_at, "seconds")
     yield f"  left the JWKS    {f'{left} UTC' if left else 'not seen so far'}"
     if receipt.inferred or (receipt.rotation is not None and receipt.rotation.inferred):
@@ -79,7 +79,8 @@ def _again(receipt: RevocationReceipt) -> str:
     return shlex.join(["jwks-guard", "keys", "revoke", *emergency, "--", receipt.kid])
 
 
-def _of_refusal(refusal: Refusal) -> str:
+def refusal_line(refusal: Refusal) -> str:
+    """Whether one instance refuses the key; further lines of it hang by HANGING."""
     if refusal.error is not None:
         return f"  NOT KNOWN        {refusal.who}: {refusal.error}"
     return f"  refused          {utc(refusal.since, 'milliseconds')} UTC by {refusal.who}"

@@ -55,7 +55,12 @@ ConfigOption = Annotated[
 ]
 JSONOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 KIDArgument = Annotated[
-    str, typer.Argument(metavar="KID", help="The key's ID; after -- if it begins with a dash.")
+    str,
+    typer.Argument(
+        metavar="KID",
+        help="The key's ID, or its first 4 characters or more if no other begins with them; or "
+        "current, next or previous. After -- if it begins with a dash.",
+    ),
 ]
 
 UNREACHABLE = (

@@ -15,7 +15,7 @@ from jwks_guard.cli.words import printable, shown
 
 _STYLES = {"next": "cyan", "current": "green", "previously used": "", "revoked": "dim"}
 _HEADINGS = ("kid", "state", "fingerprint", "since (UTC)", "until (UTC)")
-_FINGERPRINT = 2  # its column; on a narrow terminal it gets a line of its own
+_KID, _FINGERPRINT = 0, 2  # their columns: where it is narrow, each gets a line of its own
 _GAP = 2
 _LONGEST_LINE = 100
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
@@ -32,14 +32,14 @@ def print_table(keys: Sequence[SigningKey], console: Console) -> None:
     """Print `keys`, in two groups: those that are valid, and those that were revoked."""
     rows = [_row(key) for key in keys]
     widths = [max(map(len, column)) for column in zip(_HEADINGS, *rows, strict=True)]
-    narrow = console.is_terminal and sum(widths) + _GAP * (len(widths) - 1) > console.width
-    console.print(_line(_HEADINGS, widths, narrow, "dim"), soft_wrap=True)
+    apart = _apart(widths, console.width)
+    console.print(_line(_HEADINGS, widths, apart, "dim"), soft_wrap=True)
     for title, revoked in (("Valid keys", False), ("Revoked keys", True)):
         group = [each for each in zip(keys, rows, strict=True) if each[0].revoked is revoked]
         if group:
             console.print(Text(f"\n{title}", "bold"))
         for key, cells in group:
-            console.print(_line(cells, widths, narrow, _STYLES[key.state]), soft_wrap=True)
+            console.print(_line(cells, widths, apart, _STYLES[key.state]), soft_wrap=True)
 
 
 def print_key(key: SigningKey, console: Console) -> None:
@@ -61,7 +61,9 @@ def utc(moment: datetime | None, timespec: str = "minutes") -> str:
     return moment.isoformat(" ", timespec)
 
 
-def print_prose(text: str, console: Console, indent: str = "", hanging: str = "") -> None:
+def print_prose(
+    text: str, console: Console, indent: str = "", hanging: str = "", style: str = ""
+) -> None:
     """Print a paragraph of at most 100 columns; `hanging` is the indent of its further lines."""
     wrapped = textwrap.fill(
         printable(text),
@@ -71,7 +73,7 @@ def print_prose(text: str, console: Console, indent: str = "", hanging: str = ""
         break_long_words=False,
         break_on_hyphens=False,
     )
-    console.print(Text(wrapped), soft_wrap=True)
+    console.print(Text(wrapped, style), soft_wrap=True)
 
 
 def _members(key: SigningKey) -> Iterator[tuple[str, str]]:
@@ -105,8 +107,21 @@ def _end(key: SigningKey) -> datetime | None:
     return key.revoked_at if key.revoked else key.current_until
 
 
-def _line(cells: Sequence[str], widths: Sequence[int], narrow: bool, style: str) -> Text:
+def _apart(widths: Sequence[int], width: int) -> tuple[int, ...]:
+    """The columns that get a line of their own, so that rows fit."""
+    for apart in ((), (_FINGERPRINT,)):
+        kept = [each for column, each in enumerate(widths) if column not in apart]
+        if sum(kept) + _GAP * (len(kept) - 1) <= width:
+            return apart
+    return _KID, _FINGERPRINT
+
+
+def _line(cells: Sequence[str], widths: Sequence[int], apart: Sequence[int], style: str) -> Text:
+    """The cells in one line; those that are `apart` above and below it."""
     padded = [f"{cell:<{width}}" for cell, width in zip(cells, widths, strict=True)]
-    below = padded.pop(_FINGERPRINT) if narrow else ""
-    line = ((" " * _GAP).join(padded).rstrip(), style)
-    return Text.assemble(line, (f"\n  {below.rstrip()}" if below.strip() else "", "dim"))
+    kept = [cell for column, cell in enumerate(padded) if column not in apart]
+    line = (" " * _GAP).join(kept).rstrip()
+    lines = [(f"{cells[_KID]}\n  {line}" if _KID in apart else line, style)]
+    if _FINGERPRINT in apart and cells[_FINGERPRINT]:
+        lines.append((f"\n  {cells[_FINGERPRINT]}", "dim"))
+    return Text.assemble(*lines)
