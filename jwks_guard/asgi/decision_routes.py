@@ -15,8 +15,8 @@ from jwks_guard.jose.header import MAX_KID_CHARS, is_kid
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from jwks_guard.asgi.stores import Stores
     from jwks_guard.keys.store import KeyStore
+    from jwks_guard.verify.stores import Stores
 
 _MAX_BODY_BYTES = 16_384
 _FORM = (

@@ -14,7 +14,6 @@ from starlette.routing import Route
 from jwks_guard.asgi.bodies import BodyRefusedError, read_body
 from jwks_guard.asgi.decision_routes import DecisionError, distrusted, reinstated
 from jwks_guard.asgi.operations_auth import Admission, OperationsAuth, Permission
-from jwks_guard.asgi.stores import Stores, Verifier, awake
 from jwks_guard.base.worker import waited
 from jwks_guard.errors import (
     ConfigurationError,
@@ -42,6 +41,7 @@ from jwks_guard.fleet.soundness import TooManyError
 from jwks_guard.jose.header import is_kid
 from jwks_guard.net.refusals import refusal
 from jwks_guard.readiness.state import InstanceState
+from jwks_guard.verify.stores import Stores, Verifier, awake
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -220,10 +220,11 @@ class _Guarded:
 
     async def metrics(self, request: Request) -> Response:
         try:
-            from jwks_guard.observability.metrics import CONTENT_TYPE, rendered
+            from jwks_guard.observability.metrics import rendered
         except ModuleNotFoundError:
             return PlainTextResponse(_NO_PROMETHEUS, 501)
-        return Response(rendered(self._stores()), media_type=CONTENT_TYPE)
+        body, content_type = rendered(self._stores(), request.headers.get("accept", ""))
+        return Response(body, headers={"Content-Type": content_type})
 
     # --- decisions of people ---
 

@@ -24,7 +24,7 @@ from jwks_guard.net.bearer import Header, bearer_token
 from jwks_guard.verify.requirement import requirement
 
 if TYPE_CHECKING:
-    from jwks_guard.asgi.stores import Stores
+    from jwks_guard.verify.stores import Stores
     from jwks_guard.verify.token import VerifiedToken
 
 Permission = Literal["read", "distrust"]

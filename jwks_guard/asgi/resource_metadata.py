@@ -12,11 +12,11 @@ from urllib.parse import urlsplit
 from starlette.responses import Response
 from starlette.routing import Route
 
-from jwks_guard.asgi.stores import Stores, Verifier
 from jwks_guard.base.arguments import url_refusal
 from jwks_guard.errors import ConfigurationError
 from jwks_guard.net import urls
 from jwks_guard.verify.requirement import scope_tokens
+from jwks_guard.verify.stores import Stores, Verifier
 
 if TYPE_CHECKING:
     from starlette.requests import Request

@@ -14,8 +14,8 @@ from starlette.routing import Route
 
 from jwks_guard.asgi.bodies import BodyRefusedError, read_body
 from jwks_guard.asgi.operations_auth import Secrets, static_secrets
-from jwks_guard.asgi.stores import Stores, Verifier, awake
 from jwks_guard.errors import InvalidTokenError
+from jwks_guard.verify.stores import Stores, Verifier, awake
 
 if TYPE_CHECKING:
     from starlette.requests import Request

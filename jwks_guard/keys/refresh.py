@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -45,6 +46,8 @@ class Refresher:
     ) -> None:
         self.error: str | None = _NOT_FETCHED
         self.dating: Dating | None = None
+        self.fetches: defaultdict[Outcome, int] = defaultdict(int)
+        """How many requests for the key set had each outcome."""
         self._previous = Previous()
         self._trust = trust
         self._fetcher = fetcher
@@ -220,6 +223,12 @@ class Refresher:
     async def _attempt(
         self, kid: str | None, within: float | None = None, *, last: bool = False
     ) -> Outcome:
+        """One request, which is counted by its outcome."""
+        outcome = await self._request(kid, within, last=last)
+        self.fetches[outcome] += 1
+        return outcome
+
+    async def _request(self, kid: str | None, within: float | None, *, last: bool) -> Outcome:
         """One request; a later one that has confirmed a set meanwhile makes its answer void."""
         started, lookup = self._now(), kid is not None
         self._asked += 1

@@ -37,6 +37,7 @@ from jwks_guard.keys.health import Bounds, HealthReport, health_report
 from jwks_guard.keys.hints import Hints
 from jwks_guard.keys.home import Home, running_loop
 from jwks_guard.keys.introduction import introduce
+from jwks_guard.keys.judgement import Outcome
 from jwks_guard.keys.refresh import Refresher
 from jwks_guard.keys.snapshot import Snapshot, SnapshotError
 from jwks_guard.keys.trust import Trust
@@ -259,6 +260,7 @@ class KeyStore:
         self._background = self._joining = None
         for usage in self.usages:
             usage.begin_anew()
+        self._refresher.fetches.clear()
         self.since = self.clock.time()
 
     # --- the fleet ---
@@ -404,6 +406,11 @@ class KeyStore:
         """What became of each kid's tokens, at all verifiers that use or used this store."""
         now = self.clock.time()
         return total(usage.report(now) for usage in self.usages)
+
+    @property
+    def fetches(self) -> Mapping[Outcome, int]:
+        """How many requests for the key set had each outcome, in this process."""
+        return self._refresher.fetches.copy()
 
     @property
     def usages(self) -> tuple[Usage, ...]:

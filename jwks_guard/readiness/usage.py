@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import operator
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -127,11 +128,14 @@ class Usage:
     """The counters of verifiers that take tokens for `leeway` seconds after they expired.
 
     Any thread may use it. A kid gets its counter when a key of it is trusted, never because a token
-    names it; `others` counts what was refused and names none of these.
+    names it; `others` counts what was refused and names none of these, and `refusals` all that was
+    refused, by the code of its error.
     """
 
     def __init__(self, leeway: float) -> None:
         self.others = 0
+        self.refusals: defaultdict[str, int] = defaultdict(int)
+        self._forgotten = 0
         self._leeway = leeway
         self._counters: dict[str, Counter] = {}
 
@@ -145,12 +149,19 @@ class Usage:
 
     def begin_anew(self) -> None:
         """Count from 0, as a process that has just begun; the latest expiries are kept."""
-        self.others = 0
+        self.others = self._forgotten = 0
+        self.refusals.clear()
         for counter in self._counters.values():
             counter.begin_anew()
 
-    def refused(self, kid: str | None) -> None:
-        """Count a token that was refused and names `kid`."""
+    @property
+    def accepted(self) -> int:
+        """How many times a token was accepted, of kids that are forgotten too."""
+        return self._forgotten + sum(each.accepted for each in tuple(self._counters.values()))
+
+    def refused(self, kid: str | None, code: str) -> None:
+        """Count a token that names `kid` and was refused by an error of that code."""
+        self.refusals[code] += 1
         counter = self._counters.get(kid) if kid is not None else None
         if counter is None:
             self.others += 1
@@ -171,7 +182,8 @@ class Usage:
         while len(self._counters) > MAX_KIDS:
             kids = tuple(self._counters.items())
             oldest = min(kids[:-1], key=lambda item: item[1].last_use)
-            self._counters.pop(oldest[0], None)
+            if (gone := self._counters.pop(oldest[0], None)) is not None:
+                self._forgotten += gone.accepted
 
 
 def total(reports: Iterable[Mapping[str, KeyUsage]]) -> Mapping[str, KeyUsage]:

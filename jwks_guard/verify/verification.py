@@ -165,7 +165,8 @@ class Verification:
 
     def refused(self, error: JWKSGuardError) -> NoReturn:
         """Tell of a refusal and raise it."""
-        self.usage.refused(error.kid)
+        # The code of the class: a claim check of the application may set any text on the error.
+        self.usage.refused(error.kid, type(error).code)
         self._keys.events.tell("token_refused", kid=error.kid, code=error.code, detail=str(error))
         raise error
 

@@ -668,13 +668,14 @@ async def test_metrics_have_only_kids_that_are_trusted_or_distrusted(
         answer = await client.get("/metrics")
     assert answer.headers["content-type"].startswith("text/plain; version=")
     assert "forged" not in answer.text
-    issuer = tenant.issuer
+    issuer, process = tenant.issuer, f'process="{verifier.keys.register.instance[:8]}"'
     for line in (
-        f'jwks_guard_tokens_accepted_total{{issuer="{issuer}",kid="{old}"}} 1.0',
-        f'jwks_guard_tokens_rejected_others_total{{issuer="{issuer}"}} 50.0',
-        f'jwks_guard_status{{issuer="{issuer}",status="ok"}} 1.0',
-        f'jwks_guard_key_trusted{{issuer="{issuer}",kid="{tenant.key().kid}"}} 1.0',
-        f'jwks_guard_distrusted_keys{{issuer="{issuer}"}} 1.0',
+        f'jwks_guard_tokens_accepted_total{{issuer="{issuer}",kid="{old}",{process}}} 1.0',
+        f'jwks_guard_tokens_rejected_others_total{{issuer="{issuer}",{process}}} 50.0',
+        f'jwks_guard_status{{issuer="{issuer}",{process},status="ok"}} 1.0',
+        f'jwks_guard_key_trusted{{issuer="{issuer}",kid="{tenant.key().kid}",{process}}} 1.0',
+        f'jwks_guard_key_trusted{{issuer="{issuer}",kid="{old}",{process}}} 0.0',
+        f'jwks_guard_distrusted_keys{{issuer="{issuer}",{process}}} 1.0',
     ):
         assert line in answer.text.splitlines()
 

@@ -250,6 +250,7 @@ def test_kids_are_bounded_and_the_longest_unused_go_first() -> None:
     assert f"k{3 * MAX_KIDS - 1}" in counts
     assert f"k{3 * MAX_KIDS - 2}" in counts
     assert "k0" not in counts
+    assert usage.accepted == 6 * MAX_KIDS
 
 
 def test_kid_that_nobody_has_looked_at_since_its_first_token_is_not_the_longest_unused() -> None:
@@ -499,6 +500,7 @@ async def test_threads_lose_no_count(tenant: LocalTenant, clock: HandClock) -> N
         (usage,) = verifier.usage().values()
         assert usage.accepted == 1 + 8 * (30 * 30 + 80)
         assert usage.rejected == 2 * 100
+        assert verification.usage.refusals == {"invalid_signature": 2 * 100}
         assert usage.latest_expiry == clock.time() + 179
 
 
