@@ -101,7 +101,14 @@ def test_prometheus_is_answered_in_openmetrics(client: httpx.Client) -> None:
 
 @pytest.mark.parametrize(
     "accept",
-    [None, "*/*", "", "text/plain", "text/plain;version=abc", "application/openmetrics-text;version=x"],
+    [
+        None,
+        "*/*",
+        "",
+        "text/plain",
+        "text/plain;version=abc",
+        "application/openmetrics-text;version=x",
+    ],
 )
 def test_anything_else_is_answered_in_the_text_format(
     client: httpx.Client, accept: str | None
