@@ -27,9 +27,11 @@ from jwks_guard import (
     TokenVerifier,
     errors,
 )
+from jwks_guard.fleet import HTTPFleet
 from jwks_guard.observability import VerifierCollector
 from jwks_guard.observability.reading import MOST_KIDS, REFUSALS
 from jwks_guard.testing import LocalTenant
+from jwks_guard.testing.server import listen
 from tests.observability.samples import registry_of
 from tests.support import JWKS, HandClock, tenant_of, verifier_of
 
@@ -107,6 +109,26 @@ async def test_fetches_are_counted_by_what_became_of_them(
         assert confirmed == verifier.health().confirmed_at
         until = registry.value("jwks_guard_trusted_until_timestamp_seconds")
         assert until == verifier.health().trusted_until
+
+
+async def test_exchanges_of_a_fleet_of_two_issuers_are_counted_once(
+    tenant: LocalTenant, clock: HandClock
+) -> None:
+    fleet = HTTPFleet([closed_port()], secret="s" * 16)
+    with tenant_of(clock, issuer="https://staff.test/") as other:
+        verifiers = [verifier_of(each, clock, fleet=fleet) for each in (tenant, other)]
+        async with MultiIssuerVerifier(verifiers) as multi:
+            registry = registry_of(multi)
+            failed = registry.value("jwks_guard_fleet_exchanges_total", outcome="failed")
+            assert failed == fleet.exchanges["failed"] > 0
+            complete = registry.values("jwks_guard_fleet_complete")
+            assert complete == {(tenant.issuer,): 0, (other.issuer,): 0}
+
+
+def closed_port() -> str:
+    """Where nothing listens."""
+    with listen("127.0.0.1", 0) as listener:
+        return f"http://127.0.0.1:{listener.getsockname()[1]}/ops"
 
 
 # --- which verifiers ---
