@@ -68,8 +68,7 @@ class FleetCommands(ABC):
             raise ConfigurationError(f"poll_interval must be {MAX_POLL_SECONDS:.0f} s at the most.")
         self.clock = clock
         self.keys = FleetKeys(self._refreshed_states, clock)
-        self.exchanges = {"complete": 0, "failed": 0}
-        """How many exchanges reached all that they had to reach, and how many did not."""
+        self.exchange_counts = {"complete": 0, "failed": 0}
         self._members = Members(issuer)
         self._poll_interval = poll_interval
         self._reaches: Mapping[Name, Reach] = {}

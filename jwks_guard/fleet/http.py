@@ -169,7 +169,7 @@ class HTTPFleet(FleetCommands):
             self._incomplete = False
             logger.warning("the fleet is complete again")
         members.limit_interval(CUT_OFF_REFRESH_SECONDS if self.error else None)
-        self.exchanges["failed" if self.error else "complete"] += 1
+        self.exchange_counts["failed" if self.error else "complete"] += 1
         return outcomes
 
     async def _look(self) -> None:

@@ -183,9 +183,9 @@ class RedisFleet(FleetCommands):
             raise
         except Exception as error:  # noqa: BLE001 - a server may answer anything
             self._cut_off(error)
-            self.exchanges["failed"] += 1
+            self.exchange_counts["failed"] += 1
             raise CopyError(str(self._cause)) from None
-        self.exchanges["complete"] += 1
+        self.exchange_counts["complete"] += 1
         if self._cause is not None:
             if self._cause != _NOT_ASKED:
                 logger.warning("the fleet's Redis answers again")

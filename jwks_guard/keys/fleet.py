@@ -66,6 +66,11 @@ class Fleet(Protocol):
         """How far tokens reach that others ever accepted, by issuer and kid, if that is heard."""
         ...
 
+    @property
+    def exchange_counts(self) -> Mapping[str, int]:
+        """How many exchanges reached all that they had to ("complete"), and how many "failed"."""
+        ...
+
     async def join(self, member: Member) -> None:
         """Take part from now on; the register of `member` holds the fleet's decisions afterwards.
 

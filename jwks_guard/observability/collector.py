@@ -16,7 +16,6 @@ from prometheus_client.registry import Collector
 
 from jwks_guard import __version__
 from jwks_guard.errors import ConfigurationError
-from jwks_guard.fleet.commands import FleetCommands
 from jwks_guard.observability.reading import STATUSES, Reading, process_of, readings
 from jwks_guard.verify.multi_issuer import MultiIssuerVerifier
 from jwks_guard.verify.stores import Stores
@@ -98,8 +97,8 @@ def _exchanges(stores: Sequence[KeyStore]) -> Metric:
     )
     counts = Counter[tuple[str, str]]()
     for process, fleet in dict.fromkeys((process_of(store), store.fleet) for store in stores):
-        if isinstance(fleet, FleetCommands):
-            counts.update({(process, outcome): n for outcome, n in fleet.exchanges.items()})
+        if fleet is not None:
+            counts.update({(process, outcome): n for outcome, n in fleet.exchange_counts.items()})
     for labels, count in counts.items():
         exchanges.add_metric(labels, count)
     return exchanges

@@ -347,6 +347,10 @@ class Fleet(Copy):
     def reaches(self) -> Mapping[Name, Reach]:
         return {}
 
+    @property
+    def exchange_counts(self) -> Mapping[str, int]:
+        return {}
+
     async def join(self, member: Member) -> None:
         self.member = member
         if not self.cut_off:

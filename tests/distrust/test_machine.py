@@ -70,6 +70,7 @@ class MachineFleet:
     def __init__(self, url: str) -> None:
         self.error: str | None = None
         self.reaches: Mapping[Name, Reach] = {}
+        self.exchange_counts: Mapping[str, int] = {}
         self.connected = True
         self.loses_answers = False
         self._members: list[Member] = []

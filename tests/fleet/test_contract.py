@@ -16,7 +16,6 @@ from jwks_guard.base.events import Event
 from jwks_guard.distrust.state import Decision, Distrust, Flags
 from jwks_guard.errors import DistrustNotSharedError
 from jwks_guard.fleet import slices
-from jwks_guard.fleet.commands import FleetCommands
 from jwks_guard.testing import LocalTenant
 from tests.fleet.clusters import KINDS, NAMES, Cluster
 from tests.fleet.instances import eventually, outcome, verifier_of
@@ -183,12 +182,12 @@ async def test_exchanges_are_counted_by_whether_they_reached_all(
     cluster: Cluster, instances: list[TokenVerifier]
 ) -> None:
     fleet = instances[0].keys.fleet
-    assert isinstance(fleet, FleetCommands)
-    before = fleet.exchanges.copy()
+    assert fleet is not None
+    before = {**fleet.exchange_counts}
     await fleet.exchange()
-    assert fleet.exchanges["complete"] > before["complete"]
+    assert fleet.exchange_counts["complete"] > before["complete"]
     cluster.cut.add("one")
-    await eventually(lambda: fleet.exchanges["failed"] > before["failed"])
+    await eventually(lambda: fleet.exchange_counts["failed"] > before["failed"])
 
 
 async def test_a_write_whose_answer_is_lost_is_reported_and_counts_once(

@@ -120,7 +120,7 @@ async def test_exchanges_of_a_fleet_of_two_issuers_are_counted_once(
         async with MultiIssuerVerifier(verifiers) as multi:
             registry = registry_of(multi)
             failed = registry.value("jwks_guard_fleet_exchanges_total", outcome="failed")
-            assert failed == fleet.exchanges["failed"] > 0
+            assert failed == fleet.exchange_counts["failed"] > 0
             complete = registry.values("jwks_guard_fleet_complete")
             assert complete == {(tenant.issuer,): 0, (other.issuer,): 0}
 

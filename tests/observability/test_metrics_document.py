@@ -93,10 +93,13 @@ def test_every_alert_says_how_bad_it_is_and_what_happens() -> None:
 
 
 @pytest.mark.outside
-def test_promtool_accepts_the_alert_rules() -> None:
+@pytest.mark.parametrize(
+    "command",
+    [["check", "rules", ALERTS], ["test", "rules", Path(__file__).with_name("alerts_test.yml")]],
+)
+def test_alerts_fire_for_their_causes_by_promtool(command: list[str | Path]) -> None:
     require_program("promtool", "apt-get install -y prometheus")
-    done = run_to_end(["promtool", "check", "rules", ALERTS])
-    assert done.returncode == 0, done.stdout
+    assert run_to_end(["promtool", *command]).returncode == 0
 
 
 async def test_code_on_the_page_registers_a_verifier(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import httpx
 import pytest
@@ -66,7 +66,7 @@ def scraped(client: httpx.Client, accept: str | None) -> httpx.Response:
     return answer
 
 
-def outcomes(families: Iterator[Metric]) -> dict[str, float]:
+def outcomes(families: Iterable[Metric]) -> dict[str, float]:
     return {
         sample.labels["outcome"]: sample.value
         for metric in families
@@ -95,7 +95,8 @@ def test_prometheus_is_answered_in_openmetrics(client: httpx.Client) -> None:
     kind = answer.headers["content-type"]
     assert kind.startswith("application/openmetrics-text; version=1.0.0; charset=utf-8")
     assert answer.text.endswith("# EOF\n")
-    names = {metric.name for metric in openmetrics_families(answer.text)}
+    families: Iterable[Metric] = openmetrics_families(answer.text)  # type: ignore[no-untyped-call]
+    names = {metric.name for metric in families}
     assert {"jwks_guard_build", "jwks_guard_verifications", "jwks_guard_status"} <= names
 
 
