@@ -196,6 +196,26 @@ async def test_instances_in_one_process_are_told_apart_by_the_process_label(
         }
 
 
+async def test_forked_child_counts_from_0_under_a_name_of_its_own(
+    tenant: LocalTenant, clock: HandClock
+) -> None:
+    async with verifier_of(tenant, clock) as verifier:
+        registry = registry_of(verifier)
+        await verifier.verify(tenant.token())
+        await refuse(verifier, "junk")
+        parent = verifier.keys.register.instance
+        verifier.keys.register.after_fork()
+        (process,) = {
+            sample.labels["process"]
+            for metric in registry.collect()
+            for sample in metric.samples
+            if "process" in sample.labels
+        }
+        assert process != parent[:8]
+        for counter in (VERIFICATIONS, FETCHES, ACCEPTED, REJECTED, OTHERS):
+            assert set(registry.values(counter).values()) == {0.0}
+
+
 # --- series that end ---
 
 
