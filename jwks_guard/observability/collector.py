@@ -34,7 +34,7 @@ class VerifierCollector(Collector):
 
     Arguments:
         verifiers: TokenVerifier, SyncTokenVerifier or MultiIssuerVerifier objects. Those of one
-            issuer are shown together: counters are added, and of the rest the worst counts.
+            issuer are shown together: counters are added, and gauges show the worst of them.
 
     Raises ConfigurationError for none, and for anything else.
 

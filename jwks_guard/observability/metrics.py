@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 def rendered(stores: Sequence[KeyStore], accept: str) -> tuple[bytes, str]:
     """The metrics of these stores at this moment, and their Content-Type.
 
-    `accept` is the request's Accept header: OpenMetrics for who asks for it, else Prometheus' text.
+    They are in OpenMetrics where `accept`, the request's Accept header, asks for that, else in the
+    text format of Prometheus.
     """
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_These(stores))
@@ -35,12 +36,12 @@ def rendered(stores: Sequence[KeyStore], accept: str) -> tuple[bytes, str]:
 def _encoder(accept: str) -> tuple[Callable[[Collector], bytes], str]:
     try:
         return choose_encoder(accept)
-    except (TypeError, ValueError):  # a `version` that is no number
+    except (TypeError, ValueError):  # prometheus_client raises for a `version` that is no number
         return generate_latest, CONTENT_TYPE_LATEST
 
 
 class _These(Collector):
-    """The stores of this moment."""
+    """Collects the metrics of the given stores."""
 
     def __init__(self, stores: Sequence[KeyStore]) -> None:
         self._stores = stores
