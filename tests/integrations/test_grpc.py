@@ -337,10 +337,10 @@ class Idle:
 
     async def stubborn(self, requests: Any, context: Any) -> None:
         async for request in requests:
-            await context.write(request)
             try:
+                await context.write(request)
                 await asyncio.Event().wait()
-            except asyncio.CancelledError:
+            except asyncio.CancelledError:  # in either: the client has a message early
                 self.ended.set()
 
 
@@ -358,6 +358,53 @@ def test_idle_stream_of_asyncio_ends_once_its_key_is_distrusted(
             assert talk.ends_with() is UNAUTHENTICATED
             assert "invalid_token" in dict(talk.call.trailing_metadata())["www-authenticate"]
         assert idle.ended.wait(PATIENCE)
+    loop.run(verifier.aclose())
+
+
+@pytest.mark.parametrize(
+    ("kind", "behavior"),
+    [("unary_unary", "one"), ("unary_stream", "many"), ("unary_unary", "in_a_thread")],
+)
+def test_message_that_comes_after_its_key_was_distrusted_reaches_no_handler(
+    kind: str, behavior: str, tenant: LocalTenant, clock: HandClock, loop: Loop
+) -> None:
+    """The token is verified when the call begins, and the message may come any time later."""
+    verifier, seen = verifier_of(tenant, clock), list[bytes]()
+
+    async def one(request: bytes, _: object) -> bytes:
+        seen.append(request)
+        return b"done"
+
+    async def many(request: bytes, _: object) -> Any:
+        seen.append(request)
+        yield b"done"
+
+    def in_a_thread(request: bytes, _: object) -> bytes:
+        seen.append(request)
+        return b"done"
+
+    behaviors = {"one": one, "many": many, "in_a_thread": in_a_thread}
+    made = handlers(**{kind: behaviors[behavior]})
+    verified = threading.Event()
+
+    class Noticing(AioGuardInterceptor):
+        async def intercept_service(self, continuation: Any, details: Any) -> Any:
+            handler = await super().intercept_service(continuation, details)
+            verified.set()
+            return handler
+
+    with loop.served(made, Noticing(verifier)) as channel:
+        sent: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        method: Any = channel.stream_stream(f"/acme.Things/{kind}")
+        call: Any = method(iter(sent.get, None), metadata=bearer(tenant.token()), timeout=PATIENCE)
+        assert verified.wait(PATIENCE)
+        kid = tenant.key().kid
+        loop.run(verifier.distrust(kid, reason="leaked", force=True))
+        sent.put(b"late")
+        sent.put(None)
+        with pytest.raises(grpc.RpcError):
+            list(call)
+        assert (call.code(), seen) == (UNAUTHENTICATED, [])
     loop.run(verifier.aclose())
 
 

@@ -95,8 +95,13 @@ def _each(requests: Iterator[Any], look: Callable[[], None]) -> Iterator[Any]:
 def ended_in_time(
     handler: Handler, token: VerifiedToken, verifier: RequestVerifier, guard: RequestGuard
 ) -> Handler:
-    """`handler`, which is async, for calls that end once `token` is not accepted any more."""
+    """`handler`, which is async, for calls that end once `token` is not accepted any more.
+
+    The token is looked at again before the handler runs: the message may come any time after the
+    call began.
+    """
     behavior = behavior_of(handler)
+    streams = handler.request_streaming or handler.response_streaming
 
     async def respond(request: Any, context: _Writing) -> Any:
         if not inspect.isasyncgenfunction(behavior):
@@ -106,6 +111,13 @@ def ended_in_time(
         return None
 
     async def end_in_time(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        try:
+            verifier.remaining(token)
+        except RequestRefusedError as refused:
+            refused.refusal = guard.refusal(refused)
+            await context.abort(*status(refused))
+        if not streams:
+            return await behavior(request, context)
         writing = _Writing(context)
         answer = asyncio.ensure_future(respond(request, writing))
         refusal = asyncio.ensure_future(_refusal_to_come(verifier, token))

@@ -91,7 +91,8 @@ class GuardInterceptor(grpc.ServerInterceptor):
 class AioGuardInterceptor(grpc.aio.ServerInterceptor):
     """GuardInterceptor for a `grpc.aio.server`, with a TokenVerifier or MultiIssuerVerifier.
 
-    A refused call reaches neither the handler nor the interceptors behind this one. A call with
+    A refused call reaches neither the handler nor the interceptors behind this one. The token is
+    looked at again once the message was read, as that may come any time later. A call with
     streams whose handler is async is ended within a second once its token is not accepted any more,
     with the status that a new call would get, also while no message is sent; its handler is
     cancelled. For handlers of threads (`migration_thread_pool`) GuardInterceptor's rule holds.
@@ -128,8 +129,14 @@ class AioGuardInterceptor(grpc.aio.ServerInterceptor):
             return None
         behavior = behavior_of(handler)
         if not (inspect.iscoroutinefunction(behavior) or inspect.isasyncgenfunction(behavior)):
-            return in_thread(handler, lambda _: token, looking(self._verifier, guard))
-        if token is None or not (handler.request_streaming or handler.response_streaming):
+            look = looking(self._verifier, guard)
+
+            def let_in(context: grpc.ServicerContext) -> VerifiedToken | None:
+                look(token, context)  # the message may have come any time after the call began
+                return token
+
+            return in_thread(handler, let_in, look)
+        if token is None:
             return handler
         return ended_in_time(handler, token, self._verifier, guard)
 
