@@ -104,7 +104,9 @@ class LookUps:
     def _withdrawn(self, kid: str | None) -> RemovedKeyError | None:
         if self._trust.closed or kid not in self._trust.view.removed:
             return None
-        return RemovedKeyError("The issuer has withdrawn the key that signed this token.")
+        error = RemovedKeyError("The issuer has withdrawn the key that signed this token.")
+        error.kid = kid
+        return error
 
     def _kept_until(self, kid: str | None, _: bool, now: float) -> float:
         """What was withdrawn, and is in tokens still, leaves the budget to new keys."""
