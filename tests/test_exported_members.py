@@ -20,6 +20,7 @@ OPTIONAL = {
     "uvicorn",
     "typer",
     "redis",
+    "opentelemetry",
     "prometheus_client",
     "django",
     "fastapi",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -15,6 +16,7 @@ from jwks_guard.admin.answers import api_error, document, grant_error
 from jwks_guard.admin.attempts import FIRST_PAUSE_SECONDS, Attempts, Sleep
 from jwks_guard.admin.auth import Auth, ClientCredentials, PrivateKeyJWT, StaticToken
 from jwks_guard.base.clock import Clock
+from jwks_guard.base.observer import Activity, Observer, observed
 from jwks_guard.errors import (
     ConfigurationError,
     ManagementAPIError,
@@ -29,6 +31,7 @@ MAX_BODY_BYTES = 4 * 1024 * 1024
 _MOST_DOUBLINGS = 40  # a thousand would overflow
 _EXPIRY_MARGIN_SECONDS = 60.0
 _DEFAULT_LIFETIME_SECONDS = 86_400.0
+_KID_IN_PATH = re.compile(r"(/keys/signing/)(?!rotate$)[^/]+")
 _T = TypeVar("_T")
 _HEADERS = {
     "Accept": "application/json",
@@ -53,6 +56,7 @@ class ManagementAPI:
     max_wait: float
     clock: Clock
     sleep: Sleep
+    observer: Observer | None = None
     _token: StaticToken | None = field(init=False, default=None, repr=False)
     _renew_at: float = field(init=False, default=0.0)
     _asking: asyncio.Task[StaticToken] | None = field(init=False, default=None, repr=False)
@@ -158,17 +162,38 @@ class ManagementAPI:
         """Send `request` once; raises UnavailableError when no complete answer comes."""
         if self.client.is_closed:
             raise ConfigurationError("This client is closed; make a new one.")
-        try:
-            return await exchange(
-                self.client,
-                request,
-                timeout=self.timeout,
-                connect_timeout=self.timeout / 3,
-                limit=MAX_BODY_BYTES,
-                any_status=True,
-            )
-        except ExchangeError as error:
-            raise _unavailable(error) from None
+        activity = _activity(self.base_url, request)
+        with observed(self.observer, activity):
+            try:
+                reply = await exchange(
+                    self.client,
+                    request,
+                    timeout=self.timeout,
+                    connect_timeout=self.timeout / 3,
+                    limit=MAX_BODY_BYTES,
+                    any_status=True,
+                )
+            except ExchangeError as error:
+                kind = "timeout" if error.timed_out else "no_answer"
+                activity.ended("failed", kind, str(error))
+                failure = _unavailable(error)
+            else:
+                status = str(reply.status)
+                activity.ended(status, None if httpx.codes.is_success(reply.status) else status)
+                return reply
+        raise failure
+
+
+def _activity(base_url: str, request: httpx.Request) -> Activity:
+    """What the observer is told of a request; which key it is about is in `url.full`."""
+    path = request.url.path
+    template = _KID_IN_PATH.sub(r"\1{kid}", path)
+    details: dict[str, str | int] = {
+        "http.request.method": request.method,
+        "url.template": template,
+        "url.full": base_url + path.removeprefix("/"),
+    }
+    return Activity("management", base_url, base_url, details)
 
 
 def _unavailable(error: ExchangeError) -> UnavailableError:

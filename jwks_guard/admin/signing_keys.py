@@ -27,6 +27,7 @@ from jwks_guard.admin.signing_key import (
 )
 from jwks_guard.base.arguments import require_count, require_seconds, require_text
 from jwks_guard.base.clock import Clock, Instant
+from jwks_guard.base.observer import Observer
 from jwks_guard.errors import (
     ConfigurationError,
     ManagementAPIError,
@@ -66,6 +67,7 @@ class ClientOptions(TypedDict):
     http_client: NotRequired[httpx.AsyncClient | None]
     clock: NotRequired[Clock]
     sleep: NotRequired[Sleep]
+    observer: NotRequired[Observer | None]
 
 
 class SigningKeysClient:
@@ -84,6 +86,7 @@ class SigningKeysClient:
             transport must not repeat requests: it would rotate twice.
         clock: anything with time() and monotonic().
         sleep: how to wait, in seconds; asyncio.sleep.
+        observer: an OpenTelemetryObserver, which makes a span of each call.
 
     Use it with `async with`, or call `aclose`. All calls raise ManagementAPIError or one of its
     kinds; ConfigurationError is for an argument that can't be used.
@@ -101,6 +104,7 @@ class SigningKeysClient:
         http_client: httpx.AsyncClient | None = None,
         clock: Clock = time,
         sleep: Sleep = asyncio.sleep,
+        observer: Observer | None = None,
     ) -> None:
         self.base_url = base_url_of(domain)
         require_auth(auth)
@@ -112,7 +116,7 @@ class SigningKeysClient:
         self._client = http_client or new_client()
         self._owns_client = http_client is None
         self._api = ManagementAPI(
-            self.base_url, auth, self._client, timeout, retries, max_wait, clock, sleep
+            self.base_url, auth, self._client, timeout, retries, max_wait, clock, sleep, observer
         )
         self.clock = clock
         self.sleep = sleep

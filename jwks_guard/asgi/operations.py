@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, TypeAlias
@@ -40,6 +41,9 @@ from jwks_guard.fleet.members import Members
 from jwks_guard.fleet.soundness import TooManyError
 from jwks_guard.jose.header import is_kid
 from jwks_guard.net.refusals import refusal
+from jwks_guard.observability.reading import Shown
+from jwks_guard.observability.reading import shown as shown_now
+from jwks_guard.observability.workers import Workers, workers_of
 from jwks_guard.readiness.state import InstanceState
 from jwks_guard.verify.stores import Stores, Verifier, awake
 
@@ -97,7 +101,8 @@ def operations(
     if operations_auth is not None:
         scopes: dict[Permission, str] = {"read": read_scope, "distrust": distrust_scope}
         admission = Admission(operations_auth, stores, scopes)
-        routes += _Guarded(stores, admission, readiness).routes()
+        workers = workers_of(verifier)
+        routes += _Guarded(stores, admission, readiness, workers).routes()
     application = Starlette(routes=routes)
     application.router.redirect_slashes = False  # a change is made where it is asked for
     return application
@@ -133,8 +138,10 @@ class _Guarded:
         stores: Stores,
         admission: Admission,
         judge: ReadinessJudge | None,
+        workers: Workers | None,
     ) -> None:
         self._stores = stores
+        self._workers = workers
         self._admission = admission
         self._judge = judge
         self._clock = stores.clock
@@ -223,8 +230,16 @@ class _Guarded:
             from jwks_guard.observability.metrics import rendered
         except ModuleNotFoundError:
             return PlainTextResponse(_NO_PROMETHEUS, 501)
-        body, content_type = rendered(self._stores(), request.headers.get("accept", ""))
+        try:
+            # In a thread: another worker may have locked the files.
+            now = await asyncio.to_thread(self._shown)
+        except OSError as error:
+            return _problem(503, "metrics_unavailable", f"The workers' metrics: {error}.")
+        body, content_type = rendered(now, request.headers.get("accept", ""))
         return Response(body, headers={"Content-Type": content_type})
+
+    def _shown(self) -> Shown:
+        return shown_now(self._stores()) if self._workers is None else self._workers.read()
 
     # --- decisions of people ---
 

@@ -18,6 +18,7 @@ else:
     import fcntl
 
     SUPPORTED = True
+    _OWN = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 MAX_BYTES = 64 * 1024 * 1024
 _LOCK_PAUSE_SECONDS = 0.02
@@ -31,20 +32,25 @@ def require_support() -> None:
         )
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Replace `path` by `data`, mode 0600, durably: readers see the old file or the new one."""
+def write_atomically(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Replace `path` by `data`, mode 0600: readers see the old file or the new one.
+
+    A `durable` file survives a power failure.
+    """
     beside = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         with os.fdopen(os.open(beside, flags, 0o600), "wb") as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         beside.replace(path)
     finally:
         with suppress(FileNotFoundError):
             beside.unlink()
-    sync_directory(path.parent)
+    if durable:
+        sync_directory(path.parent)
 
 
 def sync_directory(path: Path) -> None:
@@ -83,6 +89,36 @@ def require_ours(descriptor: int) -> None:
         raise OSError(f"it is larger than {MAX_BYTES} bytes")
 
 
+def held_open(path: Path) -> int:
+    """The descriptor of a file that stays locked until it is closed, or the process ends.
+
+    Raises OSError where another process holds it.
+    """
+    descriptor = os.open(path, _OWN | os.O_CREAT, 0o600)
+    try:
+        require_ours(descriptor)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def is_held_open(path: Path) -> bool:
+    """Whether a process that runs holds the file at `path`; this one counts too."""
+    try:
+        descriptor = os.open(path, _OWN)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 @contextmanager
 def locked_for_append(
     path: Path, patience: float | None = None, *, create: bool = True
@@ -92,7 +128,7 @@ def locked_for_append(
     Raises OSError when another process has held it for `patience` seconds, and FileNotFoundError
     when there is no such file and `create` is false.
     """
-    flags = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    flags = _OWN | os.O_APPEND
     until = None if patience is None else time.monotonic() + patience
     while True:
         descriptor = os.open(path, flags | (os.O_CREAT if create else 0), 0o600)
@@ -100,14 +136,15 @@ def locked_for_append(
             require_ours(descriptor)
             left = None if until is None else max(0.0, until - time.monotonic())
             with _flocked(descriptor, fcntl.LOCK_EX, left):
-                if _is_at(path, descriptor):  # not replaced or removed while we waited
+                if is_at(path, descriptor):  # not replaced or removed while we waited
                     yield descriptor
                     return
         finally:
             os.close(descriptor)
 
 
-def _is_at(path: Path, descriptor: int) -> bool:
+def is_at(path: Path, descriptor: int) -> bool:
+    """Whether the open file is the one at `path`."""
     try:
         return os.path.samestat(path.stat(follow_symlinks=False), os.fstat(descriptor))
     except FileNotFoundError:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 
 from jwks_guard.base.arguments import require_issuer, require_seconds, require_text
 from jwks_guard.base.clock import Clock
+from jwks_guard.base.histogram import Durations
+from jwks_guard.base.observer import Activity, observed
 from jwks_guard.distrust.copies import reinstate, spread
 from jwks_guard.distrust.state import NOTHING, Distrusted, Flags, Name
 from jwks_guard.errors import (
@@ -31,6 +35,20 @@ CUT_OFF_REFRESH_SECONDS = 10.0
 MAX_POLL_SECONDS = 5.0
 _LOOK_SECONDS = 0.02
 _NOBODY = Refusal("the fleet", None, "no instance shows itself; one that starts will hear of it")
+
+
+class Exchanges:
+    """How many exchanges this process has made, by outcome, and how long they took."""
+
+    def __init__(self) -> None:
+        self.process = os.getpid()
+        self.counts = Counter(complete=0, failed=0)
+        self.durations = Durations()
+
+    def add(self, outcome: str, seconds: float) -> None:
+        """Count one."""
+        self.counts[outcome] += 1
+        self.durations = self.durations.with_one(seconds)
 
 
 class FleetKeys:
@@ -68,12 +86,22 @@ class FleetCommands(ABC):
             raise ConfigurationError(f"poll_interval must be {MAX_POLL_SECONDS:.0f} s at the most.")
         self.clock = clock
         self.keys = FleetKeys(self._refreshed_states, clock)
-        self.exchange_counts = {"complete": 0, "failed": 0}
+        self._exchanges = Exchanges()
         self._members = Members(issuer)
         self._poll_interval = poll_interval
         self._reaches: Mapping[Name, Reach] = {}
         self._home = Home("fleet")
         self._watching: asyncio.Task[None] | None = None
+
+    @property
+    def exchange_counts(self) -> Mapping[str, int]:
+        """How many exchanges of this process ended how."""
+        return self._counted().counts
+
+    @property
+    def exchange_durations(self) -> Durations:
+        """How long they took."""
+        return self._counted().durations
 
     @property
     def reaches(self) -> Mapping[Name, Reach]:
@@ -163,6 +191,21 @@ class FleetCommands(ABC):
             if watching is not None:
                 watching.cancel()
                 await asyncio.wait({watching})
+
+    def _counted(self) -> Exchanges:
+        """The exchanges of this process: a forked child counts from 0."""
+        if self._exchanges.process != os.getpid():
+            self._exchanges = Exchanges()
+        return self._exchanges
+
+    @contextmanager
+    def _exchanging(self) -> Iterator[Activity]:
+        """Count an exchange by the outcome that is noted, and show it to the observer."""
+        loop = asyncio.get_running_loop()
+        activity, begun = Activity("exchange", type(self).__name__), loop.time()
+        with observed(self._members.observer, activity):
+            yield activity
+        self._counted().add(activity.outcome, loop.time() - begun)
 
     def _settle(self) -> bool:
         """Belong to the running event loop; gives False where it did already.

@@ -156,6 +156,15 @@ class HTTPFleet(FleetCommands):
 
     async def _exchanged(self, offer: Flags = NOTHING) -> list[Outcome]:
         """How the exchange with each instance ended; one that fails keeps no other from it."""
+        with self._exchanging() as activity:
+            outcomes = await self._exchanged_with_each(offer)
+            if self.error is None:
+                activity.ended("complete")
+            else:
+                activity.ended("failed", "incomplete", self.error)
+        return outcomes
+
+    async def _exchanged_with_each(self, offer: Flags) -> list[Outcome]:
         before, members = self.error, self._members
         register = members.register
         ours = Ours(register, register.state, members.issuers, offer, asyncio.Lock())
@@ -169,7 +178,6 @@ class HTTPFleet(FleetCommands):
             self._incomplete = False
             logger.warning("the fleet is complete again")
         members.limit_interval(CUT_OFF_REFRESH_SECONDS if self.error else None)
-        self.exchange_counts["failed" if self.error else "complete"] += 1
         return outcomes
 
     async def _look(self) -> None:

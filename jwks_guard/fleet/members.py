@@ -6,6 +6,7 @@ import weakref
 from collections.abc import Iterator
 from itertools import groupby
 
+from jwks_guard.base.observer import Observer
 from jwks_guard.distrust.register import Register
 from jwks_guard.errors import ConfigurationError
 from jwks_guard.keys.fleet import Member
@@ -45,6 +46,11 @@ class Members:
     def discard(self, member: Member) -> None:
         """Count `member` out."""
         self._members.discard(member)
+
+    @property
+    def observer(self) -> Observer | None:
+        """What exchanges are shown to: the observer of a member that has one."""
+        return next((each.observer for each in self if each.observer is not None), None)
 
     @property
     def issuer(self) -> str:

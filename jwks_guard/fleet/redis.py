@@ -21,6 +21,7 @@ from redis.exceptions import RedisError
 from jwks_guard.base.arguments import MIN_SECRET_CHARS, require_text
 from jwks_guard.base.clock import Clock
 from jwks_guard.base.events import logger
+from jwks_guard.base.observer import Activity
 from jwks_guard.distrust.copy import CopyError
 from jwks_guard.distrust.state import NOTHING, Flags
 from jwks_guard.errors import ConfigurationError, JWKSGuardError
@@ -176,16 +177,10 @@ class RedisFleet(FleetCommands):
         It has the members' states then, too. Raises CopyError.
         """
         link, members = self._linked(), self._members
-        try:
-            async with asyncio.timeout(LONGEST_EXCHANGE_SECONDS):
-                await link.exchange(partial(self._exchange, offer))
-        except JWKSGuardError:
-            raise
-        except Exception as error:  # noqa: BLE001 - a server may answer anything
-            self._cut_off(error)
-            self.exchange_counts["failed"] += 1
-            raise CopyError(str(self._cause)) from None
-        self.exchange_counts["complete"] += 1
+        with self._exchanging() as activity:
+            await self._exchange_over(link, offer, activity)
+        if activity.error is not None:
+            raise CopyError(str(activity.reason))
         if self._cause is not None:
             if self._cause != _NOT_ASKED:
                 logger.warning("the fleet's Redis answers again")
@@ -194,6 +189,19 @@ class RedisFleet(FleetCommands):
         if len(self._decisions.refused) > self._ignored and self.error is not None:
             logger.warning("%s", self.error)
         self._ignored = len(self._decisions.refused)
+
+    async def _exchange_over(self, link: RedisLink, offer: Flags, activity: Activity) -> None:
+        try:
+            async with asyncio.timeout(LONGEST_EXCHANGE_SECONDS):
+                await link.exchange(partial(self._exchange, offer))
+        except JWKSGuardError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a server may answer anything
+            self._cut_off(error)
+            kind = "timeout" if isinstance(error, TimeoutError) else "redis"
+            activity.ended("failed", kind, self._cause)
+        else:
+            activity.ended("complete")
 
     async def _exchange(self, offer: Flags, redis: Redis) -> None:
         members = self._members

@@ -44,11 +44,17 @@ KeySet: TypeAlias = tuple[tuple[VerificationKey, ...], tuple[SkippedKey, ...]]
 
 
 class FetchError(Exception):
-    """The issuer gave no answer that can be used; the text says why, without secrets."""
+    """The issuer gave no answer that can be used; the text says why, without secrets.
 
-    def __init__(self, reason: str, retry_after: float | None = None) -> None:
+    `kind` says it in a word: "timeout", "no_answer", "unusable_answer", or the HTTP status.
+    """
+
+    def __init__(
+        self, reason: str, retry_after: float | None = None, kind: str = "unusable_answer"
+    ) -> None:
         super().__init__(reason)
         self.retry_after = retry_after
+        self.kind = kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +121,9 @@ class HTTPKeyFetcher:
             async with asyncio.timeout(seconds), self._clients.opened() as client:
                 return await self._fetch(client, held, now)
         except TimeoutError:
-            raise FetchError(f"no complete answer within {seconds:g} s") from None
+            raise FetchError(f"no complete answer within {seconds:g} s", kind="timeout") from None
         except ExchangeError as error:
-            raise FetchError(str(error)) from None
+            raise FetchError(str(error), kind=_kind_of(error)) from None
 
     async def _fetch(self, client: Client, held: Held | None, now: Instant) -> Answer:
         begun = _loop_time()
@@ -166,7 +172,7 @@ class HTTPKeyFetcher:
         except (ExchangeError, FetchError) as error:
             if self.discovered is None:
                 seconds = error.retry_after if isinstance(error, FetchError) else None
-                raise FetchError(f"discovery: {error}", seconds) from None
+                raise FetchError(f"discovery: {error}", seconds, _kind_of(error)) from None
             self._discover_again = now.shifted(REDISCOVERY_RETRY_SECONDS)
         return self.discovered
 
@@ -244,6 +250,12 @@ def _too_old(dates: Dating) -> str:
     )
 
 
+def _kind_of(error: ExchangeError | FetchError) -> str:
+    if isinstance(error, FetchError):
+        return error.kind
+    return "timeout" if error.timed_out else "no_answer"
+
+
 def _loop_time() -> float:
     return asyncio.get_running_loop().time()
 
@@ -257,7 +269,9 @@ def _require_ok(reply: Reply, now: Instant) -> None:
                 "or auth for it"
             )
         raise FetchError(
-            f"the server answered {reply.status}{hint}", retry_after(reply.headers, now.wall)
+            f"the server answered {reply.status}{hint}",
+            retry_after(reply.headers, now.wall),
+            kind=str(reply.status),
         )
 
 

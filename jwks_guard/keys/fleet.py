@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Protocol
 
+from jwks_guard.base.histogram import Durations
+from jwks_guard.base.observer import Observer
 from jwks_guard.distrust.copy import CopyError
 from jwks_guard.distrust.register import Register
 from jwks_guard.distrust.state import NOTHING, Flags, Name
@@ -27,6 +29,8 @@ class Member(Protocol):
     register: Register
     since: float
     """When it began to count what its verifiers do, in seconds since the epoch."""
+    observer: Observer | None
+    """Is told of exchanges."""
 
     @property
     def refused_since(self) -> dict[str, float]:
@@ -69,6 +73,11 @@ class Fleet(Protocol):
     @property
     def exchange_counts(self) -> Mapping[str, int]:
         """How many exchanges reached all that they had to ("complete"), and how many "failed"."""
+        ...
+
+    @property
+    def exchange_durations(self) -> Durations:
+        """How long they took."""
         ...
 
     async def join(self, member: Member) -> None:

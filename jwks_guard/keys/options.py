@@ -8,6 +8,7 @@ from typing import TypedDict
 
 from jwks_guard.base.clock import Clock
 from jwks_guard.base.events import Event
+from jwks_guard.base.observer import Observer
 from jwks_guard.distrust.register import Register
 from jwks_guard.keys.fleet import Fleet
 from jwks_guard.net.clients import HTTPClient
@@ -31,3 +32,4 @@ class StoreOptions(TypedDict, total=False):
     background: bool
     register: Register | None
     fleet: Fleet | None
+    observer: Observer | None

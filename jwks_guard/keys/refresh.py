@@ -10,6 +10,8 @@ from dataclasses import replace
 
 from jwks_guard.base.clock import Clock, Instant
 from jwks_guard.base.events import Events
+from jwks_guard.base.histogram import Durations
+from jwks_guard.base.observer import Activity, Observer, observed
 from jwks_guard.errors import KeysUnavailableError
 from jwks_guard.keys.fetch import Answer, FetchError, Held, HTTPKeyFetcher
 from jwks_guard.keys.flight import Flight, Flights
@@ -43,11 +45,14 @@ class Refresher:
         events: Events,
         confirmed: Callable[[str], None],
         max_wait: float = 5.0,
+        observer: Observer | None = None,
     ) -> None:
         self.error: str | None = _NOT_FETCHED
         self.dating: Dating | None = None
         self.fetches: defaultdict[Outcome, int] = defaultdict(int)
         """How many requests for the key set had each outcome."""
+        self.durations = Durations()
+        """Of those that ended."""
         self._previous = Previous()
         self._trust = trust
         self._fetcher = fetcher
@@ -56,6 +61,7 @@ class Refresher:
         self._events = events
         self._confirmed = confirmed
         self._max_wait = max_wait
+        self._observer = observer
         self._flights = Flights(max_wait, clock)
         self._waiting = 0
         self._asked = self._taken = 0  # numbers of requests: the last one, and the one in use
@@ -75,9 +81,14 @@ class Refresher:
         self._freshness.forget()
         self._previous, self.dating = Previous(), None
 
-    async def refresh(self) -> None:
+    def after_fork(self) -> None:
+        """In a forked child: count from 0."""
+        self.fetches.clear()
+        self.durations = Durations()
+
+    async def refresh(self, *, awaited: bool = True) -> None:
         """Fetch now, by a request that begins after this call; raises KeysUnavailableError."""
-        if not await self._flights.next(self._fly):
+        if not await self._flights.next(functools.partial(self._fly, awaited=awaited)):
             wait = max(1.0, self._freshness.next_due(self._now()))
             raise KeysUnavailableError(f"The key set was not refreshed: {self.error}.", wait)
 
@@ -111,7 +122,7 @@ class Refresher:
         """What a request does first when nothing runs in the background; the seconds it waited."""
         decision = self._freshness.decide(self._trust.view.trusted_until, self._now())
         if decision is Decision.SERVE_AND_REFRESH:
-            self._refreshing()
+            self._refreshing(awaited=False)
         elif decision is Decision.REFRESH_FIRST and self._waiting < MOST_WAITING:
             return await self._wait_for(self._refreshing())
         return 0.0
@@ -146,7 +157,7 @@ class Refresher:
             f"No key of the issuer can be trusted at the moment.{why}", wait
         )
 
-    def _refreshing(self) -> Flight:
+    def _refreshing(self, *, awaited: bool = True) -> Flight:
         """The flight that renews what is known, on its way or new.
 
         While keys are trusted a slow issuer is given all its time, and not asked once more.
@@ -156,7 +167,7 @@ class Refresher:
             given_up = current[-1].started.shifted(self._fetcher.timeout)
             if not given_up.reached(self._now()):
                 return current[-1]
-        return self._flights.join(self._fly)
+        return self._flights.join(functools.partial(self._fly, awaited=awaited))
 
     def _flight_for(self, kid: str | None) -> Flight:
         """The flight that may bring `kid`: one on its way, or a new one where the budget allows."""
@@ -196,21 +207,22 @@ class Refresher:
     def _expired(self) -> bool:
         return self._trust.view.trusted_until.reached(self._now())
 
-    async def _fly(self, kid: str | None = None) -> bool:
+    async def _fly(self, kid: str | None = None, *, awaited: bool = True) -> bool:
         """One fetch, on behalf of an unknown `kid` or of all known ones; True if confirmed.
 
         One more follows when a cache on the way answered for the issuer: with an older set than
         the one held, or with one that was made before somebody asked for `kid`; when the set was
-        changed earlier than the one held; and when the process was frozen meanwhile.
+        changed earlier than the one held; and when the process was frozen meanwhile. `awaited` says
+        whether a caller waits for it.
         """
         begun = _loop_time()
-        outcome = await self._attempt(kid)
+        outcome = await self._attempt(kid, awaited=awaited)
         if outcome is Outcome.OVERSLEPT:
-            outcome = await self._attempt(kid, last=True)
+            outcome = await self._attempt(kid, last=True, awaited=awaited)
         elif self._is_doubtful(outcome, kid):
             if kid is None or self._freshness.may_look_up(self._now()):
                 left = self._fetcher.timeout - (_loop_time() - begun)
-                outcome = await self._attempt(kid, max(1.0, left), last=True)
+                outcome = await self._attempt(kid, max(1.0, left), last=True, awaited=awaited)
             elif outcome is Outcome.REVERTED:
                 self._failed(outcome.value, lookup=True)
         return outcome in (Outcome.CONFIRMED, Outcome.AGED)
@@ -221,14 +233,26 @@ class Refresher:
         return outcome in (Outcome.OLDER, Outcome.REVERTED)
 
     async def _attempt(
-        self, kid: str | None, within: float | None = None, *, last: bool = False
+        self, kid: str | None, within: float | None = None, *, awaited: bool, last: bool = False
     ) -> Outcome:
-        """One request, which is counted by its outcome."""
-        outcome = await self._request(kid, within, last=last)
+        """One request, which is counted by its outcome and shown to the observer."""
+        begun = _loop_time()
+        fetcher, issuer = self._fetcher, self._trust.issuer
+        url = fetcher.jwks_uri or fetcher.discovered or issuer
+        activity = Activity("fetch", issuer, url, awaited=awaited)
+        with observed(self._observer, activity):
+            outcome = await self._request(kid, within, activity, last=last)
+            good = outcome in (Outcome.CONFIRMED, Outcome.AGED)
+            error = None if good else activity.error or outcome.name.lower()
+            reason = None if good else activity.reason or outcome.value
+            activity.ended(outcome.name.lower(), error, reason)
         self.fetches[outcome] += 1
+        self.durations = self.durations.with_one(_loop_time() - begun)
         return outcome
 
-    async def _request(self, kid: str | None, within: float | None, *, last: bool) -> Outcome:
+    async def _request(
+        self, kid: str | None, within: float | None, activity: Activity, *, last: bool
+    ) -> Outcome:
         """One request; a later one that has confirmed a set meanwhile makes its answer void."""
         started, lookup = self._now(), kid is not None
         self._asked += 1
@@ -240,6 +264,7 @@ class Refresher:
                 return Outcome.CONFIRMED
             if not last and self._overslept(started):
                 return Outcome.OVERSLEPT
+            activity.ended("failed", error.kind, str(error))
             self._failed(str(error), error.retry_after, lookup=lookup)
             return Outcome.FAILED
         if self._trust.closed or (answer.keys is None and not self._trust.published.keys):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import os
 import time
 import weakref
@@ -24,6 +25,8 @@ from jwks_guard.base.arguments import (
 )
 from jwks_guard.base.clock import Clock, Instant
 from jwks_guard.base.events import Event, Events, logger
+from jwks_guard.base.histogram import Durations
+from jwks_guard.base.observer import Observer
 from jwks_guard.base.worker import Worker, waited
 from jwks_guard.distrust import register as registers
 from jwks_guard.distrust.journal import LONGEST_SECONDS, Journal
@@ -73,6 +76,7 @@ class KeyStore:
         on_event: Callable[[Event], object] | None = None,
         background: bool = True,
         fleet: Fleet | None = None,
+        observer: Observer | None = None,
     ) -> None:
         require_issuer(issuer)
         http_hosts = require_addresses(issuer, jwks_uri, allow_http)
@@ -95,6 +99,7 @@ class KeyStore:
         )
         self.home = Home("verifier")
         self.fleet = fleet
+        self.observer = observer
         self.lazy = not background
         self.since = clock.time()
         self._usages: dict[float, Usage] = {}
@@ -119,8 +124,9 @@ class KeyStore:
             self.events,
             self._confirmed,
             max_wait,
+            observer,
         )
-        self._hints = Hints(self.refresh, clock)
+        self._hints = self._new_hints()
         self._snapshot: Snapshot | None = None
         journal: Journal | None = None
         if snapshot_path is not None:
@@ -201,7 +207,7 @@ class KeyStore:
             raise KeysUnavailableError("This verifier is closed; start it to use it again.")
         if self.home.settle():
             self._refresher.rebind()
-            self._hints = Hints(self.refresh, self.clock)
+            self._hints = self._new_hints()
             self._background = None
         if not self.lazy and (self._background is None or self._background.done()):
             # In an empty context: it outlives the request that happens to begin it.
@@ -260,7 +266,7 @@ class KeyStore:
         self._background = self._joining = None
         for usage in self.usages:
             usage.begin_anew()
-        self._refresher.fetches.clear()
+        self._refresher.after_fork()
         self.since = self.clock.time()
 
     # --- the fleet ---
@@ -326,11 +332,17 @@ class KeyStore:
 
     async def refresh(self) -> None:
         """Fetch the key set now; raises KeysUnavailableError when that brings no confirmation."""
+        await self._refresh(awaited=True)
+
+    async def _refresh(self, *, awaited: bool) -> None:
         await self._ready()
         try:
-            await self._refresher.refresh()
+            await self._refresher.refresh(awaited=awaited)
         finally:
             self._introduce()
+
+    def _new_hints(self) -> Hints:
+        return Hints(functools.partial(self._refresh, awaited=False), self.clock)
 
     def waits_for_request(self) -> bool:
         """Whether `refresh_for_request` has anything to do; may be asked from any thread."""
@@ -411,6 +423,11 @@ class KeyStore:
     def fetches(self) -> Mapping[Outcome, int]:
         """How many requests for the key set had each outcome, in this process."""
         return self._refresher.fetches.copy()
+
+    @property
+    def fetch_durations(self) -> Durations:
+        """How long they took, in this process."""
+        return self._refresher.durations
 
     @property
     def usages(self) -> tuple[Usage, ...]:

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from itertools import accumulate
 
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
+    HistogramMetricFamily,
     InfoMetricFamily,
     Metric,
 )
 from prometheus_client.registry import Collector
 
 from jwks_guard import __version__
-from jwks_guard.errors import ConfigurationError
-from jwks_guard.observability.reading import STATUSES, Reading, process_of, readings
-from jwks_guard.verify.multi_issuer import MultiIssuerVerifier
-from jwks_guard.verify.stores import Stores
-from jwks_guard.verify.sync import SyncTokenVerifier
-from jwks_guard.verify.verifier import TokenVerifier
-
-if TYPE_CHECKING:
-    from jwks_guard.keys.store import KeyStore
+from jwks_guard.base.histogram import BOUNDS, Durations
+from jwks_guard.observability.reading import STATUSES, Exchanges, Reading, Shown, shown
+from jwks_guard.observability.shown_verifiers import AnyVerifier, ShownVerifiers
+from jwks_guard.observability.workers import workers_of
 
 
 class VerifierCollector(Collector):
@@ -36,41 +31,40 @@ class VerifierCollector(Collector):
         verifiers: TokenVerifier, SyncTokenVerifier or MultiIssuerVerifier objects. Those of one
             issuer are shown together: counters are added, and gauges show the worst of them.
 
+    Where PROMETHEUS_MULTIPROC_DIR is set, the verifiers of all workers are shown together: make
+    the collector when the worker starts, not when it is scraped.
+
     Raises ConfigurationError for none, and for anything else.
 
     """
 
-    def __init__(self, *verifiers: TokenVerifier | SyncTokenVerifier | MultiIssuerVerifier) -> None:
-        kinds = (TokenVerifier, SyncTokenVerifier, MultiIssuerVerifier)
-        if not verifiers or not all(isinstance(each, kinds) for each in verifiers):
-            raise ConfigurationError(
-                "VerifierCollector takes one or more of TokenVerifier, SyncTokenVerifier and "
-                "MultiIssuerVerifier."
-            )
-        self._shown = tuple(Stores(each) for each in verifiers)
+    def __init__(self, *verifiers: AnyVerifier) -> None:
+        self._stores = ShownVerifiers("VerifierCollector", verifiers)
+        self._workers = workers_of(*verifiers)
 
     def collect(self) -> Iterator[Metric]:
-        """The metrics at this moment."""
-        return families(tuple(dict.fromkeys(store for each in self._shown for store in each())))
+        """The metrics at this moment; raises OSError where the workers' files can't be used."""
+        if self._workers is not None:
+            return families(self._workers.read())
+        return families(shown(self._stores()))
 
     def describe(self) -> Iterator[Metric]:
         """The names of the metrics, for the registry; nothing is computed."""
-        return families(())
+        return families(Shown())
 
 
-def families(stores: Sequence[KeyStore]) -> Iterator[Metric]:
-    """The metrics of these stores at this moment.
+def families(now: Shown) -> Iterator[Metric]:
+    """The metrics of what is shown.
 
     What a token names is no label: a million forged kids make no time series.
     """
-    shown = readings(stores)
     yield InfoMetricFamily(
         "jwks_guard_build", "The version of jwks_guard.", value={"version": __version__}
     )
-    yield from _sums(shown)
-    yield _exchanges(stores)
-    yield from _health(shown)
-    yield from _keys(shown)
+    yield from _sums(now.issuers)
+    yield from _exchanges(now.fleets)
+    yield from _health(now.issuers)
+    yield from _keys(now.issuers)
 
 
 def _sums(shown: Sequence[Reading]) -> Iterator[Metric]:
@@ -78,30 +72,48 @@ def _sums(shown: Sequence[Reading]) -> Iterator[Metric]:
         "verifications", "Verifications: accepted, or the code of the error.", "outcome"
     )
     others = _counter("tokens_rejected_others", "Refused tokens that name no known key.")
+    misses = _counter("cache_misses", "Accepted tokens that the cache did not answer.")
     fetches = _counter("fetches", "Requests for the key set.", "outcome")
+    took = HistogramMetricFamily(
+        "jwks_guard_fetch_duration_seconds",
+        "How long requests for the key set took.",
+        labels=["issuer", "process"],
+    )
     for each in shown:
         for outcome, count in each.outcomes.items():
             verifications.add_metric([each.issuer, each.process, outcome], count)
-        others.add_metric([each.issuer, each.process], each.others)
+        labels = [each.issuer, each.process]
+        others.add_metric(labels, each.others)
+        misses.add_metric(labels, each.misses)
+        took.add_metric(labels, _buckets(each.fetch_durations), each.fetch_durations.seconds)
         for outcome, count in each.fetches.items():
             fetches.add_metric([each.issuer, each.process, outcome], count)
-    yield from (verifications, others, fetches)
+    yield from (verifications, others, misses, fetches, took)
 
 
-def _exchanges(stores: Sequence[KeyStore]) -> Metric:
+def _exchanges(fleets: Sequence[Exchanges]) -> Iterator[Metric]:
     """Those of fleets, each of which may serve several issuers, so there is no issuer."""
     exchanges = CounterMetricFamily(
         "jwks_guard_fleet_exchanges",
         "Exchanges of decisions with the fleet.",
         labels=["process", "outcome"],
     )
-    counts = Counter[tuple[str, str]]()
-    for process, fleet in dict.fromkeys((process_of(store), store.fleet) for store in stores):
-        if fleet is not None:
-            counts.update({(process, outcome): n for outcome, n in fleet.exchange_counts.items()})
-    for labels, count in counts.items():
-        exchanges.add_metric(labels, count)
-    return exchanges
+    took = HistogramMetricFamily(
+        "jwks_guard_fleet_exchange_duration_seconds",
+        "How long exchanges with the fleet took.",
+        labels=["process"],
+    )
+    for each in fleets:
+        for outcome, count in each.counts.items():
+            exchanges.add_metric([each.process, outcome], count)
+        took.add_metric([each.process], _buckets(each.durations), each.durations.seconds)
+    yield from (exchanges, took)
+
+
+def _buckets(durations: Durations) -> list[tuple[str, float]]:
+    """How many took at most as long as each bound."""
+    bounds = [*map(str, BOUNDS), "+Inf"]
+    return [*zip(bounds, map(float, accumulate(durations.counts)), strict=True)]
 
 
 def _health(shown: Sequence[Reading]) -> Iterator[Metric]:

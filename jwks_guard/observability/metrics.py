@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
@@ -18,17 +18,17 @@ from jwks_guard.observability.collector import families
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
-    from jwks_guard.keys.store import KeyStore
+    from jwks_guard.observability.reading import Shown
 
 
-def rendered(stores: Sequence[KeyStore], accept: str) -> tuple[bytes, str]:
-    """The metrics of these stores at this moment, and their Content-Type.
+def rendered(now: Shown, accept: str) -> tuple[bytes, str]:
+    """The metrics of what is shown now, and their Content-Type.
 
     They are in OpenMetrics where `accept`, the request's Accept header, asks for that, else in the
     text format of Prometheus.
     """
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_These(stores))
+    registry.register(_These(now))
     encode, content_type = _encoder(accept)
     return encode(registry), content_type
 
@@ -41,10 +41,10 @@ def _encoder(accept: str) -> tuple[Callable[[Collector], bytes], str]:
 
 
 class _These(Collector):
-    """Collects the metrics of the given stores."""
+    """Collects the metrics of what is shown."""
 
-    def __init__(self, stores: Sequence[KeyStore]) -> None:
-        self._stores = stores
+    def __init__(self, now: Shown) -> None:
+        self._now = now
 
     def collect(self) -> Iterator[Metric]:
-        return families(self._stores)
+        return families(self._now)

@@ -1,12 +1,15 @@
-"""What the key stores of one issuer show at one moment, as the numbers that metrics are made of."""
+"""What key stores and fleets show at one moment, as the numbers that metrics are made of."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from itertools import groupby, islice
 from typing import TYPE_CHECKING
 
+from jwks_guard.base.histogram import Durations
 from jwks_guard.keys.judgement import Outcome
 from jwks_guard.readiness.usage import KeyUsage, total
 
@@ -59,7 +62,9 @@ class Reading:
         outcomes: how many verifications ended how: ACCEPTED, one of REFUSALS, or OTHER.
         usage: what became of the tokens of each kid in `trusted`.
         others: how many refused tokens name none of the kids that are counted.
+        misses: how many of the accepted tokens were not answered from the cache.
         fetches: how many requests for the key set had each outcome.
+        fetch_durations: how long they took.
 
     """
 
@@ -75,7 +80,31 @@ class Reading:
     outcomes: Mapping[str, int]
     usage: Mapping[str, KeyUsage]
     others: int
+    misses: int
     fetches: Mapping[str, int]
+    fetch_durations: Durations
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exchanges:
+    """How the exchanges with fleets ended in one process, and how long they took."""
+
+    process: str
+    counts: Mapping[str, int]
+    durations: Durations
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What is shown of all issuers, and of the fleets, which may serve several issuers each."""
+
+    issuers: tuple[Reading, ...] = ()
+    fleets: tuple[Exchanges, ...] = ()
+
+
+def shown(stores: Sequence[KeyStore]) -> Shown:
+    """What these stores show now."""
+    return Shown(tuple(readings(stores)), tuple(_exchanges(stores)))
 
 
 def process_of(store: KeyStore) -> str:
@@ -102,8 +131,8 @@ def _reading(stores: Sequence[KeyStore]) -> Reading:
         issuer=stores[0].issuer,
         process=process_of(stores[0]),
         status=max((report.status for report in reports), key=STATUSES.index),
-        confirmed_at=_earliest([report.confirmed_at for report in reports]),
-        trusted_until=_earliest([report.trusted_until for report in reports]),
+        confirmed_at=earliest([report.confirmed_at for report in reports]),
+        trusted_until=earliest([report.trusted_until for report in reports]),
         detection_bound=max(report.detection_bound for report in reports),
         trusted=trusted,
         distrusted=len(distrusted),
@@ -111,8 +140,34 @@ def _reading(stores: Sequence[KeyStore]) -> Reading:
         outcomes=_outcomes(stores),
         usage={kid: usage.get(kid, KeyUsage()) for kid in trusted},
         others=sum(each.others for store in stores for each in store.usages),
+        misses=sum(each.misses for store in stores for each in store.usages),
         fetches=_fetches(stores),
+        fetch_durations=together(store.fetch_durations for store in stores),
     )
+
+
+def _exchanges(stores: Sequence[KeyStore]) -> Iterable[Exchanges]:
+    fleets = dict.fromkeys((process_of(store), store.fleet) for store in stores)
+    for process in dict.fromkeys(process for process, fleet in fleets if fleet is not None):
+        own = [fleet for name, fleet in fleets if name == process and fleet is not None]
+        yield Exchanges(
+            process=process,
+            counts=added(fleet.exchange_counts for fleet in own),
+            durations=together(fleet.exchange_durations for fleet in own),
+        )
+
+
+def added(counts: Iterable[Mapping[str, int]]) -> Mapping[str, int]:
+    """Counts of several, added by name."""
+    total = Counter[str]()
+    for each in counts:
+        total.update(each)
+    return dict(total)
+
+
+def together(durations: Iterable[Durations]) -> Durations:
+    """The durations of several."""
+    return reduce(Durations.joined, durations, Durations())
 
 
 def _trusted(
@@ -149,6 +204,7 @@ def _fetches(stores: Sequence[KeyStore]) -> Mapping[str, int]:
     }
 
 
-def _earliest(instants: Sequence[float | None]) -> float | None:
+def earliest(instants: Sequence[float | None]) -> float | None:
+    """The earliest of `instants`; None if one is not known."""
     known = [instant for instant in instants if instant is not None]
     return min(known) if len(known) == len(instants) else None

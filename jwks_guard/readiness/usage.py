@@ -129,11 +129,11 @@ class Usage:
 
     Any thread may use it. A kid gets its counter when a key of it is trusted, never because a token
     names it; `others` counts what was refused and names none of these, and `refusals` all that was
-    refused, by the code of its error.
+    refused, by the code of its error. `misses` counts the accepted tokens that no cache answered.
     """
 
     def __init__(self, leeway: float) -> None:
-        self.others = 0
+        self.others = self.misses = 0
         self.refusals: defaultdict[str, int] = defaultdict(int)
         self._forgotten = 0
         self._leeway = leeway
@@ -149,7 +149,7 @@ class Usage:
 
     def begin_anew(self) -> None:
         """Count from 0, as a process that has just begun; the latest expiries are kept."""
-        self.others = self._forgotten = 0
+        self.others = self.misses = self._forgotten = 0
         self.refusals.clear()
         for counter in self._counters.values():
             counter.begin_anew()

@@ -28,6 +28,7 @@ class AnyLoopVerifier:
 
     def __init__(self, verifier: SyncTokenVerifier) -> None:
         self._keys = verifier.keys
+        self.observer = verifier.observer
         self._verification = verifier.verification
 
     async def verify(self, compact: str | bytes) -> VerifiedToken:

@@ -10,6 +10,7 @@ from typing import Self
 
 from jwks_guard.base.arguments import require_count, require_seconds
 from jwks_guard.base.clock import Clock
+from jwks_guard.base.observer import Observer
 from jwks_guard.distrust import register as registers
 from jwks_guard.distrust.register import Register
 from jwks_guard.distrust.state import Distrusted
@@ -122,6 +123,12 @@ class MultiIssuerVerifier:
         if self._resolution is None:
             return self.listed
         return MappingProxyType({**self._resolution.verifiers, **self.listed})
+
+    @property
+    def observer(self) -> Observer | None:
+        """The observer of a listed verifier that has one."""
+        observers = (each.observer for each in self.listed.values())
+        return next((each for each in observers if each is not None), None)
 
     @property
     def register(self) -> Register:

@@ -15,6 +15,7 @@ from typing import Any, Protocol, Self, TypeAlias, TypedDict, Unpack, cast
 import msgspec
 
 from jwks_guard.base.arguments import require_flag
+from jwks_guard.base.observer import Observer
 from jwks_guard.claims.combining import ClaimCheck, combined
 from jwks_guard.errors import (
     ConfigurationError,
@@ -111,6 +112,7 @@ class _Rules:
     ) -> None:
         self.sources = token_sources(token_from)
         one = len(self.sources) == 1
+        self._observer: Observer | None = None
         self._source = self.sources[0] if one else partial(find_token, self.sources)
         require_flag("optional", optional)
         require_flag("debug_errors", debug_errors)
@@ -198,6 +200,8 @@ class _Rules:
             # Looked at only here: what a verifier accepts has the syntax.
             refused = _malformed(compact) or error
         refused.refusal = self._word(refused)
+        if self._observer is not None:
+            self._observer.answered(type(refused).code)
         if self._on_refusal is not None:
             self._reword(self._on_refusal, refused)
         _log.debug("refused with %d: %s", refused.http_status, refused.code)
@@ -257,6 +261,7 @@ class RequestGuard(_Rules):
                 "arguments, or a SyncRequestGuard."
             )
         self.verifier = verifier
+        self._observer = getattr(verifier, "observer", None)
 
     async def authenticate(
         self, *, method: str, url: str, headers: Headers, native: Any = None
@@ -301,6 +306,7 @@ class SyncRequestGuard(_Rules):
                 "same arguments."
             )
         self.verifier = verifier
+        self._observer = getattr(verifier, "observer", None)
 
     def authenticate(
         self, *, method: str, url: str, headers: Headers, native: Any = None

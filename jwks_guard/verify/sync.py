@@ -50,6 +50,7 @@ class SyncTokenVerifier:
         self._verifier = TokenVerifier(issuer, audience, **options)
         self.issuer = issuer
         self.keys = self._verifier.keys
+        self.observer = self.keys.observer
         self.verification = self._verifier.verification
 
     @classmethod

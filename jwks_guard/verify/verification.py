@@ -136,6 +136,7 @@ class Verification:
             resolved = (header, key, check, counter, parameters)
             header_size = self._remember(view, header_segment, resolved, parameters)
         counter.accepted += 1
+        self.usage.misses += 1
         if valid_until > counter.until:
             counter.until = valid_until
             issued_at = claims.get("iat")

@@ -18,6 +18,7 @@ from jwks_guard.base.arguments import (
 )
 from jwks_guard.base.clock import Clock
 from jwks_guard.base.events import Event
+from jwks_guard.base.observer import Observer
 from jwks_guard.base.settings_reader import read_settings
 from jwks_guard.claims.combining import ClaimCheck, combined
 from jwks_guard.distrust.register import Register
@@ -37,9 +38,10 @@ from jwks_guard.net import urls
 from jwks_guard.net.clients import HTTPClient
 from jwks_guard.readiness.state import Observed
 from jwks_guard.readiness.usage import KeyUsage
+from jwks_guard.verify.observed import verification_of
 from jwks_guard.verify.settings import verifier_of
 from jwks_guard.verify.token import VerifiedToken
-from jwks_guard.verify.verification import KeyNotHeldError, Verification
+from jwks_guard.verify.verification import KeyNotHeldError
 
 Bindings: TypeAlias = Literal["refuse", "checked upstream"]
 _BINDINGS: tuple[Bindings, ...] = get_args(Bindings)
@@ -124,6 +126,7 @@ class TokenVerifier:
         background: False leaves refreshing to the requests: one that comes after two intervals
             without waits for it.
         fleet: shares what is distrusted with other processes, as jwks_guard.fleet.RedisFleet does.
+        observer: an OpenTelemetryObserver of jwks_guard.observability, for traces.
 
     Raises ConfigurationError for an argument that can't be used.
 
@@ -161,6 +164,7 @@ class TokenVerifier:
         on_event: Callable[[Event], object] | None = None,
         background: bool = True,
         fleet: Fleet | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self._arguments = {**locals(), "self": None}
         audiences, clients = _parties(audience, client_ids)
@@ -190,6 +194,7 @@ class TokenVerifier:
             "on_event": on_event,
             "background": background,
             "fleet": fleet,
+            "observer": observer,
         }
         self.issuer = issuer
         self._owns_keys = keys is None
@@ -198,7 +203,7 @@ class TokenVerifier:
         self.keys = keys if keys is not None else KeyStore(issuer, **options)
         self.discovery_url: str | None = None if self.keys.jwks_uri else urls.discovery_url(issuer)
         """Where the issuer describes itself to clients; None where jwks_uri stands in for it."""
-        self.verification = Verification(
+        self.verification = verification_of(self.keys)(
             self.keys,
             ClaimsPolicy(
                 issuer,
@@ -270,6 +275,11 @@ class TokenVerifier:
         ConfigurationError as from_env does, and for a secret in a file that others can read.
         """
         return verifier_of(cls, cls.for_auth0, read_settings(environ, path), options)
+
+    @property
+    def observer(self) -> Observer | None:
+        """The observer of its keys."""
+        return self.keys.observer
 
     def has_arguments_of(self, other: TokenVerifier) -> bool:
         """Whether both were made with equal arguments, so that one can stand for the other."""

@@ -11,6 +11,7 @@ import pytest
 
 from jwks_guard import ConfigurationError, DistrustNotSharedError, KeyStore, Register
 from jwks_guard.base.clock import Instant
+from jwks_guard.base.histogram import Durations
 from jwks_guard.distrust.copies import reinstate, spread
 from jwks_guard.distrust.copy import CopyError
 from jwks_guard.distrust.state import NOTHING, Decision, Distrust, Flags, Name, State, beyond
@@ -350,6 +351,10 @@ class Fleet(Copy):
     @property
     def exchange_counts(self) -> Mapping[str, int]:
         return {}
+
+    @property
+    def exchange_durations(self) -> Durations:
+        return Durations()
 
     async def join(self, member: Member) -> None:
         self.member = member

@@ -32,6 +32,7 @@ from redis.exceptions import RedisError
 
 from jwks_guard import ConfigurationError, DistrustNotSharedError, KeyStore, Register
 from jwks_guard.base.clock import Instant
+from jwks_guard.base.histogram import Durations
 from jwks_guard.distrust.copy import Copy, CopyError
 from jwks_guard.distrust.parts import decoded_part, encoded_part
 from jwks_guard.distrust.state import NOTHING, Distrust, Flags, Name, State, merge_into
@@ -71,6 +72,7 @@ class MachineFleet:
         self.error: str | None = None
         self.reaches: Mapping[Name, Reach] = {}
         self.exchange_counts: Mapping[str, int] = {}
+        self.exchange_durations = Durations()
         self.connected = True
         self.loses_answers = False
         self._members: list[Member] = []

@@ -30,7 +30,13 @@ ROWS = {
     for line in re.findall(r"(?m)^\|( `jwks_guard_.+ )\|$", DOCUMENT)
     for cells in [[cell.strip() for cell in line.split("|")]]
 }
-"""Type and labels by the name of the samples."""
+"""Type and labels by the name of the samples, or of the histogram."""
+SAMPLES = {
+    name + suffix: labels | ({"le"} if suffix == "_bucket" else set())
+    for name, (kind, labels) in ROWS.items()
+    for suffix in (("_bucket", "_count", "_sum") if kind == "histogram" else ("",))
+}
+"""Labels by the name of the samples."""
 
 
 @pytest.fixture
@@ -41,10 +47,15 @@ async def shown(tenant: LocalTenant, clock: HandClock) -> dict[str, tuple[str, s
         await verifier.verify(tenant.token())
         text = generate_latest(registry_of(verifier)).decode()
         return {
-            sample.name: (metric.type, set(sample.labels))
+            _without_suffix(sample.name, metric.type): (metric.type, set(sample.labels) - {"le"})
             for metric in text_string_to_metric_families(text)
             for sample in metric.samples
         }
+
+
+def _without_suffix(sample: str, kind: str) -> str:
+    """A histogram has one row for its samples."""
+    return re.sub(r"_(bucket|count|sum)$", "", sample) if kind == "histogram" else sample
 
 
 def test_table_has_every_metric_with_its_type_and_labels(
@@ -76,10 +87,10 @@ def queries() -> Iterator[tuple[str, str]]:
 def test_query_uses_metrics_labels_and_outcomes_that_exist(name: str, query: str) -> None:
     names = re.findall(r"\bjwks_guard_\w+", query)
     assert names, name
-    assert set(names) <= set(ROWS)
+    assert set(names) <= SAMPLES.keys()
     for metric, selector in re.findall(r"\b(jwks_guard_\w+)\{(.*?)\}", query):
         matched = dict(re.findall(r'(\w+)[!=~]+"(.*?)"', selector))
-        assert set(matched) <= ROWS[metric][1] | {"job"}, name
+        assert set(matched) <= SAMPLES[metric] | {"job"}, name
         outcomes = set(matched.get("outcome", ACCEPTED).split("|"))
         if metric == "jwks_guard_verifications_total":
             assert outcomes <= {ACCEPTED, *REFUSALS}, name

@@ -43,3 +43,12 @@ def test_a_fork_while_another_thread_is_at_any_line_leaves_no_lock_and_no_work_b
     works = ["accepted", "revoked_key", "accepted", "unknown_key", "accepted"]
     assert {where: said for where, said in report.items() if said != works} == {}
     assert len(report) > 80
+
+
+def test_spans_of_a_forked_child_are_those_of_its_own_requests() -> None:
+    said = {"children": ["jwks_guard.fetch"], "outcome": "accepted"}
+    assert forking("while_traced") == {"child": said, "parent": said}
+
+
+def test_a_forked_child_counts_its_own_exchanges_with_the_fleet() -> None:
+    assert forking("after_exchanges") == {"child": [0, 0, 0], "parent": True}

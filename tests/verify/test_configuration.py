@@ -67,6 +67,7 @@ def test_defaults_are_those_that_are_promised() -> None:
         "on_event": None,
         "background": True,
         "fleet": None,
+        "observer": None,
     }
     assert [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD] == [
         "issuer",

@@ -24,7 +24,9 @@ import httpx
 
 from jwks_guard import JWKSGuardError, SyncTokenVerifier, TokenVerifier
 from jwks_guard.base.portal import process_portal
+from jwks_guard.fleet import HTTPFleet
 from jwks_guard.testing import LocalTenant
+from tests.observability.spans import OUTCOME, Telemetry, about, id_of, parent_of
 from tests.process.stepping import at_every_place
 from tests.support import PATIENCE
 
@@ -210,8 +212,47 @@ def at_any_moment(tenant: LocalTenant) -> dict[str, Any]:
         return reports
 
 
+def while_traced(tenant: LocalTenant) -> dict[str, Any]:
+    """What the spans of the child say, whose parent used the same verifier and observer."""
+    telemetry = Telemetry()
+    verifier = SyncTokenVerifier(
+        tenant.issuer, tenant.audience, algorithms=["RS256"], observer=telemetry.observer
+    )
+    verifier.verify(tenant.token())
+    tenant.rotate()
+    tenant.rotate()
+
+    def use() -> dict[str, Any]:
+        before = len(telemetry.spans())
+        with telemetry.request() as request:
+            verifier.verify(tenant.token())
+        spans = telemetry.spans()[before:]
+        children = [span.name for span in spans if parent_of(span) == id_of(request)]
+        return {"children": children, "outcome": about(spans[-1])[OUTCOME]}
+
+    return {"child": Child(use).report(), "parent": use()}
+
+
+def after_exchanges(tenant: LocalTenant) -> dict[str, Any]:
+    """How many exchanges parent and child have made with a fleet whose other instance is away."""
+    fleet = HTTPFleet(["http://127.0.0.1:9/ops"], secret="s" * 16)
+    verifier = TokenVerifier(tenant.issuer, tenant.audience, fleet=fleet)
+    asyncio.run(outcome_async(verifier, tenant.token()))
+    child = Child(lambda: [*fleet.exchange_counts.values(), sum(fleet.exchange_durations.counts)])
+    parent = fleet.exchange_counts["failed"]
+    return {"child": child.report(), "parent": parent == sum(fleet.exchange_durations.counts) > 0}
+
+
 SCENARIOS = {
-    each.__name__: each for each in (after_asyncio, after_threads, during_a_fetch, at_any_moment)
+    each.__name__: each
+    for each in (
+        after_asyncio,
+        after_threads,
+        during_a_fetch,
+        at_any_moment,
+        while_traced,
+        after_exchanges,
+    )
 }
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""A guarded API with its metrics at /ops/metrics; the environment says whose tokens it accepts."""
+"""A guarded API with its metrics at /ops/metrics; the environment says whose tokens it accepts.
+
+Its answers say which process they come from.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ verifier = TokenVerifier(os.environ["ISSUER"], os.environ["AUDIENCE"])
 
 
 def hello(request: Request) -> PlainTextResponse:
-    return PlainTextResponse(f"hello {request.user.display_name}")
+    return PlainTextResponse("hello", headers={"X-Worker": str(os.getpid())})
 
 
 operated = operations(verifier, operations_auth=StaticSecrets.from_environment("SECRET"))

@@ -1,0 +1,43 @@
+"""Verification whose results the observer of its store is told of; without one it is not used."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+from jwks_guard.errors import JWKSGuardError
+from jwks_guard.keys.store import KeyStore
+from jwks_guard.verify.token import VerifiedToken
+from jwks_guard.verify.verification import Verification
+
+
+class ObservedVerification(Verification):
+    """Verification that tells the observer of each token, in the context of its request."""
+
+    def look_up(self, token: bytes) -> tuple[bytes | None, VerifiedToken | None]:
+        """What the token's result is cached by, and the result if that still stands."""
+        name, result = super().look_up(token)
+        if result is not None:
+            self._accepted(result)
+        return name, result
+
+    def fresh(self, token: bytes, name: bytes | None) -> VerifiedToken:
+        """Verify a token by the current view; raises KeyNotHeldError when that has no answer."""
+        result = super().fresh(token, name)
+        self._accepted(result)
+        return result
+
+    def refused(self, error: JWKSGuardError) -> NoReturn:
+        """Tell of a refusal and raise it."""
+        if (observer := self._keys.observer) is not None:
+            # An error has a kid only where the issuer has, or had, such a key.
+            observer.refused(self._keys.issuer, error.kid, type(error).code)
+        super().refused(error)
+
+    def _accepted(self, token: VerifiedToken) -> None:
+        if (observer := self._keys.observer) is not None:
+            observer.accepted(self._keys.issuer, token.kid)
+
+
+def verification_of(keys: KeyStore) -> type[Verification]:
+    """The class to verify with by `keys`."""
+    return Verification if keys.observer is None else ObservedVerification
