@@ -12,6 +12,7 @@ import logging
 import os
 import secrets
 import socket
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -31,6 +32,9 @@ Action = Literal["rotate", "revoke", "rotate_and_revoke", "reinstate"]
 Result = Literal["ok", "warning", "failed"]
 PATIENCE = 2.0
 """How long another process may hold the file, in seconds."""
+MAX_RECENT = 300
+"""The events that `recent` gives at most."""
+_RECENT_BYTES = 512 * 1024
 ENDS = frozenset({"finished", "failed", "abandoned"})
 """The steps after which nothing is left to do."""
 _LEVELS: dict[str, int] = {
@@ -98,6 +102,8 @@ class Journal:
         self.error: str | None = None
         self._on_event = on_event
         self._clock = clock
+        self._told: deque[AdminEvent] = deque(maxlen=MAX_RECENT)
+        self._written: tuple[tuple[int, ...] | None, list[AdminEvent]] = (None, [])
 
     def now(self) -> datetime:
         """The time of day, as an aware datetime."""
@@ -133,17 +139,9 @@ class Journal:
         They are those to revoke, or with `rotations` those that only rotate.
         Raises ConfigurationError when the file can't be read.
         """
-        if self._path is None:
-            return []
-        try:
-            data = await asyncio.to_thread(files.read_private, self._path)
-        except OSError as error:
-            raise ConfigurationError(
-                f"The journal {self._path} can't be read ({error}). Make it readable, or give "
-                "another journal_path."
-            ) from None
         open_intents: dict[str, Intent] = {}
-        for intent, step in _lines(data or b""):
+        for intent, record in _lines(await self._read()):
+            step = str(record["step"])
             if intent.tenant != tenant or (intent.action == "rotate") is not rotations:
                 continue
             # A decision that was lifted must not be finished; and one revocation is enough.
@@ -155,8 +153,43 @@ class Journal:
                 open_intents.setdefault(intent.operation, intent)
         return list(open_intents.values())
 
+    async def recent(self) -> list[AdminEvent]:
+        """The latest events, at most MAX_RECENT, oldest first: of the file and of this process.
+
+        Raises ConfigurationError when the file can't be read.
+        """
+        stamp = self._stamp()
+        if stamp != self._written[0]:
+            self._written = stamp, list(_events(await self._read(_RECENT_BYTES)))
+        events = dict.fromkeys([*self._written[1], *self._told])
+        return sorted(events, key=lambda event: event.at)[-MAX_RECENT:]
+
+    def _stamp(self) -> tuple[int, ...] | None:
+        """What differs once the file was changed; None without one."""
+        try:
+            info = None if self._path is None else self._path.stat()
+        except OSError:
+            return None
+        return info and (info.st_ino, info.st_size, info.st_mtime_ns, info.st_mode)
+
+    async def _read(self, last: int | None = None) -> bytes:
+        """The whole file, or the lines in its last bytes; raises ConfigurationError."""
+        if self._path is None:
+            return b""
+        try:
+            data = await asyncio.to_thread(files.read_private, self._path, last=last)
+        except OSError as error:
+            raise ConfigurationError(
+                f"The journal {self._path} can't be read ({error}). Make it readable, or give "
+                "another journal_path."
+            ) from None
+        if data is not None and last is not None and len(data) == last:
+            return data.partition(b"\n")[2]  # the first line is cut
+        return data or b""
+
     async def _tell(self, event: AdminEvent) -> Exception | None:
         """Pass `event` on; returns why the file could not be written."""
+        self._told.append(event)
         failure = await self._write(event)
         intent = event.intent
         logger.log(
@@ -186,16 +219,28 @@ class Journal:
         return None
 
 
-def _lines(data: bytes) -> Iterator[tuple[Intent, str]]:
-    """The intents and steps in a journal, without lines that can't be read.
+def _events(data: bytes) -> Iterator[AdminEvent]:
+    """The events in a journal, without lines that can't be read."""
+    for _, record in _lines(data):
+        try:
+            event = msgspec.convert({**record, "intent": record}, AdminEvent)
+        except msgspec.ValidationError:
+            logger.warning("A line of the journal can't be read and is skipped.")
+        else:
+            if event.at.tzinfo is not None:
+                yield event
+
+
+def _lines(data: bytes) -> Iterator[tuple[Intent, dict[str, Any]]]:
+    """The intents in a journal with their whole lines, without lines that can't be read.
 
     Without a torn line too: what it announces was not begun, what it reports is done once more.
     """
     for line in data.splitlines():
         try:
             record = msgspec.json.decode(line, type=dict[str, Any])
-            members = {name: record[name] for name in Intent.__slots__}
-            yield msgspec.convert(members, Intent), str(record["step"])
+            members = {name: record[name] for name in (*Intent.__slots__, "step")}
+            yield msgspec.convert(members, Intent), record
         except (msgspec.MsgspecError, ValueError, KeyError, RecursionError):
             logger.warning("A line of the journal can't be read and is skipped.")
 

@@ -35,6 +35,7 @@ from jwks_guard.errors import (
     RotationRefusedError,
     RotationUncertainError,
 )
+from jwks_guard.readiness.state import Observed
 from jwks_guard.readiness.verdict import RevocationReadiness, reporting_in, revocation_readiness
 
 _DEFAULT_REASON = "revoked at the tenant"
@@ -98,6 +99,18 @@ class KeyRotation:
             keys, self._fleet, self._journal, token_lifetime, jwks_uri, confirm_within
         )
         self._unfinished = Unfinished(keys, self._journal, self._revocation)
+
+    @property
+    def keys(self) -> SigningKeysClient:
+        """The client of the tenant's Management API."""
+        return self._keys
+
+    async def events(self) -> list[AdminEvent]:
+        """The latest events, oldest first: those in the journal, and those of this process.
+
+        They are a few hundred at most. Raises ConfigurationError when the journal can't be read.
+        """
+        return await self._journal.recent()
 
     async def rotate(self, *, reason: str = "planned rotation") -> RotationReceipt:
         """Make the next key current, once every verifier trusts it.
@@ -200,12 +213,23 @@ class KeyRotation:
         keys = SigningKeys(await self._keys.list())
         key = keys.get(kid) or await self._keys.get(kid)
         seen, missing = await observe_all(self._fleet, kid)
+        return self.verdict(key, keys, seen, missing)
+
+    def verdict(
+        self, key: SigningKey, keys: Iterable[SigningKey], seen: Observed, missing: int = 0
+    ) -> RevocationReadiness:
+        """The verdict on `key` by answers that were had before; asks nobody.
+
+        `keys` are all keys that the tenant lists, `seen` is what the instances showed, and
+        `missing` how many members of the fleet showed none. Raises ManagementAPIError unless one
+        key is current.
+        """
         settings = replace(self._settings, has_fleet=bool(self._fleet))
         now = self._keys.clock.time()
         if self._counts_instances:
             reporting = len(reporting_in(seen.states, settings.report_within, now))
             settings = replace(settings, expected_instances=max(1, reporting + missing))
-        return revocation_readiness(facts_of(key, keys), seen, settings, now)
+        return revocation_readiness(facts_of(key, SigningKeys(keys)), seen, settings, now)
 
     async def rotate_and_revoke(
         self, kid: str | None = None, *, reason: str = "the key has leaked"

@@ -62,8 +62,11 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def read_private(path: Path) -> bytes | None:
-    """The file's bytes; None when there is none; OSError when it may not be ours."""
+def read_private(path: Path, last: int | None = None) -> bytes | None:
+    """The file's bytes, or the `last` of them; None when there is no file.
+
+    Raises OSError when it may not be ours.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -71,7 +74,10 @@ def read_private(path: Path) -> bytes | None:
     try:
         require_ours(descriptor)
         with _flocked(descriptor, fcntl.LOCK_SH):  # nothing is half written while we read
-            return os.fdopen(descriptor, "rb", closefd=False).read(MAX_BYTES)
+            file = os.fdopen(descriptor, "rb", closefd=False)
+            if last is not None:
+                file.seek(max(0, os.fstat(descriptor).st_size - last))
+            return file.read(MAX_BYTES)
     finally:
         os.close(descriptor)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,9 +16,12 @@ KeyState = Literal["next", "current", "previously used", "revoked", "not listed"
 Action = Literal["rotate", "rotate-and-revoke", "revoke", "distrust", "reinstate"]
 """What can be done about a key; its dialog is the page `/keys/KID/ACTION`."""
 
-Source = Literal["journal", "console", "decision", "seen"]
+Origin = Literal["journal", "console", "decision", "seen"]
 """Where an Entry comes from: the rotation's journal, an action in this console, the fleet's
 decisions, or a change that the gatherer has noticed."""
+
+Source = Literal["fleet", "tenant", "journal"]
+"""What the console asks."""
 
 Result = Literal["ok", "warning", "failed"]
 
@@ -27,7 +30,7 @@ Result = Literal["ok", "warning", "failed"]
 class Problem:
     """A source that does not answer: `cause` is its error, `since` in seconds since the epoch."""
 
-    source: Literal["fleet", "tenant"]
+    source: Source
     cause: str
     since: float
 
@@ -39,13 +42,19 @@ class InstanceRow:
     Arguments:
         state: what it showed last.
         silent: whether it has not reported for too long.
-        trusted_since: the kids that it trusts, and since when the console has seen that.
+        trusted_since: the kids that it trusts, and since when the console has seen that: the
+            picture's `began` where it was so from the beginning.
 
     """
 
     state: InstanceState
     silent: bool
-    trusted_since: dict[str, float]
+    trusted_since: Mapping[str, float]
+
+    @property
+    def id(self) -> str:
+        """What tells it from the others: one that was never heard of has no `instance`."""
+        return self.state.instance or self.state.host
 
     def trusts(self, kid: str) -> bool:
         """Whether it accepts tokens of `kid`."""
@@ -69,8 +78,9 @@ class KeyRow:
         revoked_at: when the tenant revoked it.
         per_minute: how many of its tokens were accepted in each of the last minutes, the oldest
             first; None for a minute that was not observed.
-        latest_expiry: when the last token that was accepted, or issued, of it expires, as far as
-            that is known.
+        rate: how many were accepted in the last 60 seconds, about.
+        last_seen: when a token of it was accepted last, as far as instances show.
+        latest_expiry: when the last token that was accepted of it expires, as far as is known.
         trusting: the instances that trust it, without silent ones.
         refusing: the instances that refuse it, without silent ones.
         reporting: how many instances report.
@@ -88,6 +98,8 @@ class KeyRow:
     until: float | None = None
     revoked_at: float | None = None
     per_minute: tuple[int | None, ...] = ()
+    rate: float = 0.0
+    last_seen: float | None = None
     latest_expiry: float | None = None
     trusting: tuple[InstanceRow, ...] = ()
     refusing: tuple[InstanceRow, ...] = ()
@@ -106,7 +118,7 @@ class Entry:
     """
 
     at: float
-    source: Source
+    origin: Origin
     what: str
     kid: str | None = None
     actor: str | None = None
@@ -121,10 +133,12 @@ class Picture:
 
     Arguments:
         at: when it was put together.
+        began: when the console began to look.
         issuer: whose tokens the instances verify.
         tenant: the URL of the tenant's Management API; None without a KeyRotation.
         keys: every key, the next one first, revoked ones last.
         instances: every instance that is known, by name.
+        more_refused: how many refused keys are left out of `keys`, the earliest ones.
         entries: the timeline, the newest first.
         problems: the sources that do not answer; what they answered last is shown on.
         fleet_at: when the fleet answered last; None: never.
@@ -133,10 +147,12 @@ class Picture:
     """
 
     at: float
+    began: float
     issuer: str
     tenant: str | None = None
     keys: tuple[KeyRow, ...] = ()
     instances: tuple[InstanceRow, ...] = ()
+    more_refused: int = 0
     entries: tuple[Entry, ...] = ()
     problems: tuple[Problem, ...] = ()
     fleet_at: float | None = None
@@ -157,9 +173,9 @@ class Picture:
 
     @property
     def revoked(self) -> Sequence[KeyRow]:
-        """The rows of the "List of Revoked Keys", and of those that are refused and not listed."""
+        """The rows of the "List of Revoked Keys", and of keys that are neither listed nor trusted."""
         return [row for row in self.keys if _is_gone(row)]
 
 
 def _is_gone(row: KeyRow) -> bool:
-    return row.state == "revoked" or (row.state == "not listed" and row.decision is not None)
+    return row.state == "revoked" or (row.state == "not listed" and not row.trusting)

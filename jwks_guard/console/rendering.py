@@ -10,6 +10,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
+from jwks_guard.base.durations import span
+from jwks_guard.console import plots, times
+
 Role = Literal["viewer", "operator"]
 
 
@@ -34,7 +37,16 @@ templates = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-templates.filters["segment"] = lambda text: quote(str(text), safe="")
+templates.filters.update(
+    segment=lambda text: quote(str(text), safe=""),
+    counted=lambda number, noun: f"{number} {noun}{'' if number == 1 else 's'}",
+    bars=plots.bars,
+    busiest=plots.busiest,
+    moment=times.moment,
+    ago=times.ago,
+    until=times.until,
+    span=span,
+)
 
 
 def page(
@@ -45,10 +57,11 @@ def page(
     `request.state.nonce` is that of the answer's Content-Security-Policy. A template also reads
     `root`, the path at which the console is mounted, and `visitor`: None before the log-in.
     """
-    text = templates.get_template(template).render(
-        root=request.scope.get("root_path", ""),
-        nonce=request.state.nonce,
-        visitor=visitor,
-        **context,
-    )
-    return HTMLResponse(text, status)
+    nonce = request.state.nonce
+    return HTMLResponse(rendered(request, template, visitor, nonce=nonce, **context), status)
+
+
+def rendered(request: Request, template: str, visitor: Visitor | None, **context: Any) -> str:
+    """The text of that template, a whole page or a part of one."""
+    root = request.scope.get("root_path", "").rstrip("/")
+    return templates.get_template(template).render(root=root, visitor=visitor, **context)

@@ -1,1 +1,214 @@
+// Makes pages live: takes in the parts that changed, lets ages and countdowns tick, copies key IDs,
+// and opens the pages of actions as dialogs. Without it every page works too.
 "use strict";
+(() => {
+  const SILENCE_MS = 15000; // three beats of the stream
+  const AGAIN_MS = 3000;
+  const root = document.body.dataset.root;
+  document.documentElement.dataset.script = "";
+
+  // --- times ---
+
+  function span(seconds) {
+    const units = [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]];
+    let left = Math.floor(seconds);
+    const parts = [];
+    for (const [name, size] of units) {
+      const count = Math.floor(left / size);
+      left %= size;
+      if (count) parts.push(`${count} ${name}`);
+    }
+    return parts.slice(0, 2).join(" ") || "0 s";
+  }
+
+  function tick(within = document) {
+    for (const time of within.querySelectorAll("time[data-ago], time[data-until]")) {
+      const seconds = (Date.parse(time.dateTime) - Date.now()) / 1000;
+      const text = seconds > 0 ? `in ${span(seconds)}` : `${span(-seconds)} ago`;
+      time.title ||= time.textContent;
+      const both = "until" in time.dataset && seconds <= 0 ? `${text} (passed)` : text;
+      if (time.textContent !== both) time.textContent = both;
+    }
+  }
+  tick();
+  setInterval(tick, 1000);
+
+  // --- taking parts in: what is the same stays as it is, so focus, selection and what is open do ---
+
+  function adapt(old, fresh) {
+    for (const { name } of [...old.attributes]) {
+      if (!fresh.hasAttribute(name) && name !== "open") old.removeAttribute(name);
+    }
+    for (const { name, value } of fresh.attributes) {
+      if (name !== "open" && old.getAttribute(name) !== value) old.setAttribute(name, value);
+    }
+    adaptChildren(old, fresh);
+  }
+
+  function adaptChildren(old, fresh) {
+    const known = new Map();
+    for (const child of old.children) if (child.id) known.set(child.id, child);
+    let at = old.firstChild;
+    for (const child of [...fresh.childNodes]) {
+      const own = child.id ? known.get(child.id) : null;
+      if (own && own !== at) {
+        old.insertBefore(own, at);
+        at = own;
+      }
+      if (at && sameKind(at, child)) {
+        const next = at.nextSibling;
+        if (child.nodeType === Node.ELEMENT_NODE) adapt(at, child);
+        else if (at.nodeValue !== child.nodeValue) at.nodeValue = child.nodeValue;
+        at = next;
+      } else {
+        old.insertBefore(child, at);
+      }
+    }
+    while (at) {
+      const next = at.nextSibling;
+      at.remove();
+      at = next;
+    }
+  }
+
+  function sameKind(one, other) {
+    return one.nodeType === other.nodeType && one.nodeName === other.nodeName
+      && (one.id || "") === (other.id || "");
+  }
+
+  function take(parts) {
+    for (const [name, html] of Object.entries(parts)) {
+      const region = document.querySelector(`[data-live="${name}"]`);
+      if (!region) continue;
+      const before = announced(region);
+      const fresh = document.createElement("template");
+      fresh.innerHTML = html;
+      tick(fresh.content);
+      adaptChildren(region, fresh.content);
+      const news = announced(region).filter((text) => !before.includes(text));
+      if (before.length && news.length) {
+        document.getElementById("announcements").textContent = news.join(". ");
+      }
+    }
+  }
+
+  function announced(region) {
+    return [...region.querySelectorAll("[data-announce]")].map((each) => each.dataset.announce);
+  }
+
+  // --- the stream ---
+
+  const banner = document.getElementById("connection");
+  let source = null;
+  let heard = Date.now();
+  let lost = null;
+  let ended = false;
+
+  function tell(text, link) {
+    banner.replaceChildren(text);
+    if (link) banner.append(" ", link);
+    banner.hidden = false;
+  }
+
+  function connected() {
+    heard = Date.now();
+    lost = null;
+    banner.hidden = true;
+  }
+
+  function disconnected() {
+    if (ended || lost) return;
+    lost = new Date(heard);
+    const at = `${lost.toISOString().slice(11, 19)} UTC`;
+    tell(`Connection lost since ${at}, trying again. What you see is as of then.`);
+  }
+
+  function connect() {
+    if (ended) return;
+    source?.close();
+    source = new EventSource(document.body.dataset.liveUrl + location.search);
+    heard = Date.now();
+    source.addEventListener("parts", (event) => {
+      connected();
+      take(JSON.parse(event.data));
+    });
+    source.addEventListener("beat", connected);
+    source.addEventListener("ended", (event) => {
+      ended = true;
+      source.close();
+      const link = document.createElement("a");
+      link.href = `${root}/login`;
+      link.textContent = "Log in again";
+      tell(JSON.parse(event.data), link);
+    });
+    source.addEventListener("error", () => {
+      disconnected();
+      // Refused, and not only cut off: the browser would not try again by itself.
+      if (source.readyState === EventSource.CLOSED) setTimeout(connect, AGAIN_MS);
+    });
+  }
+
+  if (document.body.dataset.liveUrl) {
+    connect();
+    setInterval(() => {
+      if (ended || Date.now() - heard < SILENCE_MS) return;
+      disconnected();
+      connect();
+    }, AGAIN_MS);
+    addEventListener("pagehide", () => source.close());
+    addEventListener("pageshow", (event) => { if (event.persisted) connect(); });
+  }
+
+  // --- copying ---
+
+  async function copy(button) {
+    try {
+      await navigator.clipboard.writeText(button.dataset.copy);
+    } catch { // no permission, or not a secure context: select it, for Ctrl-C
+      getSelection().selectAllChildren(button.parentElement.querySelector("code"));
+      return;
+    }
+    button.textContent = "Copied";
+    setTimeout(() => { button.textContent = "Copy"; }, 1500);
+  }
+
+  // --- dialogs ---
+
+  const dialog = document.getElementById("dialog");
+
+  async function open(link) {
+    let answer;
+    try {
+      answer = await fetch(link.href, { headers: { Accept: "text/html" } });
+    } catch {
+      location.assign(link.href); // the browser says what is wrong
+      return;
+    }
+    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    const content = page.getElementById("content");
+    if (answer.redirected || !content) { // the log-in, say
+      location.assign(link.href);
+      return;
+    }
+    dialog.replaceChildren(...content.childNodes);
+    dialog.setAttribute("aria-label", page.title);
+    dialog.showModal();
+    tick(dialog);
+  }
+
+  document.addEventListener("click", (event) => {
+    const copying = event.target.closest("[data-copy]");
+    if (copying) copy(copying);
+    if (event.target.closest("[data-close]") && dialog?.open) {
+      event.preventDefault();
+      dialog.close();
+    }
+    const link = event.target.closest("a[data-dialog]");
+    const plain = !event.ctrlKey && !event.metaKey && !event.shiftKey && event.button === 0;
+    if (link && dialog && plain) {
+      event.preventDefault();
+      open(link);
+    }
+  });
+  dialog?.addEventListener("close", () => dialog.replaceChildren());
+})();

@@ -1,0 +1,143 @@
+"""The timeline: what was done and what has changed, as lines for people (pure)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from jwks_guard.admin.journal import AdminEvent
+from jwks_guard.admin.signing_key import SigningKey
+from jwks_guard.console.picture import Entry, InstanceRow
+from jwks_guard.distrust.state import Distrusted
+
+MAX_ENTRIES = 400
+_ACTIONS = {
+    "rotate": "Rotation",
+    "revoke": "Revocation",
+    "rotate_and_revoke": "Rotate and revoke",
+    "reinstate": "Reinstatement",
+}
+_STEPS = {
+    "intended": "begun",
+    "warned": "warning",
+    "forced": "forced although it was not ready",
+    "rotated": "the tenant has rotated",
+    "uncertain": "the tenant's answer was lost",
+    "acknowledged": "the tenant has revoked the key",
+    "unanswered": "the tenant did not answer",
+    "refused_by": "a verifier refuses the key",
+    "not_told": "a verifier was not reached",
+    "left_jwks": "the key has left the JWK Set",
+    "still_in_jwks": "the key is still in the JWK Set",
+    "finished": "finished",
+    "failed": "failed",
+    "abandoned": "abandoned",
+}
+
+
+def merged(*sources: Iterable[Entry]) -> tuple[Entry, ...]:
+    """The newest MAX_ENTRIES of all `sources`, newest first."""
+    entries = [entry for source in sources for entry in source]
+    # Of one moment, the step that was noted later stands above.
+    entries.reverse()
+    entries.sort(key=lambda entry: -entry.at)
+    return tuple(entries[:MAX_ENTRIES])
+
+
+def of_journal(events: Iterable[AdminEvent]) -> Iterator[Entry]:
+    """An entry for each step of a rotation or revocation."""
+    for event in events:
+        intent = event.intent
+        step = _STEPS.get(event.step, event.step)
+        yield Entry(
+            at=event.at.timestamp(),
+            origin="journal",
+            what=f"{_ACTIONS.get(intent.action, intent.action)}: {step}",
+            kid=intent.kid,
+            actor=intent.actor,
+            reason=intent.reason if event.step == "intended" else None,
+            detail=None if event.step == "intended" else event.detail or None,
+            result=event.result,
+        )
+
+
+def of_decisions(decisions: Mapping[str, Distrusted]) -> Iterator[Entry]:
+    """An entry for each decision to distrust that stands."""
+    for kid, decision in decisions.items():
+        yield Entry(
+            at=decision.at,
+            origin="decision",
+            what="Distrusted: every instance is to refuse the key",
+            kid=kid,
+            actor=decision.by or None,
+            reason=decision.reason or None,
+        )
+
+
+def lifted(
+    before: Mapping[str, Distrusted], after: Mapping[str, Distrusted], now: float
+) -> Iterator[Entry]:
+    """An entry for each decision that stands no longer."""
+    for kid in before.keys() - after.keys():
+        yield _seen(now, "The decision to distrust the key was lifted", kid)
+
+
+def of_keys(
+    before: Mapping[str, SigningKey], after: Mapping[str, SigningKey], now: float
+) -> Iterator[Entry]:
+    """An entry for each change in the tenant's list of keys."""
+    for kid, key in after.items():
+        old = before.get(kid)
+        if old is None:
+            yield _seen(now, f"The tenant lists a new key, as {_place(key.state)}", kid)
+        elif old.state != key.state:
+            yield _seen(now, f"The key became {_place(key.state)}; it was {old.state}", kid)
+    for kid in before.keys() - after.keys():
+        yield _seen(now, "The tenant lists the key no longer", kid)
+
+
+def of_instances(
+    before: Mapping[str, InstanceRow], after: Mapping[str, InstanceRow], now: float
+) -> Iterator[Entry]:
+    """An entry for each instance that came, left, fell silent or changed what it trusts."""
+    for name, row in after.items():
+        who, old = row.state.name, before.get(name)
+        if old is None:
+            yield _seen(now, "An instance appeared", detail=who)
+            continue
+        if row.silent != old.silent:
+            what = "An instance fell silent" if row.silent else "An instance reports again"
+            yield _seen(now, what, detail=who, bad=row.silent)
+        yield from _of_status(old, row, now)
+        for kid in row.state.refused.keys() - old.state.refused.keys():
+            yield _seen(now, "An instance refuses the key now", kid, who)
+        for kid in set(row.state.kids) - set(old.state.kids):
+            yield _seen(now, "An instance trusts the key now", kid, who)
+        for kid in set(old.state.kids) - set(row.state.kids) - row.state.refused.keys():
+            yield _seen(now, "An instance holds the key no longer", kid, who)
+    for name in before.keys() - after.keys():
+        yield _seen(now, "An instance has left", detail=before[name].state.name)
+
+
+def _of_status(old: InstanceRow, row: InstanceRow, now: float) -> Iterator[Entry]:
+    status, was = row.state.status, old.state.status
+    if status != was:
+        why = f": {row.state.last_error}" if row.state.last_error and status != "ok" else ""
+        what = f"An instance is {status}; it was {was}"
+        yield _seen(now, what, detail=f"{row.state.name}{why}", bad=status != "ok")
+
+
+def _place(state: str) -> str:
+    return state if state in ("previously used", "revoked") else f"the {state} key"
+
+
+def _seen(
+    now: float, what: str, kid: str | None = None, detail: str | None = None, *, bad: bool = False
+) -> Entry:
+    return Entry(
+        at=now,
+        origin="seen",
+        what=what,
+        kid=kid,
+        detail=detail,
+        result="warning" if bad else "ok",
+    )
