@@ -23,7 +23,7 @@ from jwks_guard.readiness.verdict import RevocationReadiness
 
 MAX_REFUSED = 50
 """The rows of keys that are refused and not listed, at most: a fleet may hold thousands."""
-_ORDER: Sequence[KeyState] = ("next", "current", "previously used", "not listed", "revoked")
+_ORDER: Sequence[KeyState] = ("next", "current", "previously used", "revoked", "not listed")
 Verdict = Callable[[SigningKey, Observed], RevocationReadiness | None]
 
 

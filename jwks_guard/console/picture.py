@@ -173,7 +173,7 @@ class Picture:
 
     @property
     def revoked(self) -> Sequence[KeyRow]:
-        """The rows of the "List of Revoked Keys", and of keys that are neither listed nor trusted."""
+        """The rows of the "List of Revoked Keys", and of keys neither listed nor trusted."""
         return [row for row in self.keys if _is_gone(row)]
 
 
