@@ -71,12 +71,25 @@ class Known:
             for state in self.states
         )
 
-    def kids(self) -> list[str]:
-        """Every kid that somebody names, without duplicates."""
+    @property
+    def refused_kids(self) -> frozenset[str]:
+        """Every kid that somebody refuses."""
+        revoked = [key.kid for key in self.keys or () if key.revoked]
+        shown = [kid for state in self.states for kid in state.refused]
+        return frozenset([*revoked, *self.decisions, *shown])
+
+    def kids(self) -> tuple[list[str], int]:
+        """The kids to show, and how many are left out: the earliest of those only refused."""
         listed = [key.kid for key in self.keys or ()]
         trusted = [kid for state in self.states for kid in state.kids]
-        refused = [kid for state in self.states for kid in state.refused]
-        return list(dict.fromkeys([*listed, *trusted, *self.decisions, *refused]))
+        named = dict.fromkeys([*listed, *trusted])
+        refused = {kid: decision.at for kid, decision in self.decisions.items()}
+        for state in self.states:
+            for kid, at in state.refused.items():
+                refused[kid] = max(at, refused.get(kid, 0.0))
+        others = [kid for kid in refused if kid not in named]
+        others.sort(key=lambda kid: -refused[kid])
+        return [*named, *others[:MAX_REFUSED]], len(others[MAX_REFUSED:])
 
 
 def assembled(
@@ -90,19 +103,17 @@ def assembled(
     """What the console shows at `now`, in seconds since the epoch."""
     # While the fleet does not answer, nobody is called silent for that.
     rows = known.instances(now if known.fleet_at is None else known.fleet_at)
-    keys = sorted(
-        (_row(kid, known, rows, history, verdict, now) for kid in known.kids()), key=_rank
-    )
-    refused = [row.kid for row in keys if row.state == "not listed" and not row.trusting]
-    left_out = set(refused[MAX_REFUSED:])
+    kids, left_out = known.kids()
+    keys = (_row(kid, known, rows, history, verdict, now) for kid in kids)
     return Picture(
         at=now,
         began=known.began,
         issuer=known.issuer,
         tenant=known.tenant,
-        keys=tuple(row for row in keys if row.kid not in left_out),
+        keys=tuple(sorted(keys, key=_rank)),
         instances=rows,
-        more_refused=len(left_out),
+        more_refused=left_out,
+        refused_kids=known.refused_kids,
         entries=entries,
         problems=problems,
         fleet_at=known.fleet_at,

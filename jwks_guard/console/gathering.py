@@ -83,13 +83,15 @@ class Gatherer:
         self._history = History()
         self._recorded: deque[Entry] = deque(maxlen=timeline.MAX_ENTRIES)
         self._journaled: tuple[Entry, ...] = ()
+        self._decided: tuple[Entry, ...] = ()
         self._problems: dict[Source, Problem] = {}
         self._tenant_due = self._tenant_busy_until = 0.0  # by the monotonic clock
         self._one_look = asyncio.Lock()
         self._one_tenant_look = asyncio.Lock()
         self._changed = asyncio.Condition()
         self._wake = asyncio.Event()
-        self._watchers = 0
+        self.watchers = 0
+        """How many watch at the moment."""
         self._next_kid = 0
         self._tasks: tuple[asyncio.Task[None], ...] = ()
         tenant = None if rotation is None else rotation.keys.base_url
@@ -148,12 +150,12 @@ class Gatherer:
     @contextmanager
     def watched(self) -> Iterator[None]:
         """Look more often in this block."""
-        self._watchers += 1
+        self.watchers += 1
         self._wake.set()
         try:
             yield
         finally:
-            self._watchers -= 1
+            self.watchers -= 1
 
     async def next_picture(self, after: Picture) -> Picture:
         """The picture, once there is another than `after`."""
@@ -166,12 +168,12 @@ class Gatherer:
     async def _keep_asking_fleet(self) -> None:
         while True:
             await self._ask_fleet()
-            await self._pause(WATCHED_SECONDS if self._watchers else UNWATCHED_SECONDS)
+            await self._pause(WATCHED_SECONDS if self.watchers else UNWATCHED_SECONDS)
 
     async def _keep_asking_tenant(self) -> None:
         while True:
             await self._ask_tenant()
-            await self._pause(TENANT_SECONDS if self._watchers else TENANT_UNWATCHED_SECONDS)
+            await self._pause(TENANT_SECONDS if self.watchers else TENANT_UNWATCHED_SECONDS)
 
     async def _pause(self, seconds: float) -> None:
         """Wait; shorter if somebody begins to watch."""
@@ -196,7 +198,7 @@ class Gatherer:
 
         Each look asks for one key in turn, a `thorough` one for all.
         """
-        kids = self._known.kids()[:_MOST_KIDS] or [_ANY_KID]
+        kids = self._known.kids()[0][:_MOST_KIDS] or [_ANY_KID]
         asked = kids if thorough else [kids[self._next_kid % len(kids)]]
         self._next_kid += 1
         reaches = {kid: reach for kid, reach in self._known.reaches.items() if kid in kids}
@@ -269,8 +271,11 @@ class Gatherer:
             self._recorded.extend(timeline.of_instances(old, new, now))
 
     def _note_decisions(self, decisions: Mapping[str, Distrusted]) -> None:
-        now = self._clock.time()
-        self._recorded.extend(timeline.lifted(self._known.decisions, decisions, now))
+        before = self._known.decisions
+        if decisions == before:  # a fleet may hold thousands
+            return
+        self._recorded.extend(timeline.lifted(before, decisions, self._clock.time()))
+        self._decided = timeline.merged(timeline.of_decisions(decisions))
         self._known = replace(self._known, decisions=decisions)
 
     def _note_keys(self, keys: tuple[SigningKey, ...]) -> None:
@@ -288,13 +293,11 @@ class Gatherer:
             self._changed.notify_all()
 
     def _assembled(self) -> Picture:
-        known = self._known
-        decided = timeline.of_decisions(known.decisions)
         return assembled(
-            known,
+            self._known,
             self._history,
             self._verdict,
-            timeline.merged(self._journaled, decided, self._recorded),
+            timeline.merged(self._journaled, self._decided, self._recorded),
             tuple(self._problems.values()),
             self._clock.time(),
         )

@@ -139,6 +139,8 @@ class Picture:
         keys: every key, the next one first, revoked ones last.
         instances: every instance that is known, by name.
         more_refused: how many refused keys are left out of `keys`, the earliest ones.
+        refused_kids: every kid that a decision, an instance or the tenant refuses, without
+            exception.
         entries: the timeline, the newest first.
         problems: the sources that do not answer; what they answered last is shown on.
         fleet_at: when the fleet answered last; None: never.
@@ -153,6 +155,7 @@ class Picture:
     keys: tuple[KeyRow, ...] = ()
     instances: tuple[InstanceRow, ...] = ()
     more_refused: int = 0
+    refused_kids: frozenset[str] = frozenset()
     entries: tuple[Entry, ...] = ()
     problems: tuple[Problem, ...] = ()
     fleet_at: float | None = None

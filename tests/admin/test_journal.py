@@ -18,6 +18,7 @@ from jwks_guard import (
     RotationRefusedError,
 )
 from jwks_guard.admin import AdminEvent
+from jwks_guard.admin.journal import MAX_RECENT
 from jwks_guard.base import files
 from tests.admin.rotating import (
     SIGNING_KEYS,
@@ -482,3 +483,54 @@ async def test_whole_line_without_its_end_counts(scene: Scene, journal: Path) ->
     (receipt,) = await rotation.resume()
     assert receipt.kid == leaked
     assert await rotation.resume() == []
+
+
+# --- reading it as a timeline ---
+
+
+async def test_events_are_those_of_the_file_and_of_this_process_each_once(
+    scene: Scene, journal: Path
+) -> None:
+    fleet = FakeRevocable(kids=[scene.tenant.key("next").kid])
+    writing = scene.rotation(fleet, journal_path=journal, actor="first")
+    await writing.rotate(reason="quarterly")
+    written = await writing.events()
+    assert [event.step for event in written] == ["intended", "warned", "rotated", "finished"]
+    assert written == scene.events
+    assert await scene.rotation(fleet, journal_path=journal).events() == written
+
+
+async def test_without_a_file_events_are_those_of_this_process(scene: Scene) -> None:
+    fleet = FakeRevocable(kids=[scene.tenant.key("next").kid])
+    rotation = scene.rotation(fleet)
+    assert await rotation.events() == []
+    await rotation.rotate()
+    assert await rotation.events() == scene.events
+
+
+async def test_only_the_end_of_a_long_journal_is_read(scene: Scene, journal: Path) -> None:
+    fleet = FakeRevocable(kids=[scene.tenant.key("next").kid])
+    await scene.rotation(fleet, journal_path=journal).rotate()
+    line = json.loads(content(journal).splitlines()[-1])
+    many = (json.dumps({**line, "detail": str(n)}).encode() + b"\n" for n in range(5_000))
+    add(journal, *many)
+    events = await scene.rotation(fleet, journal_path=journal).events()
+    assert [event.detail for event in events] == [str(n) for n in range(5_000 - MAX_RECENT, 5_000)]
+
+
+async def test_lines_that_are_no_events_are_passed_over(scene: Scene, journal: Path) -> None:
+    fleet = FakeRevocable(kids=[scene.tenant.key("next").kid])
+    await scene.rotation(fleet, journal_path=journal).rotate()
+    written = json.loads(content(journal).splitlines()[0])
+    for wrong in ({"at": "yesterday"}, {"at": "2027-01-01T00:00:00"}, {"result": "perhaps"}):
+        add(journal, json.dumps({**written, **wrong}).encode() + b"\n")
+    add(journal, b"no JSON\n")
+    assert len(await scene.rotation(fleet, journal_path=journal).events()) == 4
+
+
+async def test_a_journal_of_somebody_else_is_not_read_as_events(
+    scene: Scene, journal: Path
+) -> None:
+    readable_by_others(journal)
+    with pytest.raises(ConfigurationError, match="can't be read"):
+        await scene.rotation(FakeRevocable(), journal_path=journal).events()

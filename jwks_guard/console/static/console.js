@@ -4,7 +4,6 @@
 (() => {
   const SILENCE_MS = 15000; // three beats of the stream
   const AGAIN_MS = 3000;
-  const root = document.body.dataset.root;
   document.documentElement.dataset.script = "";
 
   // --- times ---
@@ -123,6 +122,22 @@
     tell(`Connection lost since ${at}, trying again. What you see is as of then.`);
   }
 
+  function end(why) {
+    ended = true;
+    source.close();
+    const link = document.createElement("a");
+    link.href = location.href; // the log-in, which leads back here
+    link.textContent = "Log in again";
+    tell(`Your session has ended. ${why}`.trim(), link);
+  }
+
+  // The stream was refused, not only cut off: the browser does not try again by itself.
+  async function refused() {
+    const answer = await fetch(location.href, { method: "HEAD" }).catch(() => null);
+    if (answer?.status === 401) end("");
+    else setTimeout(connect, AGAIN_MS);
+  }
+
   function connect() {
     if (ended) return;
     source?.close();
@@ -133,18 +148,10 @@
       take(JSON.parse(event.data));
     });
     source.addEventListener("beat", connected);
-    source.addEventListener("ended", (event) => {
-      ended = true;
-      source.close();
-      const link = document.createElement("a");
-      link.href = `${root}/login`;
-      link.textContent = "Log in again";
-      tell(JSON.parse(event.data), link);
-    });
+    source.addEventListener("ended", (event) => end(JSON.parse(event.data)));
     source.addEventListener("error", () => {
       disconnected();
-      // Refused, and not only cut off: the browser would not try again by itself.
-      if (source.readyState === EventSource.CLOSED) setTimeout(connect, AGAIN_MS);
+      if (source.readyState === EventSource.CLOSED) refused();
     });
   }
 
@@ -168,7 +175,8 @@
       getSelection().selectAllChildren(button.parentElement.querySelector("code"));
       return;
     }
-    button.textContent = "Copied";
+    document.getElementById("announcements").textContent = `Copied ${button.dataset.copy}`;
+    button.textContent = "Copied"; // until the next part comes
     setTimeout(() => { button.textContent = "Copy"; }, 1500);
   }
 
@@ -186,7 +194,7 @@
     }
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     const content = page.getElementById("content");
-    if (answer.redirected || !content) { // the log-in, say
+    if (answer.status === 401 || !content) {
       location.assign(link.href);
       return;
     }

@@ -1,0 +1,136 @@
+"""Live updates, through a real server: parts that changed, beats, and the end of a session."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import httpx
+import pytest
+
+from jwks_guard.console import gathering, live
+from jwks_guard.console.gathering import Gatherer
+from jwks_guard.testing.server import ServerThread, listen
+from tests.console.support import FakeFleet, Pages, instance
+from tests.support import PATIENCE, HandClock
+
+EVERYTHING = {"problems", "freshness", "valid", "revoked"}
+
+
+@pytest.fixture(autouse=True)
+def fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gathering, "WATCHED_SECONDS", 0.01)
+    monkeypatch.setattr(live, "BEAT_SECONDS", 0.05)
+
+
+@pytest.fixture
+def fleet(clock: HandClock) -> FakeFleet:
+    return FakeFleet(instance("a", clock, kids=("k1",)))
+
+
+@pytest.fixture
+def pages(fleet: FakeFleet, clock: HandClock) -> Pages:
+    return Pages(Gatherer(None, fleet, clock=clock))
+
+
+@contextmanager
+def served(pages: Pages) -> Iterator[str]:
+    listener = listen("127.0.0.1", 0)
+    server = ServerThread(pages.app, listener)
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.stop()
+
+
+@asynccontextmanager
+async def events(url: str) -> AsyncIterator[AsyncIterator[tuple[str, Any]]]:
+    """The events of a stream as they come, with their data."""
+
+    async def parsed(answer: httpx.Response) -> AsyncIterator[tuple[str, Any]]:
+        kind = ""
+        async for line in answer.aiter_lines():
+            name, _, value = line.partition(": ")
+            if name == "event":
+                kind = value
+            elif line.startswith("data:") and kind:
+                yield kind, json.loads(value) if value else None
+
+    async with (
+        asyncio.timeout(PATIENCE),
+        httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as client,
+        client.stream("GET", url) as answer,
+    ):
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        yield parsed(answer)
+
+
+async def data_of(kind: str, stream: AsyncIterator[tuple[str, Any]]) -> Any:
+    """The data of the next event of that kind."""
+    async for each, data in stream:
+        if each == kind:
+            return data
+    raise AssertionError(f"the stream ended without {kind}")
+
+
+async def eventually(holds: Callable[[], object]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not holds():  # noqa: ASYNC110 - it is another loop's
+            await asyncio.sleep(0.01)
+
+
+async def test_a_stream_begins_with_all_parts(pages: Pages) -> None:
+    with served(pages) as url:
+        async with events(f"{url}/keys/live") as stream:
+            kind, parts = await anext(stream)
+    assert kind == "parts"
+    assert {*parts} == EVERYTHING
+
+
+async def test_only_what_has_changed_is_sent_then(
+    pages: Pages, fleet: FakeFleet, clock: HandClock
+) -> None:
+    with served(pages) as url:
+        async with events(f"{url}/keys/live") as stream:
+            while "k1" not in (await data_of("parts", stream)).get("valid", ""):
+                pass
+            fleet.states = (instance("a", clock, kids=("k1", "k2")),)
+            parts = await data_of("parts", stream)
+    assert {*parts} == {"valid"}
+    assert "k2" in parts["valid"]
+
+
+async def test_the_filter_of_a_page_holds_for_its_stream(pages: Pages) -> None:
+    with served(pages) as url:
+        async with events(f"{url}/timeline/live?kid=k9") as stream:
+            _, parts = await anext(stream)
+    assert {*parts} == {"problems", "freshness", "timeline"}
+    assert "Nothing yet." in parts["timeline"]
+
+
+async def test_a_stream_shows_that_it_lives_while_nothing_changes(pages: Pages) -> None:
+    with served(pages) as url:
+        async with events(f"{url}/keys/live") as stream:
+            assert await data_of("beat", stream) is None
+
+
+async def test_the_end_of_a_session_ends_the_stream_and_says_why(pages: Pages) -> None:
+    with served(pages) as url:
+        async with events(f"{url}/keys/live") as stream:
+            await anext(stream)
+            pages.ended.append("You have logged out.")
+            rest = [event async for event in stream]
+    assert rest[-1] == ("ended", "You have logged out.")
+
+
+async def test_the_gatherer_looks_often_only_while_a_stream_is_open(
+    pages: Pages, fleet: FakeFleet
+) -> None:
+    with served(pages) as url:
+        async with events(f"{url}/keys/live") as stream:
+            await anext(stream)
+            await eventually(lambda: len(fleet.asked) > 5)
+        await eventually(lambda: not pages.gatherer.watchers)
