@@ -28,13 +28,15 @@ from jwks_guard.base.clock import Clock
 from jwks_guard.errors import ConfigurationError
 
 logger = logging.getLogger("jwks_guard")
-Action = Literal["rotate", "revoke", "rotate_and_revoke", "reinstate"]
+Action = Literal["rotate", "revoke", "rotate_and_revoke", "distrust", "reinstate", "dismiss"]
 Result = Literal["ok", "warning", "failed"]
 PATIENCE = 2.0
 """How long another process may hold the file, in seconds."""
 MAX_RECENT = 300
 """The events that `recent` gives at most."""
 _RECENT_BYTES = 512 * 1024
+_DECISIONS = frozenset({"distrust", "reinstate", "dismiss"})
+"""The actions that concern verifiers alone: a crash leaves nothing of them for the tenant."""
 ENDS = frozenset({"finished", "failed", "abandoned"})
 """The steps after which nothing is left to do."""
 _LEVELS: dict[str, int] = {
@@ -46,7 +48,10 @@ _LEVELS: dict[str, int] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Intent:
-    """An operation to be done. `tenant` is a URL; `emergency`: verifiers refuse the key first."""
+    """An operation to be done. `tenant` is a URL; `emergency`: verifiers refuse the key first.
+
+    `kid` is empty where an `instance` is dismissed, and `instance` everywhere else.
+    """
 
     action: Action
     tenant: str
@@ -54,6 +59,7 @@ class Intent:
     kid: str
     reason: str
     emergency: bool = False
+    instance: str = ""
     operation: str = field(default_factory=lambda: secrets.token_hex(8))
 
 
@@ -147,6 +153,8 @@ class Journal:
             # A decision that was lifted must not be finished; and one revocation is enough.
             if intent.action == "reinstate" or step == "finished":
                 open_intents = {n: i for n, i in open_intents.items() if i.kid != intent.kid}
+            elif intent.action in _DECISIONS:
+                continue
             elif step in ENDS:
                 open_intents.pop(intent.operation, None)
             else:
@@ -239,7 +247,8 @@ def _lines(data: bytes) -> Iterator[tuple[Intent, dict[str, Any]]]:
     for line in data.splitlines():
         try:
             record = msgspec.json.decode(line, type=dict[str, Any])
-            members = {name: record[name] for name in (*Intent.__slots__, "step")}
+            str(record["step"])
+            members = {name: record[name] for name in Intent.__slots__ if name in record}
             yield msgspec.convert(members, Intent), record
         except (msgspec.MsgspecError, ValueError, KeyError, RecursionError):
             logger.warning("A line of the journal can't be read and is skipped.")

@@ -9,7 +9,7 @@ from typing import cast
 
 from jwks_guard.admin.journal import Intent, Journal, Result
 from jwks_guard.admin.revocable import InstancesKeys, Revocable
-from jwks_guard.errors import DistrustNotSharedError, JWKSGuardError
+from jwks_guard.errors import DistrustNotSharedError, JWKSGuardError, RevocationRefusedError
 from jwks_guard.readiness.state import InstanceState, Observed, Refusal, combined
 from jwks_guard.readiness.usage import Reach
 
@@ -56,26 +56,39 @@ def _identity(state: InstanceState) -> tuple[str, str, str]:
 
 
 async def distrust_everywhere(
-    fleet: Sequence[Revocable], intent: Intent, journal: Journal, *, repeat: bool = True
+    fleet: Sequence[Revocable],
+    intent: Intent,
+    journal: Journal,
+    *,
+    repeat: bool = True,
+    force: bool = True,
 ) -> tuple[Refusal, ...]:
     """Call `distrust` for the key of `intent` on all of `fleet` at once, and note each result.
 
     A member that fails, or takes longer than 10 s, does not delay the others. Without `repeat`, one
-    that distrusts the key already is left alone, and not in the result.
+    that distrusts the key already is left alone, and not in the result. Without `force`, raises the
+    RevocationRefusedError of a member that trusts no other key, after all were called.
     """
-    calls = (_distrust(each, name, intent, journal, repeat) for name, each in _named(fleet))
-    return tuple(refusal for some in await asyncio.gather(*calls) for refusal in some)
+    calls = [_distrust(each, name, intent, journal, repeat, force) for name, each in _named(fleet)]
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    refusals = [each for some in results if not isinstance(some, BaseException) for each in some]
+    for failure in results:
+        if isinstance(failure, BaseException):
+            for each in refusals:
+                failure.add_note(f"It is refused already by: {each.who}.")
+            raise failure
+    return tuple(refusals)
 
 
 async def _distrust(
-    member: Revocable, name: str, intent: Intent, journal: Journal, repeat: bool
+    member: Revocable, name: str, intent: Intent, journal: Journal, repeat: bool, force: bool
 ) -> Sequence[Refusal]:
     try:
         async with asyncio.timeout(LONGEST_SECONDS):
             if not repeat and await _distrusts(member, intent.kid):
                 return []
-            # Forced: the key is not current, so a verifier that holds no other is out of date.
-            shown = await member.distrust(intent.kid, reason=intent.reason, force=True)
+            # Forced where the key is not current: a verifier that holds no other is out of date.
+            shown = await member.distrust(intent.kid, reason=intent.reason, force=force)
     except DistrustNotSharedError as error:
         if not error.here:
             return await _failed(name, str(error), intent, journal)
@@ -88,7 +101,9 @@ async def _distrust(
         if task is None or task.cancelling():
             raise
         return await _failed(name, "it was cancelled", intent, journal)
-    except Exception as error:  # noqa: BLE001 - no error of one member may stop the others
+    except Exception as error:  # no error of one member may stop the others
+        if isinstance(error, RevocationRefusedError) and not force:
+            raise
         return await _failed(name, f"{type(error).__name__}: {error}", intent, journal)
     refusals = [Refusal(name, journal.now())] if shown is None else shown
     for each in refusals:

@@ -6,10 +6,13 @@ import asyncio
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import replace
 from datetime import timedelta
 from inspect import iscoroutinefunction
+from typing import Self
 
+from jwks_guard.admin.decisions import Decisions
 from jwks_guard.admin.journal import Action, AdminEvent, Intent, Journal, default_actor
 from jwks_guard.admin.key_set import SigningKeys
 from jwks_guard.admin.receipts import (
@@ -35,7 +38,7 @@ from jwks_guard.errors import (
     RotationRefusedError,
     RotationUncertainError,
 )
-from jwks_guard.readiness.state import Observed
+from jwks_guard.readiness.state import Observed, Refusal
 from jwks_guard.readiness.verdict import RevocationReadiness, reporting_in, revocation_readiness
 
 _DEFAULT_REASON = "revoked at the tenant"
@@ -99,6 +102,7 @@ class KeyRotation:
             keys, self._fleet, self._journal, token_lifetime, jwks_uri, confirm_within
         )
         self._unfinished = Unfinished(keys, self._journal, self._revocation)
+        self._decisions = Decisions(self._fleet, self._journal)
 
     @property
     def keys(self) -> SigningKeysClient:
@@ -112,12 +116,27 @@ class KeyRotation:
         """
         return await self._journal.recent()
 
-    async def rotate(self, *, reason: str = "planned rotation") -> RotationReceipt:
+    def acting_as(self, actor: str) -> Self:
+        """This rotation with another `actor` in the journal, for a program that several people use.
+
+        Both share everything else, and so do one operation at a time.
+        """
+        require_text("actor", actor)
+        acting = copy(self)
+        acting._actor = actor
+        return acting
+
+    async def rotate(
+        self, *, reason: str = "planned rotation", current: str | None = None
+    ) -> RotationReceipt:
         """Make the next key current, once every verifier trusts it.
 
-        Raises RotationRefusedError if a verifier does not, even after a refresh,
-        DistrustNotSharedError where a fleet can't be asked, and what SigningKeysClient.rotate
-        raises. If the journal shows that a crash cut off an earlier
+        `current` is the kid that the caller believes to be the current key: a form that is sent
+        twice then rotates once.
+
+        Raises RotationRefusedError if another key is current, or if a verifier does not trust the
+        next key, even after a refresh, DistrustNotSharedError where a fleet can't be asked, and
+        what SigningKeysClient.rotate raises. If the journal shows that a crash cut off an earlier
         rotation, this does not rotate: it returns the receipt of that rotation, or raises
         RotationUncertainError, once, if the key is still current.
         """
@@ -126,6 +145,8 @@ class KeyRotation:
             keys = SigningKeys(await self._keys.list())
             if (done := await self._unfinished.rotation(keys)) is not None:
                 return done
+            if current is not None:
+                _require_current(keys, current)
             await self.require_prepared(keys)
             intent = self._intent("rotate", keys.current.kid, reason)
             await self._journal.begin(intent)
@@ -255,19 +276,30 @@ class KeyRotation:
         leaked = replace(current, current=False, current_until=rotation.rotated_at)
         return replace(await self._revocation.carry_out(intent, leaked), rotation=rotation)
 
+    async def distrust(self, kid: str, *, reason: str, force: bool = False) -> tuple[Refusal, ...]:
+        """Make every verifier refuse `kid`, without the tenant, which goes on listing the key.
+
+        Returns what each instance says of it. It waits for no other operation. Raises
+        RevocationRefusedError where a verifier trusts no other key and `force` is not given.
+        """
+        intent = self._intent("distrust", kid, reason, emergency=True)
+        return await self._decisions.distrust(intent, force=force)
+
     async def reinstate(self, kid: str, *, reason: str) -> None:
         """Lift the distrust of `kid` on every verifier: they accept it again if it is published.
 
         Raises the first error of a verifier, after all were called.
         """
-        intent = self._intent("reinstate", kid, reason)
-        await self._journal.begin(intent)
-        steps = (each.reinstate(kid, reason=reason) for each in self._fleet)
-        for failure in await asyncio.gather(*steps, return_exceptions=True):
-            if failure is not None:
-                await self._journal.tell(intent, "failed", "failed", str(failure))
-                raise failure
-        await self._journal.tell(intent, "finished")
+        await self._decisions.reinstate(self._intent("reinstate", kid, reason))
+
+    async def dismiss(self, instance: str, *, reason: str) -> str:
+        """Make the fleet forget an instance that has ended for good; returns its name.
+
+        `instance` is the whole id. Raises ConfigurationError for one that is unknown or still
+        reports, and for a fleet that is a list of addresses.
+        """
+        require_text("instance", instance)
+        return await self._decisions.dismiss(self._intent("dismiss", "", reason, instance=instance))
 
     async def resume(self) -> list[RevocationReceipt]:
         """Finish what a crash left unfinished in the journal; returns the receipts.
@@ -305,8 +337,17 @@ class KeyRotation:
             new=new,
         )
 
-    def _intent(self, action: Action, kid: str, reason: str, *, emergency: bool = False) -> Intent:
-        require_text("kid", kid)
+    def _intent(
+        self,
+        action: Action,
+        kid: str,
+        reason: str,
+        *,
+        emergency: bool = False,
+        instance: str = "",
+    ) -> Intent:
+        if action != "dismiss":
+            require_text("kid", kid)
         require_text("reason", reason)
         return Intent(
             action=action,
@@ -315,6 +356,7 @@ class KeyRotation:
             kid=kid,
             reason=reason,
             emergency=emergency,
+            instance=instance,
         )
 
 
@@ -328,6 +370,15 @@ def require_fleet(fleet: Revocable | Iterable[Revocable]) -> tuple[Revocable, ..
             "process refuses the keys that it distrusts."
         )
     return members
+
+
+def _require_current(keys: SigningKeys, kid: str) -> None:
+    if keys.current.kid != kid:
+        raise RotationRefusedError(
+            f"The keys have changed meanwhile: {keys.current.kid} is the current key now, and "
+            f"{kid} was when the plan was shown. Nothing was done. Look at the keys; rotate again "
+            "if that is still needed."
+        )
 
 
 @contextmanager

@@ -51,6 +51,7 @@ class FakeRevocable:
         self.kids = set(kids)
         self.failure = failure
         self.distrusted: dict[str, str] = {}
+        self.distrusts_unforced = False
 
     @property
     def keys(self) -> KeyView:
@@ -61,7 +62,7 @@ class FakeRevocable:
             raise self.failure
 
     async def distrust(self, kid: str, *, reason: str, force: bool = False) -> None:
-        assert force
+        assert force or self.distrusts_unforced
         if self.failure is not None:
             raise self.failure
         self.distrusted[kid] = reason

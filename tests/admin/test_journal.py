@@ -111,7 +111,7 @@ async def test_every_event_is_a_line_with_time_actor_and_result(
     assert len({line["operation"] for line in written}) == 3
     assert written[0].keys() == {
         *("at", "step", "result", "action", "tenant", "actor", "kid", "reason", "emergency"),
-        *("operation", "detail"),
+        *("instance", "operation", "detail"),
     }
 
 

@@ -26,7 +26,7 @@ from jwks_guard import (
     TokenVerifier,
     UnavailableError,
 )
-from jwks_guard.admin import KeyRotation, SigningKeysClient, StaticToken
+from jwks_guard.admin import KeyRotation, RotationReceipt, SigningKeysClient, StaticToken
 from jwks_guard.admin.revocable import Revocable
 from tests.admin.rotating import (
     ROTATE,
@@ -356,6 +356,17 @@ async def test_two_planned_rotations_at_once_are_made_one_after_the_other(scene:
     first, second = await asyncio.gather(rotation.rotate(), rotation.rotate())
     assert second.previous.kid == first.current.kid
     assert scene.steps == [*["intended", "warned", "rotated", "finished"]] * 2
+
+
+async def test_same_plan_that_is_carried_out_twice_rotates_once(scene: Scene) -> None:
+    current, rotation = scene.tenant.key().kid, scene.rotation()
+    done, refused = await asyncio.gather(
+        *(rotation.acting_as(name).rotate(current=current) for name in ("ada", "bob")),
+        return_exceptions=True,
+    )
+    assert isinstance(done, RotationReceipt)
+    assert isinstance(refused, RotationRefusedError)
+    assert scene.sent("POST") == [ROTATE]
 
 
 async def test_expiry_that_no_date_can_express_is_not_told(scene: Scene) -> None:

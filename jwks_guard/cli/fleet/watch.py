@@ -7,13 +7,14 @@ import json
 import os
 import time
 from dataclasses import dataclass, replace
-from typing import Annotated, Protocol, runtime_checkable
+from typing import Annotated
 
 import typer
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
+from jwks_guard.admin.decisions import dismiss
 from jwks_guard.cli.configuration import configured_fleet
 from jwks_guard.cli.fleet.tables import KidsTable, output
 from jwks_guard.cli.keys.kids import matching
@@ -26,7 +27,6 @@ from jwks_guard.cli.keys.session import (
 )
 from jwks_guard.cli.words import counted, date, printable
 from jwks_guard.errors import ConfigurationError
-from jwks_guard.fleet.commands import live
 from jwks_guard.fleet.settings import ConfiguredFleet
 from jwks_guard.readiness.state import InstanceState
 
@@ -37,15 +37,6 @@ _NO_SUCH_INSTANCE = (
     "--dismiss: no single instance of the fleet has this id. Nothing was changed. Give the whole "
     f"id, or its first {_ID_CHARS} characters: `jwks-guard watch --once` shows them in brackets."
 )
-
-
-@runtime_checkable
-class Dismissing(Protocol):
-    """A fleet that remembers instances which are gone."""
-
-    async def dismiss(self, instance: str) -> int:
-        """Forget one; gives how many states it had."""
-        ...
 
 
 @dataclass(slots=True)
@@ -128,12 +119,7 @@ async def _dismissed(fleet: ConfiguredFleet, named: str) -> str:
         found = [state for state in states if state.instance.startswith(named)]
         if len(named) < _ID_CHARS or len(found) != 1:
             raise ConfigurationError(_NO_SUCH_INSTANCE)
-        if live(found, now):
-            raise ConfigurationError(f"--dismiss: {found[0].name} still reports. Stop it first.")
-        if not isinstance(fleet, Dismissing):
-            raise ConfigurationError("--dismiss: take its URL out of JWKS_GUARD_FLEET instead.")
-        await fleet.dismiss(found[0].instance)
-        return found[0].name
+        return await dismiss((fleet,), found[0].instance, now)
     finally:
         await fleet.aclose()
 
