@@ -109,6 +109,16 @@ class KeyRotation:
         """The client of the tenant's Management API."""
         return self._keys
 
+    @property
+    def fleet(self) -> tuple[Revocable, ...]:
+        """The verifiers and fleets that refuse what it revokes."""
+        return self._fleet
+
+    @property
+    def token_lifetime(self) -> timedelta | None:
+        """The longest lifetime of the tenant's access tokens, if that is known."""
+        return self._token_lifetime
+
     async def events(self) -> list[AdminEvent]:
         """The latest events, oldest first: those in the journal, and those of this process.
 

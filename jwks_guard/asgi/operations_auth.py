@@ -68,6 +68,10 @@ class StaticSecrets:
             ) from None
         return cls(*lines)
 
+    def shares_one_with(self, other: StaticSecrets) -> bool:
+        """Whether one of these secrets is one of `other` too."""
+        return not set(self._digests).isdisjoint(other._digests)
+
     def require(self, given: bytes) -> None:
         """Raise InvalidTokenError unless `given` is one of the secrets, in constant time."""
         digest, found = sha256(given).digest(), False

@@ -8,9 +8,10 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import Protocol, Self, runtime_checkable
+from typing import Protocol, Self
 
 from jwks_guard.admin import KeyRotation
+from jwks_guard.admin.decisions import Dismissing
 from jwks_guard.admin.revocable import Revocable
 from jwks_guard.admin.signing_key import SigningKey
 from jwks_guard.base.clock import Clock
@@ -50,15 +51,6 @@ class Fleet(Revocable, Protocol):
         self,
     ) -> Mapping[str, Distrusted] | Callable[[], Awaitable[Mapping[str, Distrusted]]]:
         """The decisions, or how to ask for them."""
-        ...
-
-
-@runtime_checkable
-class Dismissing(Protocol):
-    """A fleet that remembers instances which are gone."""
-
-    async def dismiss(self, instance: str) -> int:
-        """Forget one; gives how many states it had."""
         ...
 
 

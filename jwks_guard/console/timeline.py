@@ -14,7 +14,9 @@ _ACTIONS = {
     "rotate": "Rotation",
     "revoke": "Revocation",
     "rotate_and_revoke": "Rotate and revoke",
+    "distrust": "Distrust",
     "reinstate": "Reinstatement",
+    "dismiss": "Dismissal of an instance",
 }
 _STEPS = {
     "intended": "begun",

@@ -1,0 +1,247 @@
+"""The actions: each is a dialog at a URL of its own, and a form that does it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
+
+from starlette.responses import Response
+from starlette.routing import Route
+
+from jwks_guard.admin import KeyRotation
+from jwks_guard.asgi.operations_auth import StaticSecrets
+from jwks_guard.base.clock import Clock
+from jwks_guard.console import outcomes
+from jwks_guard.console.access import NOT_AN_OPERATOR
+from jwks_guard.console.audit import audit
+from jwks_guard.console.dialogs import Dialog, dismissal, key_dialog
+from jwks_guard.console.forms import RefusedError
+from jwks_guard.console.gathering import LONGEST_LOOK_SECONDS, Gatherer
+from jwks_guard.console.login import Attempts, is_one_of
+from jwks_guard.console.operations import Deciding
+from jwks_guard.console.outcomes import Outcome
+from jwks_guard.console.picture import Action, Entry, KeyRow, Picture
+from jwks_guard.console.rendering import page
+from jwks_guard.console.sessions import Identity
+from jwks_guard.errors import JWKSGuardError
+from jwks_guard.fleet.soundness import MAX_REASON_CHARS
+from jwks_guard.jose.header import is_kid
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+_OF_KEYS: tuple[Action, ...] = get_args(Action)
+_AT_THE_TENANT = frozenset({"rotate", "rotate-and-revoke", "revoke"})
+T = TypeVar("T")
+Acting = Callable[[Mapping[str, str]], Awaitable[Outcome]]
+
+
+class Actions:
+    """The routes of all actions.
+
+    Arguments:
+        gatherer: shows what is known, and looks anew after each action.
+        rotation: the tenant's; None without a Management API.
+        deciding: distrusts, reinstates and dismisses.
+        second_secret: what an action takes beside the log-in; None: nothing. Raises RefusedError.
+        attempts: limits wrong secrets.
+        clock: where time comes from.
+        longest: for how many seconds a page waits for an action, which then goes on without it.
+
+    """
+
+    def __init__(
+        self,
+        gatherer: Gatherer,
+        rotation: KeyRotation | None,
+        deciding: Deciding,
+        second_secret: Callable[[Identity], StaticSecrets | None],
+        attempts: Attempts,
+        clock: Clock,
+        longest: float,
+    ) -> None:
+        self._gatherer = gatherer
+        self._rotation = rotation
+        self._deciding = deciding
+        self._second_secret = second_secret
+        self._attempts = attempts
+        self._clock = clock
+        self._longest = longest
+        self._running: set[asyncio.Task[Any]] = set()
+
+    def routes(self) -> list[Route]:
+        """A dialog by GET and the action by POST, at one URL for each."""
+        paths = {f"/keys/{{kid:path}}/{action}": self._of_key(action) for action in _OF_KEYS}
+        paths["/instances/{instance}/dismiss"] = self._dismissal
+        return [Route(path, end, methods=["GET", "POST"]) for path, end in paths.items()]
+
+    async def aclose(self) -> None:
+        """Wait for the actions that were begun."""
+        if self._running:
+            await asyncio.wait(self._running)
+
+    def _of_key(self, action: Action) -> Callable[[Request], Awaitable[Response]]:
+        async def answer(request: Request) -> Response:
+            kid = request.path_params["kid"]
+            rotation = self._rotation
+            if action in _AT_THE_TENANT and rotation is None:
+                raise RefusedError(
+                    404, "This console has no access to a Management API, so it can't do that."
+                )
+            picture = await self._seen(request)
+            row = picture.key(kid)
+            if row is None and (action in _AT_THE_TENANT or not is_kid(kid)):
+                raise RefusedError(404, "There is no such key. Nothing was done.")
+            row = row or KeyRow(kid=kid, state="not listed")
+            lifetime = None if rotation is None else rotation.token_lifetime
+            dialog = key_dialog(action, row, picture, lifetime)
+            return await self._answer(request, dialog, self._acting(action, kid, request))
+
+        return answer
+
+    async def _dismissal(self, request: Request) -> Response:
+        picture = await self._seen(request)
+        row = picture.instance(request.path_params["instance"])
+        if row is None:
+            raise RefusedError(404, "There is no such instance. It may be forgotten already.")
+        instance = row.state.instance
+
+        async def dismiss(form: Mapping[str, str]) -> Outcome:
+            deciding = self._deciding.acting_as(_identity(request).actor)
+            return outcomes.dismissed(await deciding.dismiss(instance, reason=form["reason"]))
+
+        return await self._answer(request, dismissal(row), dismiss)
+
+    def _acting(self, action: Action, kid: str, request: Request) -> Acting:
+        """What the form of that action does."""
+        actor, rotation = _identity(request).actor, self._rotation
+        deciding = self._deciding.acting_as(actor)
+
+        async def act(form: Mapping[str, str]) -> Outcome:
+            reason, how = form["reason"], form.get("how", "")
+            if action == "distrust":
+                refusals = await deciding.distrust(kid, reason=reason, force=how == "forced")
+                return outcomes.distrusted(kid, refusals)
+            if action == "reinstate" or rotation is None:
+                await deciding.reinstate(kid, reason=reason)
+                return outcomes.reinstated(kid)
+            acting = rotation.acting_as(actor)
+            if action == "rotate":
+                return outcomes.rotated(await acting.rotate(reason=reason, current=kid))
+            if action == "rotate-and-revoke":
+                return outcomes.revoked(await acting.rotate_and_revoke(kid, reason=reason))
+            emergency, force = how == "emergency", how == "forced"
+            receipt = await acting.revoke(kid, reason=reason, emergency=emergency, force=force)
+            return outcomes.revoked(receipt)
+
+        return act
+
+    async def _seen(self, request: Request) -> Picture:
+        """What is shown: looked at anew for a dialog; for its form nothing is waited for."""
+        self._gatherer.ensure_running()
+        if request.method != "POST":
+            look = self._in_background(self._gatherer.look())
+            await asyncio.wait({look}, timeout=LONGEST_LOOK_SECONDS)
+        return self._gatherer.picture
+
+    async def _answer(self, request: Request, dialog: Dialog, act: Acting) -> Response:
+        if not request.state.visitor.acts:
+            raise RefusedError(403, NOT_AN_OPERATOR)
+        secret = self._second_secret(_identity(request))
+        if request.method != "POST":
+            return _asked(request, dialog, secret)
+        form: Mapping[str, str] = {**request.state.form}
+        fault = _fault(dialog, form)
+        if fault is None and secret is not None:
+            self._attempts.spend(request)
+            given = form.get("secret", "").encode()
+            fault = None if is_one_of(secret, given) else "The operator secret is wrong."
+        if fault is not None:
+            return _asked(request, dialog, secret, fault)
+        task = self._in_background(self._done(request, dialog, form, act))
+        await asyncio.wait({task}, timeout=self._longest)
+        outcome = task.result() if task.done() else outcomes.UNFINISHED
+        visitor, status = request.state.visitor, outcome.status
+        return page(request, "done.html", visitor, status=status, dialog=dialog, outcome=outcome)
+
+    async def _done(
+        self, request: Request, dialog: Dialog, form: Mapping[str, str], act: Acting
+    ) -> Outcome:
+        """Do it, whatever becomes of the page that waits for it; and note who did it, and why."""
+        try:
+            outcome = await act(form)
+        except JWKSGuardError as error:
+            outcome = outcomes.refused(error)
+            at = self._clock.time()
+            self._gatherer.record(_not_done(dialog, form, _identity(request), outcome, at))
+        audit(
+            "console_action",
+            request,
+            result="done" if outcome.complete else "incomplete" if outcome.done else "refused",
+            actor=_identity(request).actor,
+            action=dialog.action,
+            subject=dialog.subject,
+            reason=form["reason"],
+            detail=outcome.summary,
+        )
+        self._in_background(self._gatherer.look())
+        return outcome
+
+    def _in_background(self, doing: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.create_task(doing)
+        self._running.add(task)  # the loop itself holds tasks weakly
+        task.add_done_callback(self._running.discard)
+        return task
+
+
+def _identity(request: Request) -> Identity:
+    identity: Identity = request.state.session.identity
+    return identity
+
+
+def _asked(
+    request: Request, dialog: Dialog, secret: StaticSecrets | None, fault: str | None = None
+) -> Response:
+    form = request.state.form if fault is not None else {}
+    return page(
+        request,
+        "action.html",
+        request.state.visitor,
+        status=200 if fault is None else 400,
+        dialog=dialog,
+        takes_secret=secret is not None,
+        fault=fault,
+        reason=form.get("reason", ""),
+        how=form.get("how", ""),
+        most=MAX_REASON_CHARS,
+    )
+
+
+def _fault(dialog: Dialog, form: Mapping[str, str]) -> str | None:
+    """What is wrong with the form; None where it may be done."""
+    if form.get("subject") != dialog.subject:  # a browser or a proxy has shortened the path
+        return "The form is about another key or instance than its address."
+    reason = form.get("reason", "").strip()
+    if not 0 < len(reason) <= MAX_REASON_CHARS:
+        return f"Write the reason, of {MAX_REASON_CHARS} characters at most."
+    if dialog.choices and form.get("how") not in {choice.value for choice in dialog.choices}:
+        return "Choose how it shall be done."
+    if form.get("ending", "").strip() != dialog.ending.strip():
+        return "That is not how the kid ends. Look whether this is the key that you mean."
+    return None
+
+
+def _not_done(
+    dialog: Dialog, form: Mapping[str, str], identity: Identity, outcome: Outcome, at: float
+) -> Entry:
+    return Entry(
+        at=at,
+        origin="console",
+        what=f"{dialog.title}: not done",
+        kid=None if dialog.action == "dismiss" else dialog.subject,
+        actor=identity.actor,
+        reason=form["reason"],
+        detail=outcome.summary,
+        result="failed",
+    )
