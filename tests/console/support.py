@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import uvicorn
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.routing import Mount
+from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from jwks_guard.admin.revocable import KeyView
@@ -19,6 +23,7 @@ from jwks_guard.distrust.state import Distrusted
 from jwks_guard.errors import DistrustNotSharedError
 from jwks_guard.readiness.state import InstanceState, Observed
 from jwks_guard.readiness.usage import KeyUsage
+from jwks_guard.testing.server import listen
 from tests.support import HandClock
 
 ISSUER = "https://fake.test/"
@@ -110,19 +115,29 @@ def decision(kid: str, clock: HandClock, **members: Any) -> Distrusted:
 class Pages:
     """The pages of `gatherer` alone, mounted at `root`, for somebody with `role`.
 
-    `ended` is why the session has ended, once it has.
+    `ended` is why the session has ended, once it has; `closing` is done when the server ends.
     """
 
     gatherer: Gatherer
     role: Role = "operator"
     root: str = ""
     ended: list[str] = field(default_factory=list)
+    closing: list[Callable[[], Awaitable[object]]] = field(default_factory=list)
 
     @property
     def app(self) -> Starlette:
         shown = pages.routes(self.gatherer, lambda *_: self.ended[0] if self.ended else None)
         inside = Starlette(routes=shown, middleware=[Middleware(_Admitted, role=self.role)])
-        return Starlette(routes=[Mount(self.root or "/", inside)])
+        static = StaticFiles(packages=[("jwks_guard.console", "static")])
+        routes = [Mount(f"{self.root}/static", static), Mount(self.root or "/", inside)]
+        return Starlette(routes=routes, lifespan=self._lifespan)
+
+    @asynccontextmanager
+    async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
+        async with self.gatherer:
+            yield
+        for close in self.closing:
+            await close()
 
 
 class _Admitted:
@@ -133,3 +148,25 @@ class _Admitted:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["state"] = {"nonce": "the-nonce", "visitor": self._visitor}
         await self._app(scope, receive, send)
+
+
+class Server:
+    """A real uvicorn in a thread of its own, with the application's lifespan."""
+
+    def __init__(self, app: ASGIApp, port: int = 0) -> None:
+        listener = listen("127.0.0.1", port)
+        self.port: int = listener.getsockname()[1]
+        config = uvicorn.Config(
+            app, lifespan="on", ws="none", log_config=None, timeout_graceful_shutdown=1
+        )
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._server.run, args=([listener],), daemon=True)
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def stop(self) -> None:
+        self._server.should_exit = True
+        self._thread.join()

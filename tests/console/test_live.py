@@ -13,8 +13,7 @@ import pytest
 
 from jwks_guard.console import gathering, live
 from jwks_guard.console.gathering import Gatherer
-from jwks_guard.testing.server import ServerThread, listen
-from tests.console.support import FakeFleet, Pages, instance
+from tests.console.support import FakeFleet, Pages, Server, instance
 from tests.support import PATIENCE, HandClock
 
 EVERYTHING = {"problems", "freshness", "valid", "revoked"}
@@ -38,10 +37,9 @@ def pages(fleet: FakeFleet, clock: HandClock) -> Pages:
 
 @contextmanager
 def served(pages: Pages) -> Iterator[str]:
-    listener = listen("127.0.0.1", 0)
-    server = ServerThread(pages.app, listener)
+    server = Server(pages.app)
     try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        yield server.url
     finally:
         server.stop()
 
