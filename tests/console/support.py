@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -115,14 +117,13 @@ def decision(kid: str, clock: HandClock, **members: Any) -> Distrusted:
 class Pages:
     """The pages of `gatherer` alone, mounted at `root`, for somebody with `role`.
 
-    `ended` is why the session has ended, once it has; `closing` is done when the server ends.
+    `ended` is why the session has ended, once it has.
     """
 
     gatherer: Gatherer
     role: Role = "operator"
     root: str = ""
     ended: list[str] = field(default_factory=list)
-    closing: list[Callable[[], Awaitable[object]]] = field(default_factory=list)
 
     @property
     def app(self) -> Starlette:
@@ -136,8 +137,6 @@ class Pages:
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
         async with self.gatherer:
             yield
-        for close in self.closing:
-            await close()
 
 
 class _Admitted:
@@ -151,16 +150,23 @@ class _Admitted:
 
 
 class Server:
-    """A real uvicorn in a thread of its own, with the application's lifespan."""
+    """A real uvicorn in a thread of its own, with the application's lifespan; then `closing`."""
 
-    def __init__(self, app: ASGIApp, port: int = 0) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        port: int = 0,
+        closing: Sequence[Callable[[], Awaitable[object]]] = (),
+    ) -> None:
         listener = listen("127.0.0.1", port)
         self.port: int = listener.getsockname()[1]
-        config = uvicorn.Config(
-            app, lifespan="on", ws="none", log_config=None, timeout_graceful_shutdown=1
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                app, lifespan="on", ws="none", log_config=None, timeout_graceful_shutdown=1
+            )
         )
-        self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._server.run, args=([listener],), daemon=True)
+        run = self._run(listener, closing)
+        self._thread = threading.Thread(target=asyncio.run, args=(run,), daemon=True)
         self._thread.start()
 
     @property
@@ -170,3 +176,10 @@ class Server:
     def stop(self) -> None:
         self._server.should_exit = True
         self._thread.join()
+
+    async def _run(
+        self, listener: socket.socket, closing: Sequence[Callable[[], Awaitable[object]]]
+    ) -> None:
+        await self._server.serve([listener])
+        for close in closing:
+            await close()

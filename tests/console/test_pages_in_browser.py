@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.console.browsing import Stage, axe_source, staged, violations
+from jwks_guard.console import OperatorSecrets
+from tests.console.axe import axe_source, violations
+from tests.console.staging import Stage, staged
 from tests.redis_server import RedisServer
 from tests.support import PATIENCE
 from tests.swagger_ui import chromium
@@ -165,3 +167,30 @@ def test_the_content_is_one_key_away(browser: Browser, stage: Stage) -> None:
         page.keyboard.press("Tab")
         page.keyboard.press("Enter")
         expect(page.locator("main")).to_be_focused()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_log_in_and_dialogs_are_accessible(
+    scheme: str, browser: Browser, stage: Stage, axe: str
+) -> None:
+    old, current = leaked(stage), stage.tenant.key().kid
+    stage.stop()
+    stage.serve(OperatorSecrets(operator="the-operators-own-secret"))
+    with opened(browser, f"{stage.url}/keys", color_scheme=scheme, viewport=PHONE) as page:
+        assert violations(page, axe) == []
+        page.get_by_label("Your name").fill("Ada")
+        page.get_by_label("Secret").fill("the-operators-own-secret")
+        page.get_by_role("button", name="Log in").click()
+        for kid, action in ((current, "Rotate and revoke"), (old, "Revoke"), (old, "Reinstate")):
+            page.get_by_role("link", name=f"{action} {kid}", exact=True).click()
+            expect(page.get_by_role("dialog")).to_contain_text(kid)
+            assert violations(page, axe) == []
+            assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+            page.get_by_role("link", name="Cancel").click()
+            expect(page.get_by_role("dialog")).to_be_hidden()
+        page.get_by_role("link", name=f"Reinstate {old}", exact=True).click()
+        page.get_by_label("Reason").fill("it was another key")
+        page.get_by_label("The last 4 characters of the kid").fill(old[-4:])
+        page.get_by_role("dialog").get_by_role("button").click()
+        expect(page.get_by_role("status").first).to_contain_text("Done.")
+        assert violations(page, axe) == []

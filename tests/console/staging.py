@@ -1,4 +1,4 @@
-"""A console on a real fleet in a real browser: what its tests share."""
+"""A tenant and a fleet of two verifiers, whose pages are served: what tests in a browser share."""
 
 from __future__ import annotations
 
@@ -6,27 +6,22 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from pathlib import Path
-from typing import Any
 
-from playwright.sync_api import Page
-
-from benchmarks.environments import node_modules
 from jwks_guard import Register, SyncTokenVerifier
 from jwks_guard.admin import ClientCredentials, KeyRotation, SigningKeysClient
+from jwks_guard.console import OperatorSecrets, console
 from jwks_guard.console.gathering import Gatherer
 from jwks_guard.fleet import RedisFleet
 from jwks_guard.testing import LocalTenant
 from tests.console.support import Pages, Server
-from tests.process.programs import require_program
 from tests.redis_server import RedisServer
 
 
 @dataclass
 class Stage:
-    """A tenant, two processes' worth of verifiers on a fleet, and the console of both.
+    """A tenant, two verifiers that are instances of a fleet, and the pages about them.
 
-    The console can be stopped and served again at the same address.
+    They can be stopped and served again at the same address.
     """
 
     tenant: LocalTenant
@@ -40,14 +35,18 @@ class Stage:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def serve(self) -> None:
-        """Serve a console that has just begun, on the port of the one before."""
+    def serve(self, login: OperatorSecrets | None = None) -> None:
+        """Serve pages that have just begun, on the port of those before.
+
+        With a `login` it is the whole console, else the pages alone for somebody logged in.
+        """
         fleet = RedisFleet(self.redis.url, issuer=self.tenant.issuer)
         auth = ClientCredentials(self.tenant.client_id, self.tenant.client_secret)
         keys = SigningKeysClient(self.tenant.issuer, auth=auth)
         rotation = KeyRotation(keys, fleet, token_lifetime=timedelta(hours=1))
-        self.pages = Pages(Gatherer(rotation, fleet), closing=[fleet.aclose, keys.aclose])
-        self.server = Server(self.pages.app, self.port)
+        self.pages = Pages(Gatherer(rotation, fleet))
+        app = self.pages.app if login is None else console(rotation, fleet, login=login)
+        self.server = Server(app, self.port, closing=[fleet.aclose, keys.aclose])
         self.port = self.server.port
 
     def stop(self) -> None:
@@ -81,22 +80,3 @@ def staged(redis: RedisServer) -> Iterator[Stage]:
         stack.callback(stage.stop)
         stage.serve()
         yield stage
-
-
-def axe_source() -> str:
-    """The script of axe-core, which finds what is not accessible."""
-    require_program("node", "apt-get install -y nodejs")
-    require_program("npm", "apt-get install -y npm")
-    home = node_modules(Path(__file__).with_name("package.json"), "console-axe")
-    assert home is not None
-    return (home / "node_modules" / "axe-core" / "axe.min.js").read_text()
-
-
-def violations(page: Page, axe: str) -> list[str]:
-    """What axe-core finds wrong on the page, with the elements."""
-    page.evaluate(axe)  # as the debugger does, past the page's own policy
-    found: dict[str, Any] = page.evaluate("axe.run(document, { resultTypes: ['violations'] })")
-    return [
-        f"{each['id']}: {each['help']}: {[node['html'][:120] for node in each['nodes']]}"
-        for each in found["violations"]
-    ]
