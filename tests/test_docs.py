@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from jwks_guard import InvalidClaimError, MissingClaimError
@@ -70,3 +71,14 @@ async def test_claims_page_runs(tenant: LocalTenant) -> None:
             else:
                 with pytest.raises(InvalidClaimError):
                     await staff.verify(token)
+
+
+async def test_console_page_runs(tenant: LocalTenant, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("FLEET_SECRET", "CONSOLE_SECRET", "CONSOLE_CLIENT_SECRET"):
+        monkeypatch.setenv(name, "a-secret-of-16-characters")
+    names = await run_page("console.md", tenant)
+    assert names["login"].issuer == "https://login.acme.com/"
+    transport = httpx.ASGITransport(names["app"])
+    async with httpx.AsyncClient(transport=transport, base_url="https://ops.acme.com") as client:
+        answer = await client.get("/keys")
+        assert answer.headers["location"] == "/login?next=%2Fkeys"

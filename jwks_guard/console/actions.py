@@ -77,9 +77,9 @@ class Actions:
         return [Route(path, end, methods=["GET", "POST"]) for path, end in paths.items()]
 
     async def aclose(self) -> None:
-        """Wait for the actions that were begun."""
+        """Wait for the actions that were begun, as a page does; the journal has what is left."""
         if self._running:
-            await asyncio.wait(self._running)
+            await asyncio.wait(self._running, timeout=self._longest)
 
     def _of_key(self, action: Action) -> Callable[[Request], Awaitable[Response]]:
         async def answer(request: Request) -> Response:

@@ -58,7 +58,8 @@ class OpenIDConnect:
         client_secret: its secret; None for a public client.
         roles: gives a role for the claims of an ID token: a callable, which returns "viewer",
             "operator" or None, or a mapping by claim and value, as in
-            {"groups": {"sre": "operator", "staff": "viewer"}}.
+            {"groups": {"sre": "operator", "staff": "viewer"}}. An `email` counts only if the
+            provider says that it is verified. Do not use claims that people set themselves.
         operator_secret: where the provider's keys are those that the console is about, an action
             also takes this secret: the key that has leaked can sign ID tokens. Without it, such
             log-ins only look.
@@ -214,7 +215,7 @@ class OpenIDConnect:
             role
             for claim, by_value in roles.items()
             for value, role in by_value.items()
-            if value in _values(claims.get(claim))
+            if value in _values(claims, claim)
         }
         if not found:
             ways = "; ".join(
@@ -305,8 +306,14 @@ def _require_roles(roles: Any) -> Roles:
     return dict(roles)
 
 
-def _values(claim: object) -> Collection[object]:
-    """The values of a claim: itself, or those of an array."""
+def _values(claims: Claims, name: str) -> Collection[object]:
+    """The values of a claim: itself, or those of an array; none for an address that is anybody's.
+
+    Where people sign up by themselves, one can write the address of another (section 5.7).
+    """
+    if name == "email" and claims.get("email_verified") is not True:
+        return ()
+    claim = claims.get(name)
     return claim if isinstance(claim, list | tuple) else (claim,)
 
 

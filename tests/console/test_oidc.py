@@ -36,6 +36,7 @@ async def answered_with(setting: Provided, browser: Browser, **changes: Any) -> 
         "scope": None,
         "nonce": parameters["nonce"],
         "email": "alice@users.test",
+        "email_verified": True,
         **changes,
     }
     token = setting.provider.token(claims=claims, **how)
@@ -148,6 +149,14 @@ async def test_role_may_come_from_a_function_and_from_an_array() -> None:
         async with setting.browser() as browser:
             answer = await answered_with(setting, browser, groups={"sre": True})
             require_refused(answer, browser, "no role")
+
+
+@pytest.mark.parametrize("verified", [False, None, "true", 1])
+async def test_address_that_is_not_verified_gives_no_role(setting: Provided, verified: Any) -> None:
+    """Whoever signs up with the address of an operator is none."""
+    async with setting.browser() as browser:
+        answer = await answered_with(setting, browser, email_verified=verified)
+        require_refused(answer, browser, "no role")
 
 
 # --- attacks on the way back ---
