@@ -25,7 +25,7 @@ _NO_FLEET_HOLDS = (
 )
 _IN_USE = "They are the tokens that are in use now: every client has to get a new one."
 _OTHERS = "ID tokens and Management API tokens that it signed are refused too."
-_FINAL = "A revocation can't be undone."
+FINAL = "A revocation can't be undone."
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,9 +176,9 @@ def revocation_plan(
         consequences=(
             _OTHERS if readiness and readiness.verdict == "yes" else _of_tokens(key.kid),
             _of_expiry(key, lifetime, readiness, now),
-            *_of_readiness(readiness),
+            *readiness_in_words(readiness),
             _of_fleet(instances, emergency=readiness is None),
-            _FINAL,
+            FINAL,
         ),
         question="Revoke it now?",
     )
@@ -197,7 +197,7 @@ def emergency_plan(
         consequences=(
             f"{_of_tokens(leaked.kid or '')} {_IN_USE}",
             _of_fleet(instances, emergency=True),
-            _FINAL,
+            FINAL,
             rotation.consequences[-1],
         ),
         question="Rotate and revoke now?",
@@ -215,7 +215,8 @@ def _of_fleet(instances: Instances | None, *, emergency: bool) -> str:
     return instances.before_revocation(emergency=emergency) if instances else _NO_FLEET_DISTRUSTS
 
 
-def _of_readiness(readiness: RevocationReadiness | None) -> tuple[str, ...]:
+def readiness_in_words(readiness: RevocationReadiness | None) -> tuple[str, ...]:
+    """The verdict with its reasons; nothing in an emergency, which has none."""
     if readiness is None:
         return ()
     if readiness.verdict == "yes":

@@ -7,7 +7,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from jwks_guard.admin.key_set import SigningKeys
-from jwks_guard.admin.plans import Instances, Plan, emergency_plan, revocation_plan, rotation_plan
+from jwks_guard.admin.plans import (
+    FINAL,
+    Instances,
+    Plan,
+    emergency_plan,
+    readiness_in_words,
+    revocation_plan,
+    rotation_plan,
+)
 from jwks_guard.admin.signing_key import SigningKey
 from jwks_guard.console.picture import Action, InstanceRow, KeyRow, Picture
 from jwks_guard.errors import ManagementAPIError
@@ -147,7 +155,7 @@ def key_dialog(action: Action, row: KeyRow, picture: Picture, lifetime: timedelt
         subject=row.kid,
         name=row.kid,
         changes=tuple(_changes(action, row, picture)),
-        facts=(*_decided(action, row), *_facts(plan)),
+        facts=(*_decided(action, row), *_facts(plan, row)),
         final=_FINAL.get(action, ()),
         readiness=row.readiness if action == "revoke" else None,
         choices=_choices(action, row),
@@ -208,8 +216,12 @@ def _date(at: float | None) -> datetime | None:
     return None if at is None else datetime.fromtimestamp(at, UTC)
 
 
-def _facts(plan: Plan | str | None) -> tuple[str, ...]:
-    return plan.consequences if isinstance(plan, Plan) else (plan,) if plan else ()
+def _facts(plan: Plan | str | None, row: KeyRow) -> tuple[str, ...]:
+    """What the plan says and the page does not show apart."""
+    if not isinstance(plan, Plan):
+        return (plan,) if plan else ()
+    apart = (FINAL, *readiness_in_words(row.readiness))
+    return tuple(text for text in plan.consequences if text not in apart)
 
 
 def _decided(action: Action, row: KeyRow) -> Iterator[str]:

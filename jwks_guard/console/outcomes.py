@@ -7,13 +7,27 @@ from dataclasses import dataclass
 from http import HTTPStatus
 
 from jwks_guard.admin import Refusal, RevocationReceipt, RotationReceipt
-from jwks_guard.errors import ConfigurationError, JWKSGuardError
+from jwks_guard.errors import (
+    ConfigurationError,
+    JWKSGuardError,
+    RevocationRefusedError,
+    RotationRefusedError,
+)
 from jwks_guard.readiness.verdict import RevocationReadiness
+
+_UNTOUCHED = (ConfigurationError, RevocationRefusedError, RotationRefusedError)
+_CALLS = (
+    "Calls that are named above are actions of this console: `distrust` is Distrust, `reinstate` "
+    "is Reinstate, and with `force=True` or `emergency=True` it is a choice in the dialog."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """The result of an action; `complete` is False where somebody still has to do something."""
+    """The result of an action; `complete` is False where somebody still has to do something.
+
+    `untouched`: nothing at all was done.
+    """
 
     summary: str
     complete: bool = True
@@ -21,6 +35,7 @@ class Outcome:
     refusals: tuple[Refusal, ...] = ()
     readiness: RevocationReadiness | None = None
     status: int = 200
+    untouched: bool = False
 
     @property
     def done(self) -> bool:
@@ -97,14 +112,35 @@ def dismissed(name: str) -> Outcome:
 
 def refused(error: JWKSGuardError) -> Outcome:
     """Why an action was not done, or not wholly, with the next step."""
-    report = getattr(error, "report", None)
     asked_wrongly = isinstance(error, ConfigurationError)  # of a key that is not distrusted, say
+    report = getattr(error, "report", None)
+    if isinstance(report, RevocationReadiness):
+        return _not_ready(report, error.http_status)
+    details = notes = tuple(getattr(error, "__notes__", ()))
+    if any(sign in text for sign in ("`", "force=") for text in (str(error), *details)):
+        details = (*details, _CALLS)
     return Outcome(
         summary=str(error),
         complete=False,
-        details=tuple(getattr(error, "__notes__", ())),
-        readiness=report if isinstance(report, RevocationReadiness) else None,
+        details=details,
         status=HTTPStatus.CONFLICT if asked_wrongly else error.http_status,
+        untouched=isinstance(error, _UNTOUCHED) and not notes,  # which say what was done first
+    )
+
+
+def _not_ready(report: RevocationReadiness, status: int) -> Outcome:
+    return Outcome(
+        summary=f"{report.kid} is not ready to be revoked.",
+        complete=False,
+        details=(
+            (
+                "Wait until the reasons below have passed. The dialog has a choice that revokes it "
+                "anyway, and one for a key that has leaked."
+            ),
+        ),
+        readiness=report,
+        status=status,
+        untouched=True,
     )
 
 

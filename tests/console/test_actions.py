@@ -93,7 +93,7 @@ async def test_revocation_that_is_not_ready_is_refused_and_says_why(
     answer = await act(browser, kid, "revoke", how="planned")
     assert answer.status_code == 409
     refused = text_of(answer)
-    assert f"{kid} is not ready to be revoked (unknown)" in refused
+    assert f"Nothing was done. {kid} is not ready to be revoked." in refused
     assert "has been watched for 0 s; the quiet period is 10 min." in refused
     assert await accepts(stage, token)
     assert not stage.scene.sent("PUT")
@@ -179,6 +179,9 @@ async def test_only_trusted_key_is_distrusted_by_a_choice_of_its_own(
     answer = await act(browser, kid, "distrust", how="planned")
     assert answer.status_code == 409
     assert "This is the only trusted key" in text_of(answer)
+    assert "with force=True or emergency=True it is a choice in the dialog" in text_of(
+        answer
+    ).replace("`", "")
     assert await accepts(stage, token)
     shown = text_of(await browser.get(dialog(kid, "distrust")))
     assert "An instance that trusts no other key then refuses every request" in shown
@@ -200,7 +203,7 @@ async def test_key_that_was_never_distrusted_can_not_be_reinstated(
 ) -> None:
     answer = await act(browser, stage.scene.tenant.key().kid, "reinstate")
     assert answer.status_code == 409
-    assert "Not done" in text_of(answer)
+    assert "Nothing was done." in text_of(answer)
 
 
 # --- what a dialog asks ---
