@@ -199,9 +199,13 @@
       return;
     }
     dialog.replaceChildren(...content.childNodes);
-    dialog.setAttribute("aria-label", page.title);
-    dialog.showModal();
+    dialog.setAttribute("aria-label", dialog.querySelector("h1")?.textContent ?? page.title);
     tick(dialog);
+    dialog.showModal();
+    // By itself the first field takes the focus, and what will happen is scrolled out of sight.
+    const heading = dialog.querySelector("h1");
+    heading?.setAttribute("tabindex", "-1");
+    heading?.focus();
   }
 
   document.addEventListener("click", (event) => {
