@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
     from starlette.routing import BaseRoute
-    from starlette.types import ASGIApp
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
     from jwks_guard.admin import AdminEvent
 
@@ -51,7 +51,7 @@ def console(
     session_lifetime: float = 28_800.0,
     action_wait: float = 20.0,
     clock: Clock = time,
-) -> ASGIApp:
+) -> Console:
     """The operator's web page, to serve alone or to mount, for example at `/console`.
 
     Run it in one process: sessions and the history of tokens are in its memory. See
@@ -108,7 +108,7 @@ def console(
     )
 
     @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+    async def lifespan(_: object = None) -> AsyncIterator[None]:
         gatherer.ensure_running()
         yield
         await actions.aclose()
@@ -124,7 +124,34 @@ def console(
         ],
         lifespan,
     )
-    return SecurityHeaders(outside)
+    return Console(SecurityHeaders(outside), lifespan)
+
+
+class Console:
+    """The console as an ASGI application, whose lifespan a server runs.
+
+    Nobody runs that of an application that is mounted: use the console with `async with` in the
+    lifespan of the application around. Otherwise it looks from the first page on, until its event
+    loop ends.
+    """
+
+    def __init__(
+        self, app: ASGIApp, lifespan: Callable[[], AbstractAsyncContextManager[None]]
+    ) -> None:
+        self._app = app
+        self._lifespan = lifespan
+        self._entered = AsyncExitStack()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or take part in a server's lifespan."""
+        await self._app(scope, receive, send)
+
+    async def __aenter__(self) -> Self:
+        await self._entered.enter_async_context(self._lifespan())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._entered.aclose()
 
 
 class LoginTrust:
@@ -154,8 +181,7 @@ class LoginTrust:
         token, login = identity.token, self._login
         if token is None or not isinstance(login, OpenIDConnect):
             return None
-        row = self._gatherer.picture.key(token.kid)
-        if row is not None and (row.decision or row.refusing or row.state == "revoked"):
+        if token.kid in self._gatherer.picture.refused_kids:
             return "The key that signed your ID token is refused."
         return login.withdrawn(token)
 

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from jwks_guard.console import gathering, live
+from jwks_guard.console import OperatorSecrets, console, gathering, live
 from jwks_guard.console.gathering import Gatherer
 from tests.console.support import FakeFleet, Pages, Server, instance
 from tests.support import PATIENCE, HandClock
@@ -122,6 +122,14 @@ async def test_the_end_of_a_session_ends_the_stream_and_says_why(pages: Pages) -
             pages.ended.append("You have logged out.")
             rest = [event async for event in stream]
     assert rest[-1] == ("ended", "You have logged out.")
+
+
+async def test_a_mounted_console_looks_from_its_start_to_its_end(fleet: FakeFleet) -> None:
+    before = asyncio.all_tasks()
+    app = console(None, fleet, login=OperatorSecrets(operator="the-operators-own-secret"))
+    async with app:
+        await eventually(lambda: fleet.asked)
+    assert asyncio.all_tasks() == before
 
 
 async def test_the_gatherer_looks_often_only_while_a_stream_is_open(
