@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from itertools import islice
 from typing import Protocol, Self
 
 from jwks_guard.admin import KeyRotation
@@ -36,6 +37,8 @@ TENANT_UNWATCHED_SECONDS = 60.0
 LONGEST_LOOK_SECONDS = 5.0
 """For so long a page waits for answers; then it shows what is known."""
 _MOST_KIDS = 100
+_MOST_NEWS = 100
+"""The changes of one look that come onto the timeline: there is room for others then."""
 _ANY_KID = "-"  # what instances show does not depend on the kid
 
 
@@ -260,7 +263,7 @@ class Gatherer:
         if before.fleet_at is not None:
             old = {row.id: row for row in before.instances(before.fleet_at)}
             new = {row.id: row for row in self._known.instances(now)}
-            self._recorded.extend(timeline.of_instances(old, new, now))
+            self._recorded.extend(islice(timeline.of_instances(old, new, now), _MOST_NEWS))
 
     def _note_decisions(self, decisions: Mapping[str, Distrusted]) -> None:
         before = self._known.decisions

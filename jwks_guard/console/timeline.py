@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from typing import TypeAlias
 
 from jwks_guard.admin.journal import AdminEvent
 from jwks_guard.admin.signing_key import SigningKey
@@ -18,6 +19,15 @@ _ACTIONS = {
     "reinstate": "Reinstatement",
     "dismiss": "Dismissal of an instance",
 }
+_Change: TypeAlias = tuple[str, str]
+"""What one instance did, and what several did."""
+_APPEARED: _Change = ("appeared", "appeared")
+_LEFT: _Change = ("has left", "have left")
+_SILENT: _Change = ("fell silent", "fell silent")
+_REPORTS: _Change = ("reports again", "report again")
+_REFUSES: _Change = ("refuses the key now", "refuse the key now")
+_TRUSTS: _Change = ("trusts the key now", "trust the key now")
+_LACKS: _Change = ("holds the key no longer", "hold the key no longer")
 _STEPS = {
     "intended": "begun",
     "warned": "warning",
@@ -100,24 +110,34 @@ def of_keys(
 def of_instances(
     before: Mapping[str, InstanceRow], after: Mapping[str, InstanceRow], now: float
 ) -> Iterator[Entry]:
-    """An entry for each instance that came, left, fell silent or changed what it trusts."""
+    """An entry for each change of health, and one for all instances that changed in one way.
+
+    Those are instances that came, left or fell silent, and that trust or refuse a key now.
+    """
+    alike: dict[tuple[_Change, str | None], list[str]] = {}
     for name, row in after.items():
-        who, old = row.state.name, before.get(name)
-        if old is None:
-            yield _seen(now, "An instance appeared", detail=who)
-            continue
-        if row.silent != old.silent:
-            what = "An instance fell silent" if row.silent else "An instance reports again"
-            yield _seen(now, what, detail=who, bad=row.silent)
-        yield from _of_status(old, row, now)
-        for kid in row.state.refused.keys() - old.state.refused.keys():
-            yield _seen(now, "An instance refuses the key now", kid, who)
-        for kid in set(row.state.kids) - set(old.state.kids):
-            yield _seen(now, "An instance trusts the key now", kid, who)
-        for kid in set(old.state.kids) - set(row.state.kids) - row.state.refused.keys():
-            yield _seen(now, "An instance holds the key no longer", kid, who)
+        if (old := before.get(name)) is not None:
+            yield from _of_status(old, row, now)
+        for news in _changes(old, row):
+            alike.setdefault(news, []).append(row.state.name)
     for name in before.keys() - after.keys():
-        yield _seen(now, "An instance has left", detail=before[name].state.name)
+        alike.setdefault((_LEFT, None), []).append(before[name].state.name)
+    for (change, kid), names in alike.items():
+        many = len(names)
+        what = f"An instance {change[0]}" if many == 1 else f"{many} instances {change[1]}"
+        yield _seen(now, what, kid, ", ".join(names), bad=change is _SILENT)
+
+
+def _changes(old: InstanceRow | None, row: InstanceRow) -> Iterator[tuple[_Change, str | None]]:
+    if old is None:
+        yield _APPEARED, None
+        return
+    if row.silent != old.silent:
+        yield _SILENT if row.silent else _REPORTS, None
+    refused, kids, held = row.state.refused.keys(), set(row.state.kids), set(old.state.kids)
+    yield from ((_REFUSES, kid) for kid in sorted(refused - old.state.refused.keys()))
+    yield from ((_TRUSTS, kid) for kid in sorted(kids - held))
+    yield from ((_LACKS, kid) for kid in sorted(held - kids - refused))
 
 
 def _of_status(old: InstanceRow, row: InstanceRow, now: float) -> Iterator[Entry]:

@@ -120,3 +120,14 @@ def test_what_an_instance_trusts_and_refuses_is_told_by_key(row: InstanceRow) ->
 
 def test_what_has_not_changed_is_not_told(row: InstanceRow) -> None:
     assert not [*timeline.of_instances(rows(row), rows(row), 9.0)]
+
+
+def test_instances_that_change_alike_are_one_entry(row: InstanceRow, clock: HandClock) -> None:
+    other = replace(row, state=instance("b", clock, kids=("k1",)))
+    old = rows(row, other)
+    new = rows(
+        *(replace(each, state=replace(each.state, kids=("k1", "k2"))) for each in (row, other))
+    )
+    (entry,) = timeline.of_instances(old, new, 9.0)
+    assert (entry.what, entry.kid) == ("2 instances trust the key now", "k2")
+    assert entry.detail == f"{row.state.name}, {other.state.name}"
