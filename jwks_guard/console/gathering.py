@@ -74,7 +74,7 @@ class Gatherer:
     def __init__(self, rotation: KeyRotation | None, fleet: Fleet, *, clock: Clock = time) -> None:
         self._rotation = rotation
         self._fleet = fleet
-        self._clock = clock
+        self.clock = clock
         self._history = History()
         self._recorded: deque[Entry] = deque(maxlen=timeline.MAX_ENTRIES)
         self._journaled: tuple[Entry, ...] = ()
@@ -133,7 +133,7 @@ class Gatherer:
     async def recent(self, within: float = 2 * WATCHED_SECONDS) -> Picture:
         """A picture of the last `within` seconds; or an older one, if answers take too long."""
         at = self._known.fleet_at
-        if at is None or not 0 <= self._clock.time() - at <= within:
+        if at is None or not 0 <= self.clock.time() - at <= within:
             asked = asyncio.gather(self._ask_fleet(), self._ask_tenant())
             await asyncio.wait([asked], timeout=LONGEST_LOOK_SECONDS)
         return self.picture
@@ -214,7 +214,7 @@ class Gatherer:
         if rotation is None:
             return
         async with self._one_tenant_look:
-            now = self._clock.monotonic()
+            now = self.clock.monotonic()
             if now < (self._tenant_busy_until if at_once else self._tenant_due):
                 return
             self._tenant_due = now + TENANT_SECONDS
@@ -251,13 +251,13 @@ class Gatherer:
 
     def _fails(self, source: Source, cause: str) -> None:
         before = self._problems.get(source)
-        since = self._clock.time() if before is None else before.since
+        since = self.clock.time() if before is None else before.since
         self._problems[source] = Problem(source=source, cause=cause, since=since)
 
     # --- what is new ---
 
     def _note_instances(self, states: tuple[InstanceState, ...]) -> None:
-        now, before = self._clock.time(), self._known
+        now, before = self.clock.time(), self._known
         self._history.add(states, now)
         self._known = before.showing(states, now)
         if before.fleet_at is not None:
@@ -269,12 +269,12 @@ class Gatherer:
         before = self._known.decisions
         if decisions == before:  # a fleet may hold thousands
             return
-        self._recorded.extend(timeline.lifted(before, decisions, self._clock.time()))
+        self._recorded.extend(timeline.lifted(before, decisions, self.clock.time()))
         self._decided = timeline.merged(timeline.of_decisions(decisions))
         self._known = replace(self._known, decisions=decisions)
 
     def _note_keys(self, keys: tuple[SigningKey, ...]) -> None:
-        now = self._clock.time()
+        now = self.clock.time()
         if self._known.keys is not None:
             before, after = ({key.kid: key for key in each} for each in (self._known.keys, keys))
             self._recorded.extend(timeline.of_keys(before, after, now))
@@ -294,7 +294,7 @@ class Gatherer:
             self._verdict,
             timeline.merged(self._journaled, self._decided, self._recorded),
             tuple(self._problems.values()),
-            self._clock.time(),
+            self.clock.time(),
         )
 
     def _verdict(self, key: SigningKey, seen: Observed) -> RevocationReadiness | None:

@@ -101,6 +101,7 @@ def _context(view: View, request: Request, gatherer: Gatherer, picture: Picture)
         "active": view.name,
         "live": f"{view.name}/live",
         "picture": picture,
+        "now": gatherer.clock.time(),
         "dismisses": gatherer.dismisses,
         **view.context(request, picture),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -152,6 +153,18 @@ def test_pages_work_without_the_script(browser: Browser, stage: Stage) -> None:
         page.get_by_label("Key").select_option("")
         page.get_by_role("button", name="Show").click()
         expect(page).to_have_url(f"{stage.url}/timeline?kid=")
+
+
+def test_ages_are_right_where_the_clock_of_the_browser_is_wrong(
+    browser: Browser, stage: Stage
+) -> None:
+    with browser.new_context() as context:
+        page = context.new_page()
+        page.clock.set_system_time(0)  # 1970
+        page.goto(f"{stage.url}/instances")
+        report = page.locator("td[data-label='Last report']").first
+        expect(report).to_have_text(re.compile(r"^\d s ago$"))
+        expect(report.locator("time")).to_have_attribute("title", re.compile("UTC"))
 
 
 def test_a_key_id_is_copied_whole(browser: Browser, stage: Stage) -> None:

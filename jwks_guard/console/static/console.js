@@ -6,7 +6,10 @@
   const AGAIN_MS = 3000;
   document.documentElement.dataset.script = "";
 
-  // --- times ---
+  // --- times, by the clock of the server: that of the browser may be wrong ---
+
+  const now = document.querySelector("[data-now]")?.dataset.now;
+  const ahead = now ? now * 1000 - Date.now() : 0;
 
   function span(seconds) {
     const units = [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]];
@@ -22,15 +25,18 @@
 
   function tick(within = document) {
     for (const time of within.querySelectorAll("time[data-ago], time[data-until]")) {
-      const seconds = (Date.parse(time.dateTime) - Date.now()) / 1000;
-      const text = seconds > 0 ? `in ${span(seconds)}` : `${span(-seconds)} ago`;
+      const seconds = (Date.parse(time.dateTime) - Date.now() - ahead) / 1000;
+      const future = "until" in time.dataset && seconds > 0;
+      const text = future ? `in ${span(seconds)}` : `${span(Math.max(0, -seconds))} ago`;
       time.title ||= time.textContent;
-      const both = "until" in time.dataset && seconds <= 0 ? `${text} (passed)` : text;
-      if (time.textContent !== both) time.textContent = both;
+      if (time.textContent !== text) time.textContent = text;
     }
   }
   tick();
   setInterval(tick, 1000);
+  addEventListener("beforeprint", () => { // an age on paper says nothing
+    for (const time of document.querySelectorAll("time[title]")) time.textContent = time.title;
+  });
 
   // --- taking parts in: what is the same stays as it is, so focus, selection and what is open do ---
 
