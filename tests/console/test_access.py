@@ -123,7 +123,7 @@ async def test_live_page_that_nobody_looks_at_does_not_keep_its_session(stage: S
             async with browser.client.stream("GET", "/no-page/live") as answer:
                 assert answer.status_code == 404
         stage.scene.clock.advance(599)
-        assert (await browser.get("/keys/live")).text.startswith("event: ended")
+        assert (await browser.get("/no-page/live")).text.startswith("event: ended")
 
 
 async def test_session_ends_after_8_hours_however_much_it_is_used(stage: Stage) -> None:
@@ -329,12 +329,20 @@ async def test_viewer_is_held_under_a_prefix_too(stage: Stage) -> None:
 
 async def test_host_header_chooses_nothing(stage: Stage) -> None:
     async with stage.operator() as browser:
-        for host in ("evil.test", "ops.test:1@evil.test", "[", "", "evil.test/x?"):
+        for host in ("evil.test", "ops.test:1@evil.test", "[", "[::1", "", "evil.test/x?"):
             for path in ("/", "/keys/", "/login/", "//evil.test", "//evil.test/..", "/static"):
                 answer = await browser.get(path, host=host)
                 assert "evil" not in answer.headers.get("location", "").partition("next=")[0]
                 assert f"http://{host}" not in answer.text
                 assert "https://" not in answer.headers.get("location", "")
+
+
+async def test_host_that_is_none_is_no_loopback(stage: Stage) -> None:
+    async with stage.browser(base_url="http://ops.test") as browser:
+        for host in ("[", "[::1", "127.0.0.1.evil.test", "localhost.evil.test"):
+            fields = {"name": "Ada", "secret": VIEWER}
+            answer = await browser.post("/login", fields, host=host, origin=f"http://{host}")
+            assert (answer.status_code, browser.session()) == (403, None)
 
 
 async def test_cookie_is_kept_by_this_host_alone_over_https_alone(stage: Stage) -> None:

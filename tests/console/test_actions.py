@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import html
+import json
 import logging
 import re
 from collections.abc import AsyncIterator
@@ -404,6 +405,40 @@ async def test_without_a_tenant_keys_are_refused_and_nothing_else(stage: Stage) 
         assert "Ada, by operator secret" in timeline
         assert (await act(browser, kid, "reinstate")).status_code == 200
         assert await accepts(alone, token)
+
+
+async def test_without_a_tenant_an_instance_is_dismissed(stage: Stage) -> None:
+    fleet = Remembering(stage.scene.clock.time())
+    app = console(None, fleet, login=SECRETS, clock=stage.scene.clock)
+    async with running(app), stage.operator(app=app) as browser:
+        answer = await browser.submit(f"/instances/{'2' * 32}/dismiss", reason="scaled down")
+        assert answer.status_code == 200
+        assert "scaled down" in text_of(await browser.get("/timeline"))
+    assert len(fleet.states) == 1
+
+
+async def test_key_that_is_revoked_stays_refused_when_it_is_reinstated(
+    stage: Stage, browser: Browser
+) -> None:
+    kid, token = stage.scene.used_key()
+    await act(browser, kid, "revoke", how="emergency")
+    shown = text_of(await browser.get(dialog(kid, "reinstate")))
+    assert "The tenant has revoked this key and does not list it: it stays refused" in shown
+    assert "still refused: revoked" in shown
+    assert not await accepts(stage, token)
+
+
+async def test_tenant_whose_keys_are_unclear_is_shown_as_that(
+    stage: Stage, browser: Browser
+) -> None:
+    tenant = stage.scene.tenant
+    current = tenant.key().kid
+    listed = await stage.scene.keys.list()
+    body = json.dumps([{**key.to_dict(), "next": False} for key in listed])
+    tenant.faults.garbage(body.encode(), content_type="application/json", path=SIGNING_KEYS)
+    stage.scene.clock.advance(60)
+    shown = text_of(await browser.get(dialog(current, "rotate")))
+    assert "The tenant lists 0 next keys instead of one" in shown
 
 
 async def test_instance_that_has_ended_is_dismissed_and_no_other(stage: Stage) -> None:

@@ -11,10 +11,12 @@ import httpx
 import pytest
 
 from jwks_guard import ConfigurationError
-from jwks_guard.console import OpenIDConnect
+from jwks_guard.console import OpenIDConnect, console
+from jwks_guard.distrust.state import Distrusted
 from tests.admin.rotating import verdict
 from tests.console.providing import LOOPBACK, ROLES, Provided, provided
-from tests.console.visiting import OPERATOR, Browser, dialog, ending
+from tests.console.support import FakeFleet
+from tests.console.visiting import OPERATOR, Browser, dialog, ending, running
 
 TOKEN, DISCOVERY = "/oauth/token", "/.well-known/openid-configuration"
 Edit = Callable[[dict[str, Any]], object]
@@ -293,6 +295,16 @@ async def test_id_token_that_is_not_for_this_log_in_is_refused(
         assert why in answer.text
 
 
+async def test_keys_of_the_provider_that_can_not_be_had_are_no_fault_of_the_token(
+    setting: Provided,
+) -> None:
+    jwks = "/.well-known/jwks.json"
+    setting.meddling.changes[jwks] = lambda _: httpx.Response(503)
+    async with setting.browser() as browser:
+        answer = await setting.log_in(browser)
+        require_refused(answer, browser, "The provider&#39;s keys can&#39;t be had", 503)
+
+
 async def test_id_token_for_several_audiences_says_that_it_is_ours(setting: Provided) -> None:
     audiences = [setting.provider.client_id, "another-client"]
     async with setting.browser() as browser:
@@ -497,6 +509,23 @@ async def test_session_ends_when_the_key_of_its_id_token_is_distrusted() -> None
 def require_refused_again(answer: httpx.Response) -> None:
     assert answer.status_code == 403
     assert "distrusted" in answer.text
+
+
+async def test_session_ends_when_another_process_distrusts_the_key_of_its_id_token(
+    setting: Provided,
+) -> None:
+    """The console's own verifier does not hear of it: the fleet shows it."""
+    kid, fleet = setting.provider.key().kid, FakeFleet()
+    clock = setting.stage.scene.clock
+    app = console(None, fleet, login=setting.login, clock=clock)
+    async with running(app), setting.stage.browser(app=app, base_url=LOOPBACK) as browser:
+        await setting.log_in(browser)
+        assert (await browser.get("/keys")).status_code == 200
+        fleet.decisions[kid] = Distrusted(fleet.issuer, kid, "leaked", at=clock.time())
+        clock.advance(3)
+        await browser.get("/keys")  # which looks at the fleet
+        assert (await browser.get("/keys")).status_code == 303
+        assert "The key that signed your ID token is refused" in (await browser.get("/login")).text
 
 
 async def test_session_ends_when_its_provider_withdraws_the_key(setting: Provided) -> None:
