@@ -79,15 +79,22 @@ def configured(
 
 
 def configured_fleet(
-    options: Mapping[str, str | None], environ: Mapping[str, str], file: Path | None
+    options: Mapping[str, str | None],
+    environ: Mapping[str, str],
+    file: Path | None,
+    *,
+    timeout: float = 1.0,
 ) -> ConfiguredFleet:
-    """The fleet with its issuer, for commands that do not call the Management API."""
+    """The fleet with its issuer, for commands that do not call the Management API.
+
+    `timeout` is for each call to an instance over HTTP, in seconds.
+    """
     found = _given(options).over(read_settings(environ, file))
     if not ("issuer" in found.values or "domain" in found.values):
         raise ConfigurationError(
             f"Not configured: set {PREFIX}DOMAIN (or --domain) or {PREFIX}ISSUER."
         )
-    fleet = fleet_of(found, _issuer(found.values))
+    fleet = fleet_of(found, _issuer(found.values), timeout=timeout)
     if fleet is None:
         raise ConfigurationError(
             f"Not configured: set {PREFIX}FLEET, or write `fleet` to a file for --config."

@@ -19,8 +19,12 @@ _INSTALL = "A fleet over Redis needs redis-py: pip install 'jwks-guard[redis]'."
 ConfiguredFleet: TypeAlias = "RedisFleet | HTTPFleet"
 
 
-def fleet_of(found: Found, issuer: str | None = None) -> ConfiguredFleet | None:
+def fleet_of(
+    found: Found, issuer: str | None = None, *, timeout: float = 1.0
+) -> ConfiguredFleet | None:
     """The fleet that the settings name, if any; its own methods mean the keys of `issuer`.
+
+    `timeout` is for each call to an instance over HTTP, in seconds.
 
     Raises ConfigurationError.
     """
@@ -31,7 +35,7 @@ def fleet_of(found: Found, issuer: str | None = None) -> ConfiguredFleet | None:
     try:
         if urls[0].startswith(_REDIS):
             return _over_redis(urls[0], found, issuer)
-        return _over_http(urls, found, issuer)
+        return _over_http(urls, found, issuer, timeout)
     except ConfigurationError as error:
         raise found.named(error, _SETTINGS) from None
 
@@ -63,13 +67,13 @@ def _over_redis(url: str, found: Found, issuer: str | None) -> RedisFleet:
     )
 
 
-def _over_http(urls: list[str], found: Found, issuer: str | None) -> HTTPFleet:
+def _over_http(urls: list[str], found: Found, issuer: str | None, timeout: float) -> HTTPFleet:
     from jwks_guard.fleet import HTTPFleet
 
     secret = _secret(found)
     if secret is None:
         raise ConfigurationError(f"A fleet over HTTP needs {variable('fleet_secret_file')}.")
-    return HTTPFleet(urls, secret=secret, issuer=issuer)
+    return HTTPFleet(urls, secret=secret, issuer=issuer, timeout=timeout)
 
 
 def _secret(found: Found) -> str | None:

@@ -19,7 +19,7 @@ from jwks_guard.cli.keys.session import (
     ConfigOption,
     DomainOption,
     JSONOption,
-    KIDArgument,
+    RevocableKIDArgument,
     errors_told,
     opened,
 )
@@ -52,7 +52,7 @@ def duration(text: str) -> timedelta:
 
 
 def can_revoke(
-    kid: KIDArgument,
+    kid: RevocableKIDArgument,
     wait: Annotated[
         timedelta | None,
         typer.Option(

@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 
 from jwks_guard.admin import Refusal
+from jwks_guard.cli.completion import refused, trusted
 from jwks_guard.cli.fleet.acknowledgements import (
     print_lift,
     print_refusals,
@@ -41,13 +42,15 @@ _UNKNOWN = (
     "No instance knows this key: none trusts it, refuses it or has accepted a token of it. Compare "
     "the kid with the header of a token: `jwks-guard inspect` prints it."
 )
-KIDArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="KID",
-        help=f"The key's ID, or its first {SHORTEST} characters or more if no other begins with "
-        "them; current, next or previous where the Management API is configured.",
-    ),
+_KID_HELP = (
+    f"The key's ID, or its first {SHORTEST} characters or more if no other begins with them; "
+    "current, next or previous where the Management API is configured."
+)
+TrustedKIDArgument = Annotated[
+    str, typer.Argument(metavar="KID", help=_KID_HELP, autocompletion=trusted)
+]
+RefusedKIDArgument = Annotated[
+    str, typer.Argument(metavar="KID", help=_KID_HELP, autocompletion=refused)
 ]
 ReasonOption = Annotated[
     str, typer.Option("--reason", help="Why, for the other people on call.", show_default=False)
@@ -55,7 +58,7 @@ ReasonOption = Annotated[
 
 
 def distrust(
-    kid: KIDArgument,
+    kid: TrustedKIDArgument,
     reason: ReasonOption,
     force: Annotated[
         bool,
@@ -95,7 +98,7 @@ def distrust(
 
 
 def reinstate(
-    kid: KIDArgument,
+    kid: RefusedKIDArgument,
     reason: ReasonOption,
     yes: YesOption = False,
     domain: DomainOption = None,

@@ -15,6 +15,7 @@ from rich.live import Live
 from rich.text import Text
 
 from jwks_guard.admin.decisions import dismiss
+from jwks_guard.cli.completion import in_fleet
 from jwks_guard.cli.configuration import configured_fleet
 from jwks_guard.cli.fleet.tables import KidsTable, output
 from jwks_guard.cli.keys.kids import matching
@@ -74,6 +75,7 @@ def watch(
             metavar="KID",
             help="Show this key alone: its ID, or its first 4 characters or more.",
             show_default=False,
+            autocompletion=in_fleet,
         ),
     ] = None,
     once: Annotated[bool, typer.Option("--once", help="Print it once, and end.")] = False,

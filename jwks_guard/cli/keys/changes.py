@@ -17,11 +17,12 @@ from jwks_guard.admin import (
 from jwks_guard.admin.key_set import SigningKeys
 from jwks_guard.admin.plans import Plan, emergency_plan, revocation_plan, rotation_plan
 from jwks_guard.admin.verdict import unanswered
+from jwks_guard.cli.completion import can_have_leaked
 from jwks_guard.cli.keys.change import Change, changing
 from jwks_guard.cli.keys.fleet import instances_of, refusal
 from jwks_guard.cli.keys.journal import left_in
 from jwks_guard.cli.keys.kids import STATES, matching, whole_kid
-from jwks_guard.cli.keys.session import KIDArgument, Session
+from jwks_guard.cli.keys.session import RevocableKIDArgument, Session
 from jwks_guard.errors import (
     ConfigurationError,
     DistrustNotSharedError,
@@ -54,7 +55,7 @@ def rotate(change: Change, reason: ReasonOption = "planned rotation") -> Rotatio
 @changing
 def revoke(
     change: Change,
-    kid: KIDArgument,
+    kid: RevocableKIDArgument,
     emergency: Annotated[
         bool,
         typer.Option(
@@ -100,6 +101,7 @@ def rotate_and_revoke(
             "that is no longer current is revoked without a rotation: a repeated command never "
             "rotates twice.",
             show_default=False,
+            autocompletion=can_have_leaked,
         ),
     ] = None,
     reason: ReasonOption = "the key has leaked",

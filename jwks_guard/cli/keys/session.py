@@ -19,6 +19,7 @@ from rich.text import Text
 
 from jwks_guard.admin import AdminEvent, KeyRotation, SigningKeysClient
 from jwks_guard.base.settings_reader import FILE_VARIABLE, PREFIX
+from jwks_guard.cli.completion import any_key, previously_used
 from jwks_guard.cli.configuration import Configuration, configured
 from jwks_guard.cli.words import printable
 from jwks_guard.errors import (
@@ -54,13 +55,13 @@ ConfigOption = Annotated[
     ),
 ]
 JSONOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-KIDArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="KID",
-        help="The key's ID, or its first 4 characters or more if no other begins with them; or "
-        "current, next or previous. After -- if it begins with a dash.",
-    ),
+_KID_HELP = (
+    "The key's ID, or its first 4 characters or more if no other begins with them; or current, "
+    "next or previous. After -- if it begins with a dash."
+)
+KIDArgument = Annotated[str, typer.Argument(metavar="KID", help=_KID_HELP, autocompletion=any_key)]
+RevocableKIDArgument = Annotated[
+    str, typer.Argument(metavar="KID", help=_KID_HELP, autocompletion=previously_used)
 ]
 
 UNREACHABLE = (
