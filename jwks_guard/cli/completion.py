@@ -80,7 +80,7 @@ def offering(
             runner.get_loop().set_default_executor(_Unwaited())
             runner.run(_look(known, ctx.params))
         named = [
-            (word, f"{_STATES[word]}: {kid}")
+            (word, f"{kid}, {_STATES[word]}")
             for word in words
             for kid, each in known.items()
             if each.state == _STATES[word]
