@@ -23,7 +23,10 @@ from jwks_guard.base.settings_reader import (
 )
 from jwks_guard.errors import ConfigurationError
 from jwks_guard.fleet.settings import ConfiguredFleet, fleet_of
+from jwks_guard.verify.settings import verifier_of
+from jwks_guard.verify.verifier import TokenVerifier
 
+_OPTIONS = {"algorithms": "--algorithm"}
 _PROOFS = ("client_secret", "client_secret_file", "private_key_file", "token_file", "token")
 
 
@@ -102,6 +105,43 @@ def configured_fleet(
     return fleet
 
 
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """The verifier that settings name, which takes no part in the fleet but knows what it heard.
+
+    It fetches what it needs and nothing else, and writes no file.
+    """
+
+    verifier: TokenVerifier
+    fleet: ConfiguredFleet | None
+
+
+def configured_verifier(
+    options: Mapping[str, str | list[str] | None], environ: Mapping[str, str], file: Path | None
+) -> Judge | str:
+    """The verifier that an API with these settings would have; else what is missing for one.
+
+    `options` win. An issuer among them stands alone: `domain` and `jwks_uri` of the environment
+    and the file are those of another one. Raises ConfigurationError.
+    """
+    settings = read_settings(environ, file)
+    if options.get("issuer"):
+        settings = settings.without(("domain", "issuer", "jwks_uri"))
+    found = _given(options).over(settings)
+    missing = []
+    if not found.values.keys() & {"issuer", "domain"}:
+        missing.append(f"--issuer (or {PREFIX}ISSUER)")
+    if "audience" not in found.values:
+        missing.append(f"--audience (or {PREFIX}AUDIENCE)")
+    if missing:
+        return " and ".join(missing)
+    fleet = fleet_of(found, _issuer(found.values))
+    alone = {"fleet": None, "snapshot_path": None, "background": False}
+    register = None if fleet is None else fleet.register
+    arguments = {**alone, "register": register}
+    return Judge(verifier_of(TokenVerifier, TokenVerifier.for_auth0, found, arguments), fleet)
+
+
 def default_journal(environ: Mapping[str, str]) -> Path:
     """The journal's place if none is configured (XDG Base Directory Specification)."""
     state = environ.get("XDG_STATE_HOME", "")
@@ -114,9 +154,9 @@ def default_journal(environ: Mapping[str, str]) -> Path:
     return folder / "jwks-guard" / "journal.jsonl"
 
 
-def _given(options: Mapping[str, str | None]) -> Found:
+def _given(options: Mapping[str, str | list[str] | None]) -> Found:
     given = {name: value for name, value in options.items() if value}
-    names = {name: f"--{name.replace('_', '-')}" for name in given}
+    names = {name: _OPTIONS.get(name, f"--{name.replace('_', '-')}") for name in given}
     return Found(cast(Settings, given), names)
 
 

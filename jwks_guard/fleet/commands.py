@@ -15,6 +15,7 @@ from jwks_guard.base.clock import Clock
 from jwks_guard.base.histogram import Durations
 from jwks_guard.base.observer import Activity, observed
 from jwks_guard.distrust.copies import reinstate, spread
+from jwks_guard.distrust.register import Register
 from jwks_guard.distrust.state import NOTHING, Distrusted, Flags, Name
 from jwks_guard.errors import (
     ConfigurationError,
@@ -107,6 +108,11 @@ class FleetCommands(ABC):
     def reaches(self) -> Mapping[Name, Reach]:
         """How far tokens reach that instances ever accepted, where they tell each other."""
         return self._reaches
+
+    @property
+    def register(self) -> Register:
+        """What this process distrusts by what it heard from the fleet, and by its own decisions."""
+        return self._members.register
 
     @property
     def issuer(self) -> str:

@@ -29,7 +29,7 @@ MAX_ISSUED_AHEAD = 60.0
 """Seconds that `iat` may lie ahead of this machine's clock; beyond, one of the clocks is wrong."""
 _CONTAINERS = frozenset({dict, list})
 # RFC 9068 section 2.2, OpenID Connect Core section 2, Okta, Microsoft Entra.
-_CLIENT_CLAIMS = ("client_id", "azp", "cid", "appid")
+CLIENT_CLAIMS = ("client_id", "azp", "cid", "appid")
 _PROOFS = {
     "jkt": "a DPoP proof (RFC 9449)",
     "x5t#S256": "the client's certificate by mutual TLS (RFC 8705)",
@@ -193,7 +193,7 @@ def _separated(scope: str) -> frozenset[str]:
 
 def client_id_of(claims: dict[str, Any]) -> str | None:
     """Give the client: the first of `client_id`, `azp`, `cid` and `appid` that is a string."""
-    found = (claims.get(name) for name in _CLIENT_CLAIMS)
+    found = (claims.get(name) for name in CLIENT_CLAIMS)
     return next((each for each in found if isinstance(each, str)), None)
 
 
@@ -238,9 +238,9 @@ def check_client(claims: Mapping[str, Any], client_ids: frozenset[str]) -> None:
 
     Raises MissingClaimError, InvalidClaimError.
     """
-    present = [name for name in _CLIENT_CLAIMS if claims.get(name) is not None]
+    present = [name for name in CLIENT_CLAIMS if claims.get(name) is not None]
     if not present:
-        names = ", ".join(_CLIENT_CLAIMS)
+        names = ", ".join(CLIENT_CLAIMS)
         raise MissingClaimError(f"None of the claims {names} names the client.", "client_id")
     for name in present:
         client = claims[name]

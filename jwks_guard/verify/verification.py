@@ -77,6 +77,16 @@ class Verification:
         # Header segments of accepted tokens, parsed, with what they resolved to: for one view.
         self._memo: tuple[TrustedKeys, dict[bytes, Resolved]] = (self._trust.view, {})
 
+    @property
+    def policy(self) -> ClaimsPolicy:
+        """What a token's claims have to say."""
+        return self._policy
+
+    @property
+    def token_types(self) -> frozenset[str | None]:
+        """The accepted `typ` values, normalized."""
+        return self._token_types
+
     def look_up(self, token: bytes) -> tuple[bytes | None, VerifiedToken | None]:
         """What the token's result is cached by, and the result if that still stands."""
         if not self._caches:

@@ -289,7 +289,9 @@ def test_without_an_issuer_only_the_content_is_shown_and_how_to_verify_it(
     assert faults(result) == {"exp", "nbf"}
     assert marks(result)["iss"] == marks(result)["aud"] == "  "
     assert "Signature" not in result.stdout
-    assert result.stdout.splitlines()[-1].startswith("Not verified: add --issuer and --audience")
+    assert result.stdout.splitlines()[-1].startswith(
+        "Not verified: add --issuer (or JWKS_GUARD_ISSUER)"
+    )
 
 
 def test_without_an_issuer_an_algorithm_that_is_never_verified_is_told(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import time
 from dataclasses import dataclass
@@ -14,21 +15,23 @@ from rich.text import Text
 
 from jwks_guard import (
     ConfigurationError,
+    DistrustNotSharedError,
     EnvironmentVariableError,
     InvalidTokenError,
     KeysUnavailableError,
-    TokenVerifier,
 )
+from jwks_guard.cli.configuration import Judge, configured_verifier
 from jwks_guard.cli.inspect.explain import Rules, Sections, explain
+from jwks_guard.cli.keys.session import ConfigOption
 from jwks_guard.cli.words import Line, Mark, printable
-from jwks_guard.jose.algorithms import ALGORITHMS, ALL, allow_list
+from jwks_guard.fleet.settings import ConfiguredFleet
+from jwks_guard.jose.algorithms import ALL
 from jwks_guard.jose.claims import ClaimsPolicy
 from jwks_guard.jose.compact import split, to_bytes
 
 _MAX_TOKEN_BYTES = 16_384
 _TOKEN_TYPES = frozenset({"jwt", "at+jwt", None})
 _LEEWAY = 5.0
-_REQUIRED_CLAIMS = ("exp",)
 _STYLES: dict[Mark, str] = {"ok": "green", "NO": "bold red", "??": "bold yellow", "  ": ""}
 
 
@@ -40,9 +43,6 @@ class _Conclusion:
 
 
 _VALID = _Conclusion("ok", "Valid: this API would accept it now.", 0)
-_NOT_VERIFIED = _Conclusion(
-    "??", "Not verified: add --issuer and --audience to check key, signature and claims.", 1
-)
 
 
 def inspect(
@@ -55,7 +55,11 @@ def inspect(
         ),
     ],
     issuer: Annotated[
-        str | None, typer.Option(help="Who must have issued it: `iss`, to the letter.")
+        str | None,
+        typer.Option(
+            help="Who must have issued it: `iss`, to the letter. Beside it, `domain` and "
+            "`jwks_uri` of the settings do not count."
+        ),
     ] = None,
     audience: Annotated[
         list[str] | None, typer.Option(help="The API it must be for; may be repeated.")
@@ -66,24 +70,26 @@ def inspect(
     algorithm: Annotated[
         list[str] | None, typer.Option(help="An allowed algorithm; may be repeated.  [all]")
     ] = None,
+    config: ConfigOption = None,
 ) -> None:
     """Explain what is right and wrong with TOKEN; neither it nor its signature is printed.
 
-    Without --issuer its content is shown and nothing is fetched.
+    It is judged as an API with the same settings (JWKS_GUARD_*, --config) judges it; where a fleet
+    is configured, it is asked for the keys that are distrusted. Without an issuer the content is
+    shown and nothing is fetched.
 
-    Exit status: 0 valid, 1 not valid or unknown, 2 usage, 3 the issuer could not be reached.
+    Exit status: 0 valid, 1 not valid or unknown, 2 usage, 3 the issuer or the fleet could not be
+    reached.
     """
-    compact = _one_token(token)
-    if issuer is None and (audience or jwks_uri or algorithm):
-        raise typer.BadParameter("it is needed beside the other options", param_hint="--issuer")
-    if issuer is not None and not audience:
-        raise typer.BadParameter("it is needed beside --issuer", param_hint="--audience")
+    options = {"issuer": issuer, "audience": audience, "jwks_uri": jwks_uri}
     try:
-        if issuer is None or not audience:
-            sections, conclusion = _content(compact)
+        judge = configured_verifier({**options, "algorithms": algorithm}, os.environ, config)
+        if isinstance(judge, str):
+            _require_no_option(judge, issuer, audience, jwks_uri, algorithm)
+            sections, conclusion = _content(_one_token(token, _MAX_TOKEN_BYTES), judge)
         else:
-            allowed = algorithm or sorted(ALGORITHMS)
-            examined = _examined(compact, issuer, audience, jwks_uri, allowed)
+            longest = judge.verifier.verification.max_token_bytes
+            examined = _examined(_one_token(token, longest), judge)
             sections, conclusion = asyncio.run(examined)
     except EnvironmentVariableError as error:
         sections, conclusion = {}, _refusal(error)
@@ -95,11 +101,18 @@ def inspect(
     raise typer.Exit(conclusion.status)
 
 
-def _one_token(arguments: list[str]) -> str:
+def _require_no_option(missing: str, *options: object) -> None:
+    """Raise unless nothing was asked for: then the content alone is shown."""
+    if any(options):
+        name, _, rest = missing.partition(" ")
+        raise typer.BadParameter(f"it is needed beside the other options {rest}", param_hint=name)
+
+
+def _one_token(arguments: list[str], longest: int) -> str:
     """The one word that is the token; pasted with its scheme it is still meant."""
     text = " ".join(arguments)
     if text == "-":
-        data = sys.stdin.buffer.read(2 * _MAX_TOKEN_BYTES)
+        data = sys.stdin.buffer.read(2 * longest)
         text = data.decode("ascii", "surrogateescape")
     words = text.split()
     if words and words[0].lower() == "bearer":
@@ -109,54 +122,58 @@ def _one_token(arguments: list[str]) -> str:
     return words[0]
 
 
-def _content(compact: str) -> tuple[Sections, _Conclusion]:
+def _content(compact: str, missing: str) -> tuple[Sections, _Conclusion]:
     """What can be said of a token that nothing is asked about; raises InvalidTokenError."""
-    rules = Rules(ALL, _TOKEN_TYPES, _policy("", [""]), parties=("sub",))
-    return explain(_split(compact), rules, None, time.time()), _NOT_VERIFIED
+    policy = ClaimsPolicy("", frozenset({""}), _LEEWAY, ("exp",), None)
+    rules = Rules(ALL, _TOKEN_TYPES, policy, parties=("sub",))
+    text = f"Not verified: add {missing} to check key, signature and claims."
+    sections = explain(_split(compact, _MAX_TOKEN_BYTES), rules, None, time.time())
+    return sections, _Conclusion("??", text, 1)
 
 
-async def _examined(
-    compact: str, issuer: str, audience: list[str], jwks_uri: str | None, algorithms: list[str]
-) -> tuple[Sections, _Conclusion]:
+async def _examined(compact: str, judge: Judge) -> tuple[Sections, _Conclusion]:
     """What can be said of a token, and the verdict; raises ConfigurationError, InvalidTokenError.
 
     The explanation is by parts, the verdict by the verifier that an API would use.
     """
-    verifier = TokenVerifier(
-        issuer,
-        audience,
-        jwks_uri=jwks_uri,
-        algorithms=algorithms,
-        token_types=_TOKEN_TYPES,
-        leeway=_LEEWAY,
-        required_claims=_REQUIRED_CLAIMS,
-        max_token_bytes=_MAX_TOKEN_BYTES,
-        background=False,
-    )
-    policy = _policy(issuer, audience)
-    rules = Rules(allow_list(algorithms), _TOKEN_TYPES, policy, parties=("iss", "sub", "aud"))
-    token = _split(compact)
+    verifier, verification = judge.verifier, judge.verifier.verification
+    parties = ("iss", "sub", "aud")
+    rules = Rules(verification.algorithms, verification.token_types, verification.policy, parties)
+    token = _split(compact, verification.max_token_bytes)
     async with verifier:
+        unheard = await _heard(judge.fleet)
         sections = explain(token, rules, verifier.keys, verifier.keys.clock.time())
         try:
             await verifier.verify(token)
         except (InvalidTokenError, KeysUnavailableError) as error:
             return sections, _refusal(error)
-    return sections, _VALID
+    return sections, _VALID if unheard is None else _refusal(unheard)
 
 
-def _policy(issuer: str, audience: list[str]) -> ClaimsPolicy:
-    return ClaimsPolicy(issuer, frozenset(audience), _LEEWAY, _REQUIRED_CLAIMS, None)
+async def _heard(fleet: ConfiguredFleet | None) -> DistrustNotSharedError | None:
+    """Have the verifier know what the fleet distrusts; gives why it can't be known."""
+    if fleet is None:
+        return None
+    try:
+        await fleet.distrusted()
+    except DistrustNotSharedError as error:
+        return error
+    finally:
+        await fleet.aclose()
+    return None
 
 
-def _split(compact: str) -> bytes:
-    token = to_bytes(compact, _MAX_TOKEN_BYTES)
+def _split(compact: str, longest: int) -> bytes:
+    token = to_bytes(compact, longest)
     split(token)
     return token
 
 
 def _refusal(
-    error: InvalidTokenError | KeysUnavailableError | EnvironmentVariableError,
+    error: InvalidTokenError
+    | KeysUnavailableError
+    | EnvironmentVariableError
+    | DistrustNotSharedError,
 ) -> _Conclusion:
     if isinstance(error, InvalidTokenError):
         return _Conclusion("NO", f"Not valid: {error}", 1)

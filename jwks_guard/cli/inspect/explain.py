@@ -16,7 +16,7 @@ from jwks_guard.cli.inspect.explain_key import explain_key, explain_signature, n
 from jwks_guard.cli.words import Line, date, shown
 from jwks_guard.errors import InvalidClaimError, InvalidTokenError
 from jwks_guard.jose.algorithms import AllowList
-from jwks_guard.jose.claims import ClaimsPolicy
+from jwks_guard.jose.claims import CLIENT_CLAIMS, ClaimsPolicy
 from jwks_guard.jose.compact import b64url_encode, decode_object, split
 from jwks_guard.jose.header import parse_header
 from jwks_guard.keys.store import KeyStore
@@ -69,6 +69,8 @@ def _header(segment: bytes, rules: Rules) -> Iterator[Line]:
         return parse_header(encoded, rules.algorithms.names, rules.token_types)
 
     good = {"alg": min(rules.algorithms.names), "kid": "any"}
+    if None not in rules.token_types:
+        good["typ"] = min(filter(None, rules.token_types))
     for name in _HEADER:
         fault = _fault(name, header, good, check)
         yield from _judged(name, header, fault, shown(header.get(name)))
@@ -84,16 +86,42 @@ def _claims(segment: bytes, rules: Rules, now: float) -> Iterator[Line]:
         yield Line("NO", "payload", str(error))
         return
     policy = rules.claims
-    audiences = sorted(policy.audiences or ())
-    good = {"iss": policy.issuer, "aud": audiences[0], "exp": now + 60.0}
-    asked = {"iss": shown(policy.issuer), "aud": shown(audiences)}
-    for name in (*rules.parties, *_DATES):
+    asked = {"iss": shown(policy.issuer), "aud": shown(sorted(policy.audiences or ()))}
+    asked |= dict.fromkeys(CLIENT_CLAIMS, shown(sorted(policy.client_ids or ())))
+    names, good = _judged_names(claims, rules), _in_order(claims, policy, now)
+    for name in names:
         fault = _fault(name, claims, good, lambda variant: policy.check(variant, now))
         is_date = name in _DATES and name in claims and not isinstance(fault, InvalidClaimError)
         text = date(claims[name], now) if is_date else shown(claims.get(name))
         yield from _judged(name, claims, fault, text, asked.get(name))
-    for name in _others(claims, (*rules.parties, *_DATES)):
+    for name in _others(claims, names):
         yield Line("  ", name, shown(claims[name]))
+
+
+def _judged_names(claims: _Members, rules: Rules) -> tuple[str, ...]:
+    """The claims that a rule applies to, each once."""
+    names = [*rules.parties]
+    names += _clients(claims) if rules.claims.client_ids is not None else []
+    names += ["cnf"] if "cnf" in claims and rules.parties else ()
+    return tuple(dict.fromkeys((*names, *_DATES, *rules.claims.required_claims)))
+
+
+def _in_order(claims: _Members, policy: ClaimsPolicy, now: float) -> _Members:
+    """Claims that the policy accepts, with the client where `claims` have it."""
+    good: _Members = dict.fromkeys(policy.required_claims, "any")
+    good |= {"iss": policy.issuer, "exp": now + 60.0, "iat": now}
+    good |= {"nbf": now} if "nbf" in good else {}
+    good |= {"aud": min(policy.audiences)} if policy.audiences else {}
+    if policy.client_ids is not None:
+        named = _clients(claims)[0]
+        clients = [name for name in CLIENT_CLAIMS if name == named or name in good]
+        good |= dict.fromkeys(clients, min(policy.client_ids))
+    return good
+
+
+def _clients(claims: _Members) -> list[str]:
+    """The claims that name the client; the one that should where none does."""
+    return [name for name in CLIENT_CLAIMS if name in claims] or [CLIENT_CLAIMS[0]]
 
 
 def _fault(
