@@ -11,7 +11,7 @@ PYTHONS := 3.11 3.12 3.13
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-outside test-long test-pythons lint format check system-deps clean \
+.PHONY: help demo demo-console test test-outside test-long test-pythons lint format check system-deps clean \
         bench bench-revocation bench-http bench-footprint bench-fleet bench-forged bench-hostile \
         bench-report instructions
 
@@ -32,6 +32,9 @@ $(STAMP): pyproject.toml
 
 demo: $(STAMP) ## run the main job on a local tenant: rotate, revoke, outage
 	@$(BIN)/jwks-guard demo
+
+demo-console: $(STAMP) ## open the operator's console on a local tenant, with two guarded processes and traffic
+	@$(BIN)/jwks-guard console --demo
 
 test: $(STAMP) ## run the tests that need this machine alone; COVERAGE=1 measures branch coverage
 	@rm -f .coverage .coverage.*

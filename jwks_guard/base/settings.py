@@ -25,6 +25,14 @@ _Algorithms = Annotated[
     list[Annotated[str, Meta(pattern=f"^({'|'.join(_NAMES)})$")]],
     Meta(min_length=1, description=f"one or more of {' '.join(_NAMES)}"),
 ]
+_Claims = Annotated[
+    list[Annotated[str, Meta(pattern="^[^=]+=.+$")]],
+    Meta(
+        min_length=1,
+        description="one or more claims of ID tokens as name=value, like groups=sre, with spaces "
+        "between them, or a TOML list",
+    ),
+]
 _Seconds = Annotated[float, Meta(gt=0, le=MAX_SECONDS, description="a number of seconds above 0")]
 _SecondsFrom0 = Annotated[
     float, Meta(ge=0, le=MAX_SECONDS, description="a number of seconds of at least 0")
@@ -101,7 +109,25 @@ class CommandSettings(TypedDict, total=False):
     journal: _File
 
 
-class Settings(IssuerSettings, VerifierSettings, FleetSettings, CommandSettings, total=False):
+class ConsoleSettings(TypedDict, total=False):
+    """Who may log in at the console."""
+
+    console_operator_secret: _Text
+    console_operator_secret_file: _File
+    console_viewer_secret: _Text
+    console_viewer_secret_file: _File
+    console_issuer: _Text
+    console_client_id: _Text
+    console_client_secret: _Text
+    console_client_secret_file: _File
+    console_redirect_uri: _Text
+    console_operators: _Claims
+    console_viewers: _Claims
+
+
+class Settings(
+    IssuerSettings, VerifierSettings, FleetSettings, CommandSettings, ConsoleSettings, total=False
+):
     """Everything that can be set."""
 
 

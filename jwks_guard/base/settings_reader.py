@@ -21,6 +21,10 @@ PREFIX = "JWKS_GUARD_"
 FILE_VARIABLE = PREFIX + "CONFIG"
 """The variable that names the file."""
 _IN_FILES = tuple(name for name in NAMES if name != "token")
+_SECRETS = (
+    *("client_secret", "console_operator_secret", "console_viewer_secret"),
+    "console_client_secret",
+)
 _OF_KUBERNETES = re.compile(r"(\w+_)?(SERVICE_(HOST|PORT\w*)|PORT(_\d+_\w+)?)")
 """Variables that each container has of a Service whose name begins with "jwks-guard"."""
 
@@ -152,8 +156,8 @@ def _unknown(shown: str, near: list[str]) -> ConfigurationError:
 
 def _secret_in(document: Mapping[str, Any]) -> str:
     """The name of a member that nobody else may read; empty if there is none."""
-    if "client_secret" in document:
-        return "client_secret"
+    if secret := next((name for name in _SECRETS if name in document), ""):
+        return secret
     url = str(document.get("fleet", ""))
     return "fleet with a password" if "@" in url or "password" in url else ""
 

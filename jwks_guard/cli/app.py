@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from jwks_guard import __version__
+from jwks_guard.cli.console.command import console
 from jwks_guard.cli.demo.command import demo
 from jwks_guard.cli.fleet.can_revoke import can_revoke
 from jwks_guard.cli.fleet.decisions import distrust, reinstate
@@ -50,6 +51,7 @@ app.command()(inspect)
 app.command("can-revoke")(can_revoke)
 app.command()(watch)
 app.command()(status)
+app.command()(console)
 app.command()(distrust)
 app.command()(reinstate)
 app.add_typer(tenant, name="tenant")

@@ -8,7 +8,14 @@ from datetime import timedelta
 from pathlib import Path
 from typing import cast
 
-from jwks_guard.admin import ClientCredentials, PrivateKeyJWT, StaticToken
+from jwks_guard.admin import (
+    AdminEvent,
+    ClientCredentials,
+    KeyRotation,
+    PrivateKeyJWT,
+    SigningKeysClient,
+    StaticToken,
+)
 from jwks_guard.admin.auth import Auth
 from jwks_guard.admin.management import base_url_of
 from jwks_guard.base.settings import Settings
@@ -46,6 +53,28 @@ class Configuration:
     expected_instances: int | None = None
     quiet_period: timedelta = timedelta(minutes=10)
     _found: Found = field(default_factory=Found, repr=False, compare=False)
+
+    def rotation(
+        self,
+        client: SigningKeysClient,
+        fleet: ConfiguredFleet | None,
+        *,
+        journal: Path | None = None,
+        on_event: Callable[[AdminEvent], object] | None = None,
+        confirm_within: float = 120.0,
+    ) -> KeyRotation:
+        """A KeyRotation for the tenant of `client` and for `fleet`."""
+        return KeyRotation(
+            client,
+            fleet or (),
+            token_lifetime=self.token_lifetime,
+            quiet_period=self.quiet_period,
+            expected_instances=self.expected_instances,
+            journal_path=journal,
+            on_event=on_event,
+            jwks_uri=self.jwks_uri,
+            confirm_within=confirm_within,
+        )
 
     def fleet(self) -> ConfiguredFleet | None:
         """The fleet, if one is configured. Raises ConfigurationError."""
@@ -152,6 +181,11 @@ def default_journal(environ: Mapping[str, str]) -> Path:
             f"There is no home folder to keep the journal in: set {PREFIX}JOURNAL."
         ) from None
     return folder / "jwks-guard" / "journal.jsonl"
+
+
+def manages_a_tenant(found: Found) -> bool:
+    """Whether `found` says how to authenticate at a Management API, or begins to."""
+    return not found.values.keys().isdisjoint(("client_id", *_PROOFS))
 
 
 def _given(options: Mapping[str, str | list[str] | None]) -> Found:

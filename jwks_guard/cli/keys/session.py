@@ -97,15 +97,11 @@ class Session:
 
     def rotation(self, journal: Path | None = None, confirm_within: float = 120.0) -> KeyRotation:
         """A KeyRotation for the tenant and the fleet."""
-        return KeyRotation(
+        return self.configuration.rotation(
             self.client,
-            self.fleet or (),
-            token_lifetime=self.configuration.token_lifetime,
-            quiet_period=self.configuration.quiet_period,
-            expected_instances=self.configuration.expected_instances,
-            journal_path=journal,
+            self.fleet,
+            journal=journal,
             on_event=self.on_event,
-            jwks_uri=self.configuration.jwks_uri,
             confirm_within=confirm_within,
         )
 

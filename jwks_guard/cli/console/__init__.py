@@ -1,0 +1,1 @@
+"""`jwks-guard console`: serve the operator's web page."""
