@@ -201,7 +201,7 @@ def https(tenant: LocalTenant, certificate: Path) -> Iterator[str]:
     trusts the front as it would a company's proxy: by SSL_CERT_FILE, which is to name
     `certificate`. The file is written here.
     """
-    certificate.write_bytes(_self_signed("127.0.0.1"))
+    certificate.write_bytes(self_signed("127.0.0.1"))
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate)
     behind = httpx.URL(tenant.issuer).port or 80
@@ -240,7 +240,7 @@ async def _pour(source: ByteReceiveStream, sink: ByteSendStream, ends: anyio.Can
     ends.cancel()
 
 
-def _self_signed(address: str) -> bytes:
+def self_signed(address: str) -> bytes:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, address)])
     identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
