@@ -26,8 +26,9 @@ from jwks_guard.cli.words import counted
 from jwks_guard.fleet.commands import live
 from jwks_guard.fleet.settings import ConfiguredFleet
 
-_LONGEST_SECONDS = 1.0
-_CALL_SECONDS = 0.4
+LONGEST_SECONDS = 1.0
+"""What was heard by then is offered."""
+CALL_SECONDS = 0.4
 """For each call to an instance, so that one that hangs does not hide what the others say."""
 _CLOSING_SECONDS = 0.1
 _ANY_KID = "-"  # states do not depend on the kid
@@ -128,12 +129,12 @@ async def _look(known: dict[str, Known], params: dict[str, Any]) -> None:
     looks: list[Coroutine[Any, Any, None]] = []
     with suppress(Exception):  # not configured
         fleet = configured_fleet(
-            {"domain": options["domain"]}, os.environ, config, timeout=_CALL_SECONDS
+            {"domain": options["domain"]}, os.environ, config, timeout=CALL_SECONDS
         )
         looks.append(_look_at_fleet(known, fleet))
     with suppress(Exception):
         looks.append(_look_at_tenant(known, configured(options, os.environ, config, None)))
-    async with asyncio.timeout(_LONGEST_SECONDS):
+    async with asyncio.timeout(LONGEST_SECONDS):
         await asyncio.gather(*looks, return_exceptions=True)
 
 

@@ -97,7 +97,7 @@ def test_secret_is_made_and_printed_and_opens_the_console(
         assert client.get("keys").status_code == 303
         assert log_in(client, "wrong-secret-wrong").status_code != 303
         assert log_in(client, running.printed_secret).status_code == 303
-        assert "key-of-the-fleet" in client.get("keys").text
+        wait_until(lambda: "key-of-the-fleet" in client.get("keys").text)
         status, errors = running.end()
     assert status == 0
     assert running.printed_secret not in errors
@@ -153,9 +153,8 @@ def test_tenant_of_the_settings_is_shown_and_recorded_in_the_journal(
         journal = tmp_path / "journal.jsonl"
         with served(environ, f"--journal={journal}") as running, browser(running) as client:
             log_in(client, running.printed_secret)
-            page = client.get("keys").text
-            assert tenant.key("next").kid in page
-            assert "Rotate" in page
+            wait_until(lambda: tenant.key("next").kid in client.get("keys").text)
+            assert "Rotate" in client.get("keys").text
             assert journal.exists()
             assert running.end()[0] == 0
 
