@@ -13,7 +13,7 @@ export PYTHONDONTWRITEBYTECODE :=
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-console test test-outside test-long test-pythons lint format check system-deps clean \
         bench bench-revocation bench-http bench-footprint bench-fleet bench-forged bench-hostile \
-        bench-report instructions
+        bench-report instructions pictures
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST)
@@ -96,6 +96,9 @@ bench-hostile: $(STAMP) ## measure what it costs to refuse each shape of hostile
 bench-report: bench bench-revocation bench-http bench-footprint ## all of these, and their tables and charts in the README
 	@$(BIN)/python -m benchmarks.instructions
 	@$(BIN)/python -m benchmarks.report
+
+pictures: $(STAMP) ## take the README's pictures of the console and of the commands, from a demo that runs
+	@$(BIN)/python -m benchmarks.pictures
 
 instructions: $(STAMP) ## count instructions per verification; fails where they grew by more than 10 %
 	@$(BIN)/python -m benchmarks.instructions --check

@@ -269,7 +269,7 @@ def test_port_that_is_taken_is_named(environ: dict[str, str]) -> None:
         assert "Name another port by --port." in done.stderr
 
 
-@pytest.mark.parametrize("missing", ["jinja2", "itsdangerous", "python_multipart"])
+@pytest.mark.parametrize("missing", ["jinja2", "itsdangerous"])
 def test_missing_extra_is_named_with_its_install_command(missing: str) -> None:
     then = "from jwks_guard.cli import main; sys.argv = ['jwks-guard', 'console']; main()"
     done = run_without((missing,), then)

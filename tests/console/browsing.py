@@ -5,29 +5,25 @@ Time goes on by itself; a test that waits for hours turns the clock ahead.
 
 from __future__ import annotations
 
-import asyncio
-import socket
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
 from playwright.sync_api import Browser, Locator, Page, expect
 from starlette.applications import Starlette
 from starlette.routing import Mount
-from starlette.types import ASGIApp
 
 from jwks_guard import JWKSGuardError, Register, SyncTokenVerifier
 from jwks_guard.admin import ClientCredentials, KeyRotation, SigningKeysClient
 from jwks_guard.asgi import operations
-from jwks_guard.cli.console.serving import Front, Server, server_of
 from jwks_guard.console import OpenIDConnect, OperatorSecrets, console
 from jwks_guard.fleet import HTTPFleet
 from jwks_guard.testing import LocalTenant
 from jwks_guard.testing.server import ServerThread, listen
+from tests.console.support import Server
 from tests.support import PATIENCE
 
 OPERATOR = "the-operators-own-secret"
@@ -121,62 +117,44 @@ def _answer(verifier: SyncTokenVerifier, token: str) -> str:
 
 @dataclass(slots=True)
 class Served:
-    """A console at `url`; `stop` and `start` as often as a test likes, at the same address."""
+    """A console; `stop` and `start` it as often as a test likes, at the same address."""
 
     stage: Stage
     login: OperatorSecrets | OpenIDConnect
-    port: int
-    _server: Server | None = field(init=False, default=None)
-    _thread: threading.Thread | None = field(init=False, default=None)
+    _port: int = 0
+    _server: Server | None = None
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://127.0.0.1:{self._port}"
 
     def start(self) -> None:
         """Serve another run of the console: it knows no session of the one before."""
-        ready = threading.Event()
-        listener = listen("127.0.0.1", self.port)
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._run(listener, ready)))
-        self._thread.start()
-        assert ready.wait(PATIENCE)
-
-    def stop(self) -> None:
-        """End it, with every open page's stream."""
-        assert self._server is not None
-        assert self._thread is not None
-        self._server.should_exit = True
-        self._thread.join(PATIENCE)
-
-    async def _run(self, listener: socket.socket, ready: threading.Event) -> None:
         stage, tenant = self.stage, self.stage.tenant
         fleet = HTTPFleet(stage.urls, secret=_FLEET_SECRET, issuer=tenant.issuer, clock=stage.clock)
         auth = ClientCredentials(tenant.client_id, tenant.client_secret)
-        client = SigningKeysClient(tenant.issuer, auth=auth, clock=stage.clock)
+        keys = SigningKeysClient(tenant.issuer, auth=auth, clock=stage.clock)
         rotation = KeyRotation(
-            client,
+            keys,
             fleet,
             token_lifetime=timedelta(seconds=LIFETIME),
             quiet_period=timedelta(seconds=QUIET),
             expected_instances=len(stage.urls),
             journal_path=stage.journal,
         )
-        try:
-            app: ASGIApp = console(rotation, fleet, login=self.login, clock=stage.clock)
-            self._server = server_of(app, Front())
-            ready.set()
-            with listener:
-                await self._server.serve([listener])
-        finally:
-            await client.aclose()
-            await fleet.aclose()
+        app = console(rotation, fleet, login=self.login, clock=stage.clock)
+        self._server = Server(app, self._port, closing=[fleet.aclose, keys.aclose])
+        self._port = self._server.port
+
+    def stop(self) -> None:
+        """End it, with every open page's stream."""
+        assert self._server is not None
+        self._server.stop()
 
 
 @contextmanager
 def served(stage: Stage, login: OperatorSecrets | OpenIDConnect) -> Iterator[Served]:
-    with listen("127.0.0.1", 0) as probe:
-        port = probe.getsockname()[1]
-    running = Served(stage, login, port)
+    running = Served(stage, login)
     running.start()
     try:
         yield running

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 
 DEFAULT_PORT = 8766
-_NEEDED = ("jinja2", "itsdangerous", "python_multipart")
+_NEEDED = ("jinja2", "itsdangerous")
 _INSTALL = "The console needs its extra: pip install 'jwks-guard[cli,console]'"
 
 

@@ -195,7 +195,7 @@ def test_revocation_that_would_refuse_tokens_is_refused_and_says_why(
     expect(dialog).to_contain_text("that expire by")
     fill_in(dialog, kid, "too early")
     dialog.get_by_role("button", name="Revoke now").click()
-    expect(page.get_by_role("alert")).to_contain_text("Not done")
+    expect(page.get_by_role("alert")).to_contain_text("is not ready to be revoked")
     expect(page.get_by_role("main")).to_contain_text("that expire by")
     assert stage.answers(token) == {kid}
     assert kid in stage.answers(stage.tenant.token(key=kid))
