@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from jwks_guard.cli.console.login import new_login
 from jwks_guard.testing import LocalTenant
 from tests.admin.official import self_signed
 from tests.cli.fleet_running import ShownFleet, state
@@ -105,9 +106,8 @@ def test_secret_is_made_and_printed_and_opens_the_console(
     assert "console_login" in errors  # who did what
 
 
-def test_each_run_makes_another_secret(environ: dict[str, str]) -> None:
-    with served(environ) as one, served(environ) as other:
-        assert one.printed_secret != other.printed_secret
+def test_each_run_makes_another_secret() -> None:
+    assert len({new_login()[1] for _ in range(100)}) == 100
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -277,17 +277,29 @@ def test_missing_extra_is_named_with_its_install_command(missing: str) -> None:
     assert "pip install 'jwks-guard[cli,console]'" in done.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_demo_shows_a_fleet_with_traffic_and_leaves_no_process(tmp_path: Path, number: int) -> None:
-    environ = environment(tmp_path, JWKS_GUARD_ISSUER="https://not-meant.test/", DISPLAY="")
-    with served(environ, "--demo") as running, browser(running) as client:
+@pytest.mark.parametrize(
+    ("number", "options", "opens"),
+    [(signal.SIGINT, (), True), (signal.SIGKILL, ("--no-browser",), False)],
+)
+def test_demo_shows_a_fleet_with_traffic_and_leaves_no_process(
+    tmp_path: Path, number: int, options: tuple[str, ...], opens: bool
+) -> None:
+    visited = tmp_path / "visited"
+    (tmp_path / "browser").write_text(f'#!/bin/sh\necho "$1" > {visited}\n')
+    (tmp_path / "browser").chmod(0o755)
+    desktop = {"DISPLAY": ":0", "BROWSER": f"{tmp_path}/browser %s"}
+    environ = environment(tmp_path, JWKS_GUARD_ISSUER="https://not-meant.test/", **desktop)
+    with served(environ, "--demo", *options) as running, browser(running) as client:
         log_in(client, running.printed_secret)
         wait_until(lambda: client.get("keys").text.count("2 of 2") == 3)
         instances = children_of(running.process.pid)
         assert len(instances) == 2
+        if opens:
+            wait_until(lambda: visited.exists() and visited.read_text() == f"{running.url}\n")
         status, errors = running.end(number)
     assert status in (0, -signal.SIGKILL)
     assert "Traceback" not in errors
+    assert visited.exists() is opens
     wait_until(lambda: not any(map(is_running, instances)))
 
 

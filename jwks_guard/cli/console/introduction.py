@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+import threading
 import webbrowser
 
 from rich.console import Console
@@ -48,7 +49,8 @@ def open_browser(url: str) -> None:
     """Open `url` where there is a display: elsewhere a browser would take the terminal."""
     displays = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     if displays or sys.platform in ("darwin", "win32"):
-        webbrowser.open(url)
+        # Some browsers run until they are closed, and nothing waits for them.
+        threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
 
 
 def _output() -> Console:
