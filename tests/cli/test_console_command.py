@@ -288,7 +288,8 @@ def test_demo_shows_a_fleet_with_traffic_and_leaves_no_process(
     (tmp_path / "browser").write_text(f'#!/bin/sh\necho "$1" > {visited}\n')
     (tmp_path / "browser").chmod(0o755)
     desktop = {"DISPLAY": ":0", "BROWSER": f"{tmp_path}/browser %s"}
-    environ = environment(tmp_path, JWKS_GUARD_ISSUER="https://not-meant.test/", **desktop)
+    elsewhere = {"JWKS_GUARD_ISSUER": "https://not-meant.test/", "TMPDIR": str(tmp_path)}
+    environ = environment(tmp_path, **desktop, **elsewhere)
     with served(environ, "--demo", *options) as running, browser(running) as client:
         log_in(client, running.printed_secret)
         wait_until(lambda: client.get("keys").text.count("2 of 2") == 3)
@@ -300,6 +301,7 @@ def test_demo_shows_a_fleet_with_traffic_and_leaves_no_process(
     assert status in (0, -signal.SIGKILL)
     assert "Traceback" not in errors
     assert visited.exists() is opens
+    assert number == signal.SIGKILL or not [*tmp_path.glob("jwks-guard-demo-*")]
     wait_until(lambda: not any(map(is_running, instances)))
 
 
