@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+import msgspec
 from starlette.datastructures import URL
 
 from jwks_guard.errors import ConfigurationError
@@ -20,18 +21,15 @@ if TYPE_CHECKING:
     from jwks_guard.verify.token import VerifiedToken
 
 REMEMBERED = "jwks_guard"
-"""The key in an ASGI scope of the guards that have let the connection in."""
+"""The key in an ASGI scope of the guards that have let the connection in: (guard, token) each."""
 _ASCII = bytes(range(0x80))
 
 
-class ConnectionRequest:
-    """The request of an HTTP or WebSocket connection; `native` is its ASGI scope."""
+class ConnectionRequest(msgspec.Struct, frozen=True):
+    """The request of an HTTP or WebSocket connection: its ASGI scope, and the headers in that."""
 
-    __slots__ = ("headers", "native")
-
-    def __init__(self, scope: Scope) -> None:
-        self.native = scope
-        self.headers: Iterable[Header] = scope["headers"]
+    native: Scope
+    headers: Iterable[Header]
 
     @property
     def method(self) -> str:
@@ -57,12 +55,6 @@ class ConnectionRequest:
 def remember(scope: Scope, guard: RequestGuard, token: VerifiedToken | None) -> None:
     """Note in `scope` that `guard` let the connection in, and with which token; no other counts."""
     scope[REMEMBERED] = ((guard, token),)
-
-
-def remember_also(scope: Scope, guard: RequestGuard, token: VerifiedToken) -> None:
-    """Note in `scope` that `guard` let the connection in with `token`, beside the guards before."""
-    entry, before = (guard, token), scope.get(REMEMBERED)
-    scope[REMEMBERED] = (entry,) if before is None else (*before, entry)
 
 
 def remembered(scope: Scope, guard: RequestGuard) -> VerifiedToken | None:

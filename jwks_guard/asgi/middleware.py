@@ -24,7 +24,7 @@ from jwks_guard.asgi.subprotocol import hiding_token, offered_token
 from jwks_guard.asgi.websocket import GuardedSocket
 from jwks_guard.base.arguments import require_flag
 from jwks_guard.errors import MissingCredentialsError, RequestRefusedError
-from jwks_guard.verify.request import ANONYMOUS, Authenticated, GuardOptions, RequestGuard
+from jwks_guard.verify.request import GuardOptions, RequestGuard
 from jwks_guard.verify.sources import token_sources
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ class JWKSGuardMiddleware:
         if scope["type"] == "http":
             if self._metadata is not None and self._metadata_path.cover(scope):
                 await self._metadata.response(scope["method"])(scope, receive, send)
-            elif await self._let_in(scope, send) is not None:
+            elif await self._let_in(scope, send):
                 await self.app(scope, receive, send)
         elif scope["type"] == "websocket":
             await self._websocket(scope, receive, send)
@@ -156,10 +156,10 @@ class JWKSGuardMiddleware:
             raise RuntimeError("a connection of unknown type can't be guarded")
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
-        done = await self._let_in(scope, send)
-        if done is None:
+        if not await self._let_in(scope, send):
             return
-        if done.token is None:
+        token: VerifiedToken | None = scope["state"]["token"]
+        if token is None:
             await self.app(scope, receive, send)
             return
 
@@ -167,27 +167,26 @@ class JWKSGuardMiddleware:
             await send_refusal(self._guard.refusal(error), scope, send)
 
         answer = hiding_token(scope, send) if self._bearer_subprotocol else send
-        socket = GuardedSocket(done.token, self._verifier, refuse, receive, answer)
+        socket = GuardedSocket(token, self._verifier, refuse, receive, answer)
         await socket.run(self.app, scope)
 
-    async def _let_in(self, scope: Scope, send: Send) -> Authenticated | None:
-        """Tell the app who is asking; None for a connection that is refused, and answered."""
-        done = ANONYMOUS
+    async def _let_in(self, scope: Scope, send: Send) -> bool:
+        """Tell the app who is asking; False for a connection that is refused, and answered."""
+        token = None
         if not (self._excluded.cover(scope) or (self._passes_preflight and is_preflight(scope))):
             try:
-                done = await self._guard.admit(ConnectionRequest(scope))
+                token = await self._guard.admit(ConnectionRequest(scope, scope["headers"]))
             except RequestRefusedError as error:
                 self._warn_of_preflight(error, scope)
                 await send_refusal(error.refusal, scope, send)
-                return None
-        token = done.token
+                return False
         if token is None:
             scope["user"], scope["auth"] = UnauthenticatedUser(), AuthCredentials()
         else:
             scope["user"], scope["auth"] = TokenUser(token), TokenCredentials(token)
         scope.setdefault("state", {})["token"] = token
         remember(scope, self._guard, token)
-        return done
+        return True
 
     def _warn_of_preflight(self, error: RequestRefusedError, scope: Scope) -> None:
         missing = isinstance(error, MissingCredentialsError)

@@ -22,7 +22,6 @@ from jwks_guard.asgi.connection import (
     REMEMBERED,
     ConnectionRequest,
     admission,
-    remember_also,
     remembered,
 )
 from jwks_guard.asgi.refusals import close_code, takes_response
@@ -103,17 +102,18 @@ class Guard(SecurityBase):
         """The token of a Request or WebSocket; raises RefusedException, WebSocketException."""
         required, scope = scopes.scopes, connection.scope
         guard = self._requiring(tuple(required)) if required else self._guard
+        before = scope.get(REMEMBERED, ())
         try:
-            if REMEMBERED in scope and (token := remembered(scope, guard)) is not None:
+            if before and (token := remembered(scope, guard)) is not None:
                 _check_again(guard, token)
                 return token
-            token = (await guard.admit(ConnectionRequest(scope))).token
+            token = await guard.admit(ConnectionRequest(scope, scope["headers"]))
             if required and token is None:  # scopes are asked of somebody
                 guard.check(token)
         except RequestRefusedError as error:
             _refuse(connection, error)
         if token is not None:
-            remember_also(scope, guard, token)
+            scope[REMEMBERED] = (*before, (guard, token)) if before else ((guard, token),)
             if scope["type"] == "websocket":  # isinstance of an ABC takes longer than all of this
                 _watch(cast("WebSocket", connection), guard, self.verifier, token)
         return token

@@ -183,7 +183,7 @@ class _Middleware:
     async def _let_in(self, scope: Scope) -> VerifiedToken | None:
         token = None
         if not scope["route_handler"].opt.get(self._exclude_opt_key):
-            token = (await self._guard.admit(ConnectionRequest(scope))).token
+            token = await self._guard.admit(ConnectionRequest(scope, scope["headers"]))
         scope["user"], scope["auth"] = None if token is None else TokenUser(token), token
         remember(scope, self._guard, token)
         return token

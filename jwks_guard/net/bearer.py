@@ -12,7 +12,6 @@ Header: TypeAlias = tuple[bytes, bytes]
 
 _B64TOKEN_CHARACTERS = (string.ascii_letters + string.digits + "-._~+/").encode()
 LONG, _MOST_BLANKS = 4096, 64
-_BLANK = ord(" ")
 
 
 def bearer_token(headers: Iterable[Header]) -> bytes | None:
@@ -63,11 +62,6 @@ def credentials(value: bytes, scheme: bytes = b"bearer") -> bytes:
     """
     if len(value) > LONG:
         require_terse(value)
-    # As nearly all clients write it: one space, and no blanks at either end.
-    if value.startswith(b"Bearer ") and scheme == b"bearer":
-        token = value[7:]
-        if token and token[0] > _BLANK < token[-1]:
-            return token
     named, _, rest = value.strip(b" \t").partition(b" ")
     if named.lower() != scheme:
         raise MissingCredentialsError(

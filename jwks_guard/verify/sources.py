@@ -104,13 +104,14 @@ class FromHeader:
 
     """
 
-    __slots__ = ("_name", "_scheme")
+    __slots__ = ("_name", "_scheme", "_usual")
 
     def __init__(self, name: str = "Authorization", *, scheme: str | None = "") -> None:
         self._name = _token(name, "FromHeader: the name of a header")
         if scheme == "":
             scheme = "bearer" if self._name == b"authorization" else None
         self._scheme = None if scheme is None else _token(scheme, "FromHeader: a scheme")
+        self._usual = None if self._scheme is None else self._scheme.title()
 
     @property
     def name(self) -> str:
@@ -130,6 +131,10 @@ class FromHeader:
                 value = content
         if value is None:
             return None
+        scheme, _, token = value.partition(b" ")
+        # As nearly all clients write it; the rest, also how long blanks may be, is the other's.
+        if scheme == self._usual and token.strip() == token != b"" and len(value) <= LONG:
+            return token
         if self._scheme is not None:
             return credentials(value, self._scheme)
         if len(value) > LONG:

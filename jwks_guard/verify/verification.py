@@ -74,6 +74,7 @@ class Verification:
         self._clock = keys.clock
         self._caches = cache_size > 0
         self._cache: TokenCache[VerifiedToken] = TokenCache(cache_size, cache_bytes)
+        self._cached = self._cache.get
         # Header segments of accepted tokens, parsed, with what they resolved to: for one view.
         self._memo: tuple[TrustedKeys, dict[bytes, Resolved]] = (self._trust.view, {})
 
@@ -94,7 +95,8 @@ class Verification:
         # All of it, the signature included: by a part of the token, or by a hash that can be made
         # to collide, a forged token would hit.
         name = sha256(token).digest()
-        result = self._cache.get(name)
+        cached = self._cached
+        result = cached(name)
         if result is not None:
             view, wall = self._trust.view, self._clock.time()
             until = view.trusted_until

@@ -316,16 +316,19 @@ class TokenVerifier:
         """
         keys, verification, waited = self.keys, self.verification, 0.0
         try:
-            token = to_bytes(compact, verification.max_token_bytes)
+            token, most = compact, verification.max_token_bytes
+            # Few need `to_bytes` before the cache: servers give bytes, and what is found is ASCII.
+            if type(token) is not bytes or len(token) > most:
+                token = to_bytes(token, most)
             loop = keys.home.loop
-            if loop is None or loop.is_closed():
-                await keys.ensure_bound()
+            if keys.lazy or loop is None or loop.is_closed():
+                to_bytes(token, most)  # what can be no token causes no fetch
+                waited = await self._prepare()
                 loop = keys.home.loop
-            if keys.lazy:
-                waited = await keys.refresh_for_request()
             name, result = verification.look_up(token)
             if result is not None:
                 return result
+            to_bytes(token, most)
             if loop is not get_running_loop():
                 keys.bind()
             try:
@@ -340,6 +343,11 @@ class TokenVerifier:
         except RuntimeError:
             running_loop()  # looked at only now: a call for each token costs 1 %
             raise
+
+    async def _prepare(self) -> float:
+        """Do what a request does first without a background task; the seconds that it waited."""
+        await self.keys.ensure_bound()
+        return await self.keys.refresh_for_request() if self.keys.lazy else 0.0
 
     def remaining(self, token: VerifiedToken) -> float:
         """Seconds until `token`, accepted before, has to be looked at again.

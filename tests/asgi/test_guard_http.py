@@ -588,7 +588,7 @@ async def test_cookie_is_a_credential_of_pages_of_the_named_origins_only() -> No
 def test_url_of_a_query_in_no_encoding_is_ascii_text() -> None:
     address = {"scheme": "https", "server": ("api.test", 443), "path": "/"}
     scope: Scope = {"type": "http", "headers": [], "query_string": b"a=%20&b=\xff", **address}
-    assert ConnectionRequest(scope).url == "https://api.test/?a=%20&b=%FF"
+    assert ConnectionRequest(scope, []).url == "https://api.test/?a=%20&b=%FF"
 
 
 async def test_function_is_given_the_url_and_the_scope() -> None:
