@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Unpack
 
+import msgspec
 from starlette.authentication import AuthCredentials, BaseUser, UnauthenticatedUser
 
 from jwks_guard.asgi.connection import ConnectionRequest, remember
@@ -38,8 +38,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class TokenUser(BaseUser):
+class TokenUser(BaseUser, msgspec.Struct, frozen=True):
     """`request.user` of a request with an accepted token; its identity is the token's subject."""
 
     token: VerifiedToken

@@ -328,7 +328,8 @@ class TokenVerifier:
             name, result = verification.look_up(token)
             if result is not None:
                 return result
-            to_bytes(token, most)
+            if token is compact:
+                to_bytes(token, most)
             if loop is not get_running_loop():
                 keys.bind()
             try:
