@@ -102,6 +102,7 @@ async def opened(
         jwks_uri=f"{ISSUER}.well-known/jwks.json",
         refresh_interval=DAY,
         max_stale=DAY,
+        max_wait=60.0,  # valgrind on a busy machine takes its time
         http_client=lambda: httpx.AsyncClient(transport=tenant),
         on_event=lambda _: None,
         **options,
