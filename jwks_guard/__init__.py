@@ -44,6 +44,7 @@ from jwks_guard.errors import (
 from jwks_guard.keys.health import HealthReport
 from jwks_guard.keys.store import KeyStore
 from jwks_guard.net.refusals import problem_json
+from jwks_guard.readiness.clients import ClientUsage
 from jwks_guard.readiness.usage import KeyUsage
 from jwks_guard.verify.multi_issuer import MultiIssuerVerifier
 from jwks_guard.verify.request import Authenticated, RequestGuard, SyncRequestGuard
@@ -58,6 +59,7 @@ __all__ = [
     "AlgorithmNotAllowedError",
     "Authenticated",
     "BindingRequiredError",
+    "ClientUsage",
     "ConfigurationError",
     "DistrustNotSharedError",
     "Distrusted",

@@ -64,11 +64,14 @@ def _sound_decisions(decisions: Mapping[str, Decision]) -> dict[str, Decision]:
 
 
 def encoded_state(state: InstanceState) -> bytes:
-    """A state as JSON, short enough to be read: of too many refused keys the earliest are left out.
+    """A state as JSON, short enough to be read: without the clients' names if they are too many.
 
-    Those then count as not acknowledged.
+    Of too many refused keys the earliest are left out, which then count as not acknowledged.
     """
     encoded = msgspec.json.encode(state)
+    if len(encoded) > MAX_STATE_BYTES:
+        state = replace(state, usage={kid: each.nameless for kid, each in state.usage.items()})
+        encoded = msgspec.json.encode(state)
     while len(encoded) > MAX_STATE_BYTES and state.refused:
         latest = sorted(state.refused.items(), key=lambda item: item[1])
         refused = dict(latest[len(latest) // 2 + 1 :])
@@ -93,10 +96,13 @@ def _is_plausible(state: InstanceState) -> bool:
     """Whether its words can be printed on a terminal, and its instants be read as dates."""
     instants = [state.started_at, state.reported_at, *state.refused.values()]
     instants += [at for at in (state.confirmed_at, state.trusted_until) if at is not None]
+    counts = []
     for usage in state.usage.values():
         instants += [*usage.reach, usage.last_seen or 0.0]
+        counts += [usage.other_clients, *(each.accepted for each in usage.clients)]
     words = f"{state.name}{state.last_error or ''}{state.version or ''}"
-    return all(0 <= at <= NEVER for at in instants) and words.isprintable()
+    possible = all(0 <= at <= NEVER for at in instants) and all(count >= 0 for count in counts)
+    return possible and words.isprintable()
 
 
 def silent_state(

@@ -10,10 +10,11 @@ import math
 import operator
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from jwks_guard.base.durations import span
+from jwks_guard.readiness.clients import Clients, ClientUsage, joined, ranked
 
 RECENT_SECONDS = 600.0
 RECENT = span(RECENT_SECONDS)
@@ -49,6 +50,9 @@ class KeyUsage:
             In a forked child that of its parent's counts too.
         longest_lifetime: the longest time from `iat` to `exp`, in seconds, among those that expired
             later than any before; without `iat`, from when it was accepted.
+        clients: the accepted tokens of the last hour by client and organization, the most first;
+            the first slice of 5 minutes may be counted as a whole.
+        other_clients: how many were accepted in that time of clients that are not in `clients`.
 
     """
 
@@ -58,11 +62,19 @@ class KeyUsage:
     last_seen: float | None = None
     latest_expiry: float | None = None
     longest_lifetime: float | None = None
+    clients: tuple[ClientUsage, ...] = ()
+    other_clients: int = 0
 
     @property
     def reach(self) -> Reach:
         """How far its tokens reach."""
         return Reach(self.latest_expiry or 0.0, self.longest_lifetime or 0.0)
+
+    @property
+    def nameless(self) -> KeyUsage:
+        """The same without the clients' names, which take the most space."""
+        tokens = self.other_clients + sum(each.accepted for each in self.clients)
+        return replace(self, clients=(), other_clients=tokens)
 
 
 class Counter:
@@ -73,23 +85,30 @@ class Counter:
     """
 
     __slots__ = (
-        *("_looked", "_samples", "accepted", "last_seen"),
-        *("lifetime", "rejected", "until"),
+        *("_looked", "_samples", "clients", "last_seen"),
+        *("lifetime", "named", "rejected", "until"),
     )
 
     def __init__(self) -> None:
         self.until = 0.0
         self.lifetime = 0.0
+        self.clients = Clients()
+        self.named = self.clients.named
         self.begin_anew()
 
     def begin_anew(self) -> None:
         """Count from 0. `until` stays, as a result that was kept is accepted again without it."""
-        self.accepted = 0
+        self.clients.begin_anew()
         self.rejected = 0
         self.last_seen: float | None = None
         self._looked = 0
         # A tuple, for one thread may add to it while another looks through it.
         self._samples: tuple[tuple[float, int], ...] = ((-math.inf, 0),)
+
+    @property
+    def accepted(self) -> int:
+        """How many times a token was accepted."""
+        return self.clients.accepted
 
     def lasted(self, lifetime: float) -> None:
         """Note how long a token is accepted from its issue on."""
@@ -103,6 +122,7 @@ class Counter:
             self._looked, self.last_seen = accepted, now
         if self.last_seen is not None and (now - at >= _SAMPLE_SECONDS or now < at):
             self._samples = (*self._samples[1 - _SAMPLES :], (now, accepted))
+            self.clients.mark(now, self.until)
 
     @property
     def last_use(self) -> float:
@@ -114,13 +134,17 @@ class Counter:
         """The counts as they are at `now`, both in seconds."""
         self.sample(now)
         old = next((n for at, n in reversed(self._samples) if at <= now - RECENT_SECONDS), 0)
+        accepted = self.accepted
+        clients, others = self.clients.usage(now)
         return KeyUsage(
-            accepted=self.accepted,
+            accepted=accepted,
             rejected=self.rejected,
-            recent=self.accepted - old,
+            recent=accepted - old,
             last_seen=self.last_seen,
             latest_expiry=min(self.until - leeway, NEVER) if self.until else None,
             longest_lifetime=min(self.lifetime - leeway, NEVER) if self.lifetime > leeway else None,
+            clients=clients,
+            other_clients=others,
         )
 
 
@@ -207,6 +231,8 @@ def _joined(
 
 
 def _both(one: KeyUsage, other: KeyUsage, join: Callable[[int, int], int]) -> KeyUsage:
+    names = joined(one.clients, other.clients, join)
+    clients, others = ranked(names, join(one.other_clients, other.other_clients))
     return KeyUsage(
         accepted=join(one.accepted, other.accepted),
         rejected=join(one.rejected, other.rejected),
@@ -214,6 +240,8 @@ def _both(one: KeyUsage, other: KeyUsage, join: Callable[[int, int], int]) -> Ke
         last_seen=_later(one.last_seen, other.last_seen),
         latest_expiry=_later(one.latest_expiry, other.latest_expiry),
         longest_lifetime=_later(one.longest_lifetime, other.longest_lifetime),
+        clients=clients,
+        other_clients=others,
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from jwks_guard.jose.claims import client_id_of, freeze, permissions_of, scopes_of
 from jwks_guard.jose.jwk import VerificationKey
-from jwks_guard.readiness.usage import Counter
+from jwks_guard.readiness.clients import ClientCounter
 from jwks_guard.verify.conversion import convert
 from jwks_guard.verify.footprint import WORST, footprint
 
@@ -30,7 +30,7 @@ class VerifiedToken:
     )
 
     # Only set where results are kept.
-    _counter: Counter
+    _counter: ClientCounter
     """What counts it when it is found again."""
     _size: int
     """What it takes at the most, in units of WORST bytes."""

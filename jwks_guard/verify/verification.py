@@ -143,11 +143,22 @@ class Verification:
         # Trust may have changed since the view was taken: the result stands only if its key does.
         if self._trust.view is not view and key not in self._trust.view.live:
             return self.fresh(token, name)
-        header_size = 0
-        if known is None:
-            resolved = (header, key, check, counter, parameters)
-            header_size = self._remember(view, header_segment, resolved, parameters)
-        counter.accepted += 1
+        header_size = (
+            self._remember(
+                view, header_segment, (header, key, check, counter, parameters), parameters
+            )
+            if known is None
+            else 0
+        )
+        # As client_id_of reads it, which takes three times as long.
+        client = (
+            claims.get("client_id") or claims.get("azp") or claims.get("cid") or claims.get("appid")
+        )
+        try:
+            counted = counter.named[client][claims.get("org_id")]
+        except (KeyError, TypeError):
+            counted = counter.clients.counter(claims)
+        counted.accepted += 1
         self.usage.misses += 1
         if valid_until > counter.until:
             counter.until = valid_until
@@ -155,7 +166,7 @@ class Verification:
             counter.lasted(valid_until - (now if issued_at is None else issued_at))
         result = VerifiedToken(parameters, claims, key, valid_until)
         if name is not None:
-            result._counter = counter
+            result._counter = counted
             result._size = len(payload)
             if header_size:
                 result._header_size = header_size

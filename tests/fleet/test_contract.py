@@ -16,6 +16,7 @@ from jwks_guard.base.events import Event
 from jwks_guard.distrust.state import Decision, Distrust, Flags
 from jwks_guard.errors import DistrustNotSharedError
 from jwks_guard.fleet import slices
+from jwks_guard.readiness.usage import total
 from jwks_guard.testing import LocalTenant
 from tests.fleet.clusters import KINDS, NAMES, Cluster
 from tests.fleet.instances import eventually, outcome, verifier_of
@@ -352,3 +353,24 @@ async def test_5000_decisions_are_exchanged_without_blocking_the_event_loop(
     for verifier in instances * 3:
         await exchanged(verifier)
     assert cluster.decision_bytes == before
+
+
+async def test_every_instance_shows_whose_tokens_it_accepted(
+    tenant: LocalTenant, instances: list[TokenVerifier]
+) -> None:
+    kid = tenant.key().kid
+    for number, verifier in enumerate(instances, 1):
+        for claims in ({"azp": "shop", "org_id": "org_1"}, {"azp": f"app {number}"}):
+            token = tenant.token(claims=claims)
+            for _ in range(number):
+                await verifier.verify(token)
+
+    await complete(*instances)
+    states = (await instances[0].observe(kid)).states
+    clients = total(state.usage for state in states)[kid].clients
+    assert {(each.client, each.organization): each.accepted for each in clients} == {
+        ("shop", "org_1"): 6,
+        ("app 1", None): 1,
+        ("app 2", None): 2,
+        ("app 3", None): 3,
+    }

@@ -77,9 +77,10 @@ async def test_members_and_other_stores_count_once_each(
         members.add(one.keys)
         members.add(two.keys)
         (state,) = members.states(clock.time())
-        assert state.usage == {
-            kid: KeyUsage(4, 0, 4, clock.time(), clock.time() + 30 * DAY, 30 * DAY)
-        }
+        assert state.usage.keys() == {kid}
+        assert state.usage[kid].nameless == KeyUsage(
+            4, 0, 4, clock.time(), clock.time() + 30 * DAY, 30 * DAY, other_clients=4
+        )
         await closed.aclose()
         (state,) = members.states(clock.time())
         assert state.usage[kid].accepted == 3

@@ -21,6 +21,7 @@ from jwks_guard.fleet.soundness import (
     states_in,
 )
 from jwks_guard.jose.header import MAX_KID_CHARS
+from jwks_guard.readiness.clients import MAX_CHARS, MAX_CLIENTS, ClientUsage
 from jwks_guard.readiness.state import InstanceState
 from jwks_guard.readiness.usage import KeyUsage
 from tests.fleet.instances import require_few
@@ -104,7 +105,9 @@ def state(**changes: Any) -> InstanceState:
         "trusted_until": 3.0,
         "kids": ("a", "b"),
         "refused": {"c": 1.0},
-        "usage": {"a": KeyUsage(1, 2, 3, 4.0, 5.0)},
+        "usage": {
+            "a": KeyUsage(1, 2, 3, 4.0, 5.0, clients=(ClientUsage("shop", "org_1", 1),)),
+        },
     }
     return InstanceState(**usual | changes)
 
@@ -130,6 +133,8 @@ def test_a_state_that_could_upset_its_reader_is_passed_over() -> None:
         state(trusted_until=-1e300),
         state(usage={"a": KeyUsage(latest_expiry=1e300)}),
         state(usage={"a": KeyUsage(longest_lifetime=-1.0)}),
+        state(usage={"a": KeyUsage(other_clients=-1)}),
+        state(usage={"a": KeyUsage(clients=(ClientUsage("hides others", None, -9),))}),
     ):
         assert states_in([msgspec.json.encode(odd)], ISSUER) == ()
 
@@ -140,3 +145,13 @@ def test_a_state_that_would_be_too_long_to_be_read_is_shortened() -> None:
     assert len(encoded) <= MAX_STATE_BYTES
     (read,) = states_in([encoded], ISSUER)
     assert max(read.refused.values()) == 4999.0
+
+
+def test_names_of_clients_give_way_before_an_acknowledgement_does() -> None:
+    names = tuple(ClientUsage(f"{n:0100}", "o" * MAX_CHARS, 1) for n in range(MAX_CLIENTS))
+    usage = {f"k{number}": KeyUsage(9, clients=names, other_clients=1) for number in range(256)}
+    encoded = encoded_state(state(usage=usage))
+    assert len(encoded) <= MAX_STATE_BYTES
+    (read,) = states_in([encoded], ISSUER)
+    assert read.refused == {"c": 1.0}
+    assert read.usage["k255"] == KeyUsage(9, other_clients=MAX_CLIENTS + 1)

@@ -120,7 +120,9 @@ async def test_verifiers_that_share_a_store_count_by_leeway_and_the_store_togeth
             await second.verify(tenant.token(audience="https://other.test", lifetime=500))
         kid = tenant.key().kid
         assert (accepted(first), accepted(second)) == ({kid: 1}, {kid: 2})
-        assert store.usage() == {kid: KeyUsage(3, 0, 3, clock.time(), clock.time() + 500, 500.0)}
+        assert store.usage()[kid].nameless == KeyUsage(
+            3, 0, 3, clock.time(), clock.time() + 500, 500.0, other_clients=3
+        )
         third = TokenVerifier(
             tenant.issuer, tenant.audience, algorithms=["ES256"], keys=store, leeway=0.0
         )
@@ -143,7 +145,9 @@ async def test_what_a_verifier_counted_outlives_it(tenant: LocalTenant, clock: H
         gc.collect()
         assert store.usage() == before
         now = clock.time()
-        assert before[tenant.key().kid] == KeyUsage(2, 2, 2, now, now + 5_000, 5_000.0)
+        assert before[tenant.key().kid].nameless == KeyUsage(
+            2, 2, 2, now, now + 5_000, 5_000.0, other_clients=2
+        )
         many = [TokenVerifier(tenant.issuer, API, keys=store) for _ in range(100)]
         assert (len(many), len(store.usages)) == (100, 3), "one for each leeway"
 
@@ -169,7 +173,9 @@ async def test_forked_child_counts_from_its_birth_and_knows_what_its_parent_acce
         assert verifier.usage() == {kid: KeyUsage(latest_expiry=until, longest_lifetime=5_000.0)}
         assert verifier.verification.usage.others == 0
         await verifier.verify(token)  # by the result that the parent kept
-        assert verifier.usage() == {kid: KeyUsage(1, 0, 1, clock.time(), until, 5_000.0)}
+        assert verifier.usage()[kid].nameless == KeyUsage(
+            1, 0, 1, clock.time(), until, 5_000.0, other_clients=1
+        )
         (state,) = (await verifier.observe(kid)).states
         assert (state.started_at, state.usage[kid].accepted) == (clock.time(), 1)
 
@@ -240,8 +246,8 @@ async def test_forged_kids_cost_no_memory(tenant: LocalTenant, clock: HandClock)
 def test_kids_are_bounded_and_the_longest_unused_go_first() -> None:
     usage = Usage(leeway=0.0)
     for number in range(3 * MAX_KIDS):
-        usage.counter("always used").accepted += 1
-        usage.counter(f"k{number}").accepted += 1
+        usage.counter("always used").clients.counter({}).accepted += 1
+        usage.counter(f"k{number}").clients.counter({}).accepted += 1
         if number % 3:  # nobody has looked at the others yet
             usage.sample(1_000.0 + number)
     counts = usage.report(9_000.0)
@@ -255,9 +261,9 @@ def test_kids_are_bounded_and_the_longest_unused_go_first() -> None:
 
 def test_kid_that_nobody_has_looked_at_since_its_first_token_is_not_the_longest_unused() -> None:
     usage = Usage(leeway=0.0)
-    usage.counter("not looked at yet").accepted += 1
+    usage.counter("not looked at yet").clients.counter({}).accepted += 1
     for number in range(MAX_KIDS - 1):
-        usage.counter(f"k{number}").accepted += 1
+        usage.counter(f"k{number}").clients.counter({}).accepted += 1
     for number in range(MAX_KIDS - 1):
         usage.counter(f"k{number}").sample(1_000.0 + number)
     usage.counter("one more")
@@ -267,7 +273,7 @@ def test_kid_that_nobody_has_looked_at_since_its_first_token_is_not_the_longest_
 def test_samples_are_bounded_and_reach_back_far_enough() -> None:
     counter = Usage(leeway=0.0).counter("k")
     for second in range(0, 100_000, 5):
-        counter.accepted += 1
+        counter.clients.counter({}).accepted += 1
         counter.sample(float(second))
     assert len(counter._samples) <= RECENT_SECONDS / 10 + 2
     assert RECENT_SECONDS / 5 <= counter.usage(float(second), 0.0).recent <= RECENT_SECONDS / 5 + 2
@@ -276,7 +282,7 @@ def test_samples_are_bounded_and_reach_back_far_enough() -> None:
 def test_clock_that_was_set_back_by_days_does_not_stop_the_count_of_the_last_minutes() -> None:
     counter = Usage(leeway=0.0).counter("k")
     for now in (900_000.0, *(float(second) for second in range(0, 2_000, 10))):
-        counter.accepted += 1
+        counter.clients.counter({}).accepted += 1
         counter.sample(now)
     assert counter.usage(1_990.0, 0.0).recent <= RECENT_SECONDS / 10 + 1
 
@@ -288,7 +294,7 @@ def test_latest_expiry_is_the_latest_and_not_the_last() -> None:
     usage = Usage(leeway=5.0)
     counter = usage.counter("k")
     assert usage.report(0.0)["k"] == KeyUsage()
-    counter.accepted, counter.until = 2, 105.0
+    counter.clients.counter({}).accepted, counter.until = 2, 105.0
     assert usage.report(0.0)["k"].latest_expiry == 100.0
 
 
@@ -354,7 +360,9 @@ async def test_background_notes_when_a_key_was_used_last(
         clock.advance(45)
         await verifier.keys.tick()
         clock.advance(45)
-        assert verifier.usage()[kid] == KeyUsage(1, 0, 1, used, used + 86_400, 86_400.0)
+        assert verifier.usage()[kid].nameless == KeyUsage(
+            1, 0, 1, used, used + 86_400, 86_400.0, other_clients=1
+        )
         await verifier.verify(token)
         assert verifier.usage()[kid].last_seen == clock.time()
 
@@ -399,7 +407,7 @@ def test_counts_in_time_are_those_of_a_list_of_every_instant(
     for seconds, tokens, then in steps:
         now += seconds
         for _ in range(tokens):
-            counter.accepted += 1
+            counter.clients.counter({}).accepted += 1
             naive.accepted.append(now)
         if then != "nothing":
             naive.looks.append(now)
@@ -419,7 +427,7 @@ def test_clock_that_is_set_makes_no_use_look_older_than_it_is(
     counter = usage.counter("k")
     for seconds, tokens in steps:
         now += seconds
-        counter.accepted += tokens
+        counter.clients.counter({}).accepted += tokens
         if last is not None:
             last = min(last, now)  # by the clock as it is now it can't have been later
         last = now if tokens else last
@@ -513,7 +521,7 @@ async def test_counts_are_read_while_others_count_look_and_make_verifiers(
 
         def look() -> None:
             for second in range(0, 30_000, 11):
-                counting.counter("k").accepted += 1
+                counting.counter("k").clients.counter({}).accepted += 1
                 counting.sample(float(second))
             stop.set()
 
