@@ -1,6 +1,8 @@
 """The Management API side: list, rotate and revoke a tenant's signing keys."""
 
 from jwks_guard.admin.auth import ClientCredentials, PrivateKeyJWT, StaticToken
+from jwks_guard.admin.incident import Incident
+from jwks_guard.admin.incident_report import IncidentReport
 from jwks_guard.admin.journal import AdminEvent
 from jwks_guard.admin.receipts import RevocationReceipt, RotationReceipt
 from jwks_guard.admin.rotation import KeyRotation
@@ -14,6 +16,8 @@ from jwks_guard.readiness.verdict import RevocationReadiness
 __all__ = [
     "AdminEvent",
     "ClientCredentials",
+    "Incident",
+    "IncidentReport",
     "KeyRotation",
     "PrivateKeyJWT",
     "Refusal",

@@ -67,11 +67,12 @@ class Intent:
 class AdminEvent:
     """One step of an operation on a tenant's keys.
 
-    `step` is one of intended, warned, forced (it was not ready), rotated, uncertain (a rotation's
-    answer was lost), acknowledged (the tenant has revoked the key), unanswered, refused_by (a
-    verifier refuses it), not_told (a verifier could not be reached, or failed), left_jwks,
-    still_in_jwks; or the last one: finished, failed, abandoned. `at` is an aware datetime; `detail`
-    is for people.
+    `step` is one of intended, blast_radius (whose tokens were accepted), warned, forced (it was not
+    ready), rotated, uncertain (a rotation's answer was lost), acknowledged (the tenant has revoked
+    the key), unanswered, refused_by (a verifier refuses it), not_told (a verifier could not be
+    reached, or failed), not_refused and not_revoked (the key is or may be current or next),
+    left_jwks, still_in_jwks; or the last one: finished, failed, abandoned. `at` is an aware
+    datetime; `detail` is for people.
     """
 
     intent: Intent
@@ -151,10 +152,10 @@ class Journal:
             if intent.tenant != tenant or (intent.action == "rotate") is not rotations:
                 continue
             # A decision that was lifted must not be finished; and one revocation is enough.
+            if intent.action in _DECISIONS and intent.action != "reinstate":
+                continue
             if intent.action == "reinstate" or step == "finished":
                 open_intents = {n: i for n, i in open_intents.items() if i.kid != intent.kid}
-            elif intent.action in _DECISIONS:
-                continue
             elif step in ENDS:
                 open_intents.pop(intent.operation, None)
             else:

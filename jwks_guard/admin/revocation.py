@@ -46,7 +46,7 @@ class Revocation:
         refusals = await self._refused(intent) if intent.emergency else ()
         expires = last_expiry(key, self.token_lifetime, readiness)
         warnings = await self._warned(intent, expires)
-        key = await self._acknowledged(intent, key)
+        key = await self.acknowledged(intent, key)
         acknowledged_at = self.journal.now()
         await self.journal.tell(intent, "acknowledged")
         if not intent.emergency:
@@ -57,7 +57,7 @@ class Revocation:
             emergency=intent.emergency,
             acknowledged_at=acknowledged_at,
             inferred=key.inferred,
-            left_jwks_at=await self._left_jwks(intent),
+            left_jwks_at=await self.left_jwks(intent),
             refusals=refusals,
             tokens_expire_by=expires,
             warnings=warnings if self.journal.error is None else (*warnings, self.journal.error),
@@ -77,8 +77,8 @@ class Revocation:
         await self.journal.tell(intent, "warned", "warning", warning)
         return (warning,)
 
-    async def _acknowledged(self, intent: Intent, key: SigningKey) -> SigningKey:
-        """The key, once the tenant has revoked it."""
+    async def acknowledged(self, intent: Intent, key: SigningKey) -> SigningKey:
+        """The key, once the tenant has revoked it; raises what SigningKeysClient.revoke raises."""
         if key.revoked:
             return replace(key, inferred=True)
         try:
@@ -118,7 +118,7 @@ class Revocation:
     async def _refused(self, intent: Intent) -> tuple[Refusal, ...]:
         return await distrust_everywhere(self.fleet, intent, self.journal)
 
-    async def _left_jwks(self, intent: Intent) -> datetime | None:
+    async def left_jwks(self, intent: Intent) -> datetime | None:
         """When the JWK Set was first seen without the key; None when that took too long."""
         async for _ in Attempts.within(self.confirm_within, self.keys.clock, self.keys.sleep):
             try:

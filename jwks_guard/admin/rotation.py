@@ -91,18 +91,18 @@ class KeyRotation:
         self._keys = keys
         self._fleet = refusing
         self._token_lifetime = token_lifetime
-        self._journal = Journal(journal_path, on_event, keys.clock)
+        self.journal = Journal(journal_path, on_event, keys.clock)
         self._actor = actor or default_actor()
         self._settings = settings_of(
             token_lifetime, quiet_period, 1 if expected_instances is None else expected_instances
         )
         self._counts_instances = expected_instances is None
         self._one_at_a_time = asyncio.Lock()  # emergencies do not wait for it
-        self._revocation = Revocation(
-            keys, self._fleet, self._journal, token_lifetime, jwks_uri, confirm_within
+        self.revocation = Revocation(
+            keys, self._fleet, self.journal, token_lifetime, jwks_uri, confirm_within
         )
-        self._unfinished = Unfinished(keys, self._journal, self._revocation)
-        self._decisions = Decisions(self._fleet, self._journal)
+        self._unfinished = Unfinished(keys, self.journal, self.revocation)
+        self._decisions = Decisions(self._fleet, self.journal)
 
     @property
     def keys(self) -> SigningKeysClient:
@@ -124,7 +124,7 @@ class KeyRotation:
 
         They are a few hundred at most. Raises ConfigurationError when the journal can't be read.
         """
-        return await self._journal.recent()
+        return await self.journal.recent()
 
     def acting_as(self, actor: str) -> Self:
         """This rotation with another `actor` in the journal, for a program that several people use.
@@ -158,10 +158,10 @@ class KeyRotation:
             if current is not None:
                 _require_current(keys, current)
             await self.require_prepared(keys)
-            intent = self._intent("rotate", keys.current.kid, reason)
-            await self._journal.begin(intent)
-            receipt = await self._rotated(intent, keys)
-            await self._journal.tell(intent, "finished")
+            intent = self.intent("rotate", keys.current.kid, reason)
+            await self.journal.begin(intent)
+            receipt = await self.rotated(intent, keys)
+            await self.journal.tell(intent, "finished")
             return receipt
 
     async def require_prepared(self, keys: Iterable[SigningKey]) -> None:
@@ -209,7 +209,7 @@ class KeyRotation:
         """
         if force and reason == _DEFAULT_REASON:
             raise ConfigurationError("force takes a reason: write why the revocation can't wait.")
-        intent = self._intent("revoke", kid, reason, emergency=emergency)
+        intent = self.intent("revoke", kid, reason, emergency=emergency)
         if emergency:
             return await self._revoked_in_emergency(intent)
         async with self._one_at_a_time:
@@ -218,10 +218,10 @@ class KeyRotation:
             readiness = None if key.revoked else await self._readiness(kid, force=force)
             if readiness is not None and readiness.verdict != "yes" and not force:
                 raise not_ready(readiness)
-            await self._journal.begin(intent)
+            await self.journal.begin(intent)
             if readiness is not None and readiness.verdict != "yes":
-                await self._journal.tell(intent, "forced", "warning", blockers_of(readiness))
-            receipt = await self._revocation.carry_out(intent, key, readiness)
+                await self.journal.tell(intent, "forced", "warning", blockers_of(readiness))
+            receipt = await self.revocation.carry_out(intent, key, readiness)
             return replace(receipt, readiness=readiness)
 
     async def _readiness(self, kid: str, *, force: bool) -> RevocationReadiness:
@@ -279,12 +279,12 @@ class KeyRotation:
             current = keys.current
         if kid is not None and kid != current.kid:
             return await self.revoke(kid, reason=reason, emergency=True)
-        intent = self._intent("rotate_and_revoke", current.kid, reason, emergency=True)
-        await self._journal.begin(intent)
+        intent = self.intent("rotate_and_revoke", current.kid, reason, emergency=True)
+        await self.journal.begin(intent)
         with _not_refused_yet():
-            rotation = await self._rotated(intent, keys)
+            rotation = await self.rotated(intent, keys)
         leaked = replace(current, current=False, current_until=rotation.rotated_at)
-        return replace(await self._revocation.carry_out(intent, leaked), rotation=rotation)
+        return replace(await self.revocation.carry_out(intent, leaked), rotation=rotation)
 
     async def distrust(self, kid: str, *, reason: str, force: bool = False) -> tuple[Refusal, ...]:
         """Make every verifier refuse `kid`, without the tenant, which goes on listing the key.
@@ -292,7 +292,7 @@ class KeyRotation:
         Returns what each instance says of it. It waits for no other operation. Raises
         RevocationRefusedError where a verifier trusts no other key and `force` is not given.
         """
-        intent = self._intent("distrust", kid, reason, emergency=True)
+        intent = self.intent("distrust", kid, reason, emergency=True)
         return await self._decisions.distrust(intent, force=force)
 
     async def reinstate(self, kid: str, *, reason: str) -> None:
@@ -300,7 +300,7 @@ class KeyRotation:
 
         Raises the first error of a verifier, after all were called.
         """
-        await self._decisions.reinstate(self._intent("reinstate", kid, reason))
+        await self._decisions.reinstate(self.intent("reinstate", kid, reason))
 
     async def dismiss(self, instance: str, *, reason: str) -> str:
         """Make the fleet forget an instance that has ended for good; returns its name.
@@ -309,7 +309,7 @@ class KeyRotation:
         reports, and for a fleet that is a list of addresses.
         """
         require_text("instance", instance)
-        return await self._decisions.dismiss(self._intent("dismiss", "", reason, instance=instance))
+        return await self._decisions.dismiss(self.intent("dismiss", "", reason, instance=instance))
 
     async def resume(self) -> list[RevocationReceipt]:
         """Finish what a crash left unfinished in the journal; returns the receipts.
@@ -323,31 +323,35 @@ class KeyRotation:
     async def _revoked_in_emergency(self, intent: Intent) -> RevocationReceipt:
         with _not_refused_yet():
             key = await self._keys.revocable(intent.kid)
-        await self._journal.begin(intent)
-        return await self._revocation.carry_out(intent, key)
+        await self.journal.begin(intent)
+        return await self.revocation.carry_out(intent, key)
 
-    async def _rotated(self, intent: Intent, keys: SigningKeys) -> RotationReceipt:
+    async def rotated(self, intent: Intent, keys: SigningKeys) -> RotationReceipt:
+        """Rotate `keys`, as they were just listed, as a part of `intent`, and note that.
+
+        Raises what SigningKeysClient.rotate raises.
+        """
         warning = saml_warning(certificates_of(self._keys.base_url))
-        await self._journal.tell(intent, "warned", "warning", warning)
+        await self.journal.tell(intent, "warned", "warning", warning)
         try:
             new = await self._keys.rotate()
         except RotationUncertainError as error:
-            await self._journal.tell(intent, "uncertain", "failed", str(error))
+            await self.journal.tell(intent, "uncertain", "failed", str(error))
             raise
         except ManagementAPIError as error:
-            await self._journal.tell(intent, "failed", "failed", str(error))
+            await self.journal.tell(intent, "failed", "failed", str(error))
             raise
-        await self._journal.tell(intent, "rotated", detail=f"current is {keys.next.kid}")
+        await self.journal.tell(intent, "rotated", detail=f"current is {keys.next.kid}")
         return rotation_receipt(
             self._keys.base_url,
-            self._journal.now(),
+            self.journal.now(),
             self._token_lifetime,
             previous=keys.current,
             current=keys.next,
             new=new,
         )
 
-    def _intent(
+    def intent(
         self,
         action: Action,
         kid: str,
@@ -356,6 +360,7 @@ class KeyRotation:
         emergency: bool = False,
         instance: str = "",
     ) -> Intent:
+        """An operation at this tenant, by this actor; raises ConfigurationError."""
         if action != "dismiss":
             require_text("kid", kid)
         require_text("reason", reason)

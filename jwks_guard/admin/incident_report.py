@@ -1,0 +1,118 @@
+"""What an incident has come to so far: its steps, whose tokens it hits, who refuses the key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from jwks_guard.readiness.clients import ClientUsage
+from jwks_guard.readiness.state import InstanceState, Refusal
+from jwks_guard.readiness.usage import KeyUsage, total
+
+StepName = Literal["blast radius", "tenant", "rotate", "refuse", "acknowledge", "revoke", "key set"]
+Outcome = Literal["running", "ok", "warning", "failed", "skipped"]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step; `began` and `ended` are in seconds since the incident began.
+
+    `ended` is None and `result` is "running" until it is over. `detail` is for people.
+    """
+
+    name: StepName
+    began: float
+    ended: float | None = None
+    result: Outcome = "running"
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BlastRadius:
+    """Whose tokens of the key were accepted in the last hour, before it was refused.
+
+    `instances` have shown it; `latest_expiry`, in seconds since the epoch, is that of its tokens.
+    """
+
+    instances: int = 0
+    clients: tuple[ClientUsage, ...] = ()
+    others: int = 0
+    latest_expiry: float | None = None
+
+    @property
+    def tokens(self) -> int:
+        """How many were accepted."""
+        return self.others + sum(each.accepted for each in self.clients)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IncidentReport:
+    """The evidence of an incident, as it is at one moment.
+
+    `at_tenant`: whether the key had to be revoked at the tenant too. `nothing_done`: whether no
+    step has changed anything.
+    """
+
+    kid: str
+    issuer: str
+    reason: str
+    actor: str
+    began_at: datetime
+    at_tenant: bool
+    steps: tuple[Step, ...]
+    radius: BlastRadius | None
+    refusals: tuple[Refusal, ...]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every instance refuses the key and the tenant has revoked and withdrawn it."""
+        wanted = {"refuse", "acknowledge", *(("revoke", "key set") if self.at_tenant else ())}
+        results = {step.name: step.result for step in self.steps}
+        return all(results.get(name) in ("ok", "skipped") for name in wanted)
+
+    @property
+    def nothing_done(self) -> bool:
+        """Whether neither an instance nor the tenant is known to have changed anything."""
+        changing = ("rotate", "refuse", "revoke")
+        return not any(s.name in changing and s.result in ("ok", "warning") for s in self.steps)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON-compatible data."""
+        return {
+            "kid": self.kid,
+            "issuer": self.issuer,
+            "reason": self.reason,
+            "actor": self.actor,
+            "began_at": self.began_at.isoformat(),
+            "complete": self.complete,
+            "steps": [asdict(step) for step in self.steps],
+            "blast_radius": self.radius and {**asdict(self.radius), "tokens": self.radius.tokens},
+            "refusals": [
+                {
+                    "instance": each.who,
+                    "since": each.since and each.since.isoformat(),
+                    "error": each.error,
+                }
+                for each in self.refusals
+            ],
+        }
+
+
+def radius_of(kid: str, states: Iterable[InstanceState], expiry: float | None) -> BlastRadius:
+    """The blast radius that `states` show; `expiry` is the latest that any instance ever saw."""
+    states = tuple(states)
+    usage = total(state.usage for state in states).get(kid, KeyUsage())
+    latest = max(usage.latest_expiry or 0.0, expiry or 0.0)
+    return BlastRadius(len(states), usage.clients, usage.other_clients, latest or None)
+
+
+def refusals_in(kid: str, states: Iterable[InstanceState]) -> tuple[Refusal, ...]:
+    """Which of the instances refuse the key since when, and which are not known to."""
+    return tuple(
+        Refusal(state.name, datetime.fromtimestamp(since, UTC))
+        if (since := state.refused.get(kid)) is not None
+        else Refusal(state.name, None, "it has not acknowledged the decision")
+        for state in states
+    )
