@@ -6,7 +6,6 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from datetime import UTC, datetime
 
 from jwks_guard.admin.attempts import Sleep
 from jwks_guard.admin.incident_report import (
@@ -25,10 +24,18 @@ from jwks_guard.admin.revocable import Revocable
 from jwks_guard.admin.rotation import KeyRotation, require_fleet
 from jwks_guard.base.arguments import require_seconds, require_text
 from jwks_guard.base.clock import Clock
-from jwks_guard.errors import ConfigurationError, JWKSGuardError
+from jwks_guard.errors import (
+    ConfigurationError,
+    DistrustNotSharedError,
+    JWKSGuardError,
+    KeysUnavailableError,
+    RateLimitedError,
+    UnavailableError,
+)
 from jwks_guard.readiness.state import LIVE_SECONDS, Refusal
 from jwks_guard.readiness.verdict import reporting_in
 
+_UNREACHED = (UnavailableError, RateLimitedError, DistrustNotSharedError, KeysUnavailableError)
 _PAUSE_SECONDS = 0.25
 _MOST_NAMED = 3
 _NO_FLEET = (
@@ -113,10 +120,11 @@ class Incident:
         self._refuse_first = refuse_first or self._tenant is None
         self._acknowledge_within = acknowledge_within
         self._began = self._clock.monotonic()
-        self._began_at = datetime.fromtimestamp(self._clock.time(), UTC)
+        self._began_at = self._journal.now()
         self._steps: dict[StepName, Step] = {}
         self._radius: BlastRadius | None = None
         self._refusals: tuple[Refusal, ...] = ()
+        self._unreached = False
 
     @property
     def report(self) -> IncidentReport:
@@ -131,6 +139,7 @@ class Incident:
             steps=tuple(self._steps.values()),
             radius=self._radius,
             refusals=self._refusals,
+            unreached=self._unreached,
         )
 
     async def run(self) -> AsyncIterator[Step]:
@@ -138,6 +147,8 @@ class Incident:
 
         Cancelling it cuts off the step that runs, which `report` then tells.
         """
+        self._began = self._clock.monotonic()
+        self._began_at = self._journal.now()
         await self._journal.begin(self._intent)
         for name, do in self._sequence():
             began = self._seconds()
@@ -149,8 +160,10 @@ class Incident:
                 self._note(Step(name, began, self._seconds(), "failed", "It was interrupted."))
                 raise
             except TimeoutError:
+                self._unreached = True
                 result, detail = "failed", f"There was no answer within {LOOK_SECONDS:g} s."
             except JWKSGuardError as error:
+                self._unreached |= isinstance(error, _UNREACHED)
                 result, detail = "failed", str(error)
             yield self._note(Step(name, began, self._seconds(), result, detail))
         if self.report.complete:
@@ -198,7 +211,7 @@ class Incident:
             why = str(error) or f"no answer within {LOOK_SECONDS:g} s"
             return await self._told("blast_radius", "warning", f"It is not known: {why}")
         self._radius = radius_of(self.kid, observed.states, observed.latest_expiry)
-        clients = len(self._radius.clients)
+        clients = len({each.client for each in self._radius.clients})
         more = " and others" if self._radius.others else ""
         return await self._told(
             "blast_radius",

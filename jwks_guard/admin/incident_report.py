@@ -51,8 +51,8 @@ class BlastRadius:
 class IncidentReport:
     """The evidence of an incident, as it is at one moment.
 
-    `at_tenant`: whether the key had to be revoked at the tenant too. `nothing_done`: whether no
-    step has changed anything.
+    `at_tenant`: whether the key has to be revoked at the tenant too. `unreached`: whether the
+    tenant or the fleet could not be reached in a step.
     """
 
     kid: str
@@ -64,6 +64,7 @@ class IncidentReport:
     steps: tuple[Step, ...]
     radius: BlastRadius | None
     refusals: tuple[Refusal, ...]
+    unreached: bool = False
 
     @property
     def complete(self) -> bool:

@@ -25,6 +25,10 @@ _NO_FLEET_HOLDS = (
 )
 _IN_USE = "They are the tokens that are in use now: every client has to get a new one."
 _OTHERS = "ID tokens and Management API tokens that it signed are refused too."
+_IF_CURRENT = (
+    "If it is the current key, no valid token is left: clients get none that is accepted until the "
+    "tenant has rotated."
+)
 FINAL = "A revocation can't be undone."
 
 
@@ -201,6 +205,22 @@ def emergency_plan(
             rotation.consequences[-1],
         ),
         question="Rotate and revoke now?",
+    )
+
+
+def refusal_plan(issuer: str, kid: str, why: str, instances: Instances | None = None) -> Plan:
+    """The plan of an emergency in which nothing but refusing the key is possible; `why` it is."""
+    return Plan(
+        title="Refuse a leaked key everywhere",
+        tenant=issuer,
+        moves=(),
+        consequences=(
+            why,
+            f"{_of_tokens(kid)} {_IF_CURRENT}",
+            instances.number if instances and instances.error is None else _NO_FLEET_DISTRUSTS,
+            "`jwks-guard reinstate` lifts it, if it was a mistake.",
+        ),
+        question="Refuse it now?",
     )
 
 

@@ -14,6 +14,7 @@ from jwks_guard.cli.fleet.can_revoke import can_revoke
 from jwks_guard.cli.fleet.decisions import distrust, reinstate
 from jwks_guard.cli.fleet.status import status
 from jwks_guard.cli.fleet.watch import watch
+from jwks_guard.cli.incident.command import incident
 from jwks_guard.cli.inspect.command import inspect
 from jwks_guard.cli.keys.app import keys
 from jwks_guard.cli.tenant.app import tenant
@@ -54,5 +55,6 @@ app.command()(status)
 app.command()(console)
 app.command()(distrust)
 app.command()(reinstate)
+app.command()(incident)
 app.add_typer(tenant, name="tenant")
 app.add_typer(keys, name="keys")

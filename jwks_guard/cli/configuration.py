@@ -110,6 +110,14 @@ def configured(
     )
 
 
+def names_management(
+    options: Mapping[str, str | None], environ: Mapping[str, str], file: Path | None
+) -> bool:
+    """Whether anything is set that only the Management API needs: a client, or its proof."""
+    found = _given(options).over(read_settings(environ, file))
+    return any(name in found.values for name in ("client_id", *_PROOFS))
+
+
 def configured_fleet(
     options: Mapping[str, str | None],
     environ: Mapping[str, str],

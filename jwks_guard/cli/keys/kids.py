@@ -41,7 +41,11 @@ async def whole_kid(client: SigningKeysClient, text: str) -> str:
 
     Raises ConfigurationError where several keys begin with it, or no key has that state.
     """
-    keys = SigningKeys(await client.list())
+    return named_kid(text, SigningKeys(await client.list()))
+
+
+def named_kid(text: str, keys: SigningKeys) -> str:
+    """The kid of the one of `keys` that `text` names, as `whole_kid` finds it."""
     kid = matching(text, [key.kid for key in keys])
     if kid is not None or text not in STATES:
         return text if kid is None else kid

@@ -1,0 +1,193 @@
+"""`jwks-guard incident`: refuse a leaked key everywhere, replace and revoke it, and keep record."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.live import Live
+
+from jwks_guard.admin import Incident
+from jwks_guard.admin.incident_report import Step
+from jwks_guard.cli.configuration import default_journal
+from jwks_guard.cli.fleet.consent import require_consent, require_terminal
+from jwks_guard.cli.incident.drill import drill
+from jwks_guard.cli.incident.screen import RadiusTable, Screen, print_conclusion, step_line
+from jwks_guard.cli.incident.target import Target, opened_target
+from jwks_guard.cli.incident.timeline import TimelineFile, document, opened_timeline
+from jwks_guard.cli.keys.consent import YesOption
+from jwks_guard.cli.keys.journal import JournalOption, journal_of, usable
+from jwks_guard.cli.keys.kids import STATES
+from jwks_guard.cli.keys.plan import print_plan
+from jwks_guard.cli.keys.session import (
+    ClientIDOption,
+    ConfigOption,
+    DomainOption,
+    JSONOption,
+    complain,
+    errors_told,
+)
+
+_CHANGING = "with --yes write the kid: after a rotation, that word names another key"
+
+
+def incident(
+    kid: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="KID",
+            help="The leaked key: its ID, or its first 4 characters or more; current, next or "
+            "previous. By default the current key, where the Management API is configured.",
+            show_default=False,
+        ),
+    ] = None,
+    reason: Annotated[
+        str, typer.Option("--reason", help="Why, for the journal and the others on call.")
+    ] = "the key has leaked",
+    refuse_first: Annotated[
+        bool,
+        typer.Option(
+            "--refuse-first",
+            help="Refuse the key before the tenant rotates, although that refuses every valid "
+            "token if it is the current one.",
+        ),
+    ] = False,
+    timeline: Annotated[
+        Path | None,
+        typer.Option(
+            "--timeline",
+            metavar="FILE",
+            help="A new file for the record: Markdown, or JSON if it ends in .json.",
+            show_default="in ~/.local/state/jwks-guard/incidents",
+        ),
+    ] = None,
+    run_drill: Annotated[
+        bool,
+        typer.Option(
+            "--drill",
+            help="Do it on a local tenant with two guarded instances and traffic, and print the "
+            "measured times. Nothing that is configured is touched.",
+        ),
+    ] = False,
+    yes: YesOption = False,
+    journal: JournalOption = None,
+    domain: DomainOption = None,
+    client_id: ClientIDOption = None,
+    config: ConfigOption = None,
+    as_json: JSONOption = False,
+) -> None:
+    """A key has leaked: refuse it everywhere, rotate and revoke it, and show whom that hits.
+
+    The current key is rotated first, and then refused by every instance at once; any other key is
+    refused before the tenant is told. Without access to the Management API the key is refused, and
+    that is all. A step that fails does not keep the next ones from their part. It can be repeated.
+
+    Exit status: 0 all is done, 1 something is not done or not known, 2 usage, 3 neither the fleet
+    nor the tenant could be reached.
+    """
+    if run_drill:
+        raise typer.Exit(drill(timeline, as_json=as_json))
+    with errors_told():
+        require_terminal(yes=yes)
+        if yes and (kid is None or kid in STATES):
+            raise typer.BadParameter(_CHANGING, param_hint="KID")
+        with opened_target(domain, client_id, config) as target:
+            kid = target.kid(kid)
+            _agreed(target, kid, refuse_first=refuse_first, yes=yes)
+            record = opened_timeline(timeline, kid)
+            running = _incident(target, kid, reason, refuse_first, journal)
+            target.run(_followed(running, record, as_json=as_json))
+    report = running.report
+    again = f"`{shlex.join(['jwks-guard', 'incident', '--', kid])}`."
+    if as_json:
+        path = None if record is None else str(record.path)
+        typer.echo(json.dumps({**document(report), "timeline": path}, indent=2))
+    else:
+        console = Console(highlight=False)
+        console.print()
+        print_conclusion(report, again, console)
+        if record is not None:
+            console.print(f"The timeline is in {record.path}", soft_wrap=True, markup=False)
+    if report.complete:
+        raise typer.Exit(0)
+    raise typer.Exit(3 if report.nothing_done and report.unreached else 1)
+
+
+def _agreed(target: Target, kid: str, *, refuse_first: bool, yes: bool) -> None:
+    """Show whom it hits and what will happen; return if the user agrees, else end the command."""
+    plan = target.plan(kid, refuse_first=refuse_first)
+    if yes:
+        return
+    console = Console(stderr=True, highlight=False)
+    console.print(f"kid  {kid}", soft_wrap=True, markup=False)
+    console.print(RadiusTable(target.radius(kid)))
+    console.print()
+    print_plan(plan, console)
+    console.print()
+    require_consent("go on with", kid, yes=yes)
+
+
+def _incident(
+    target: Target, kid: str, reason: str, refuse_first: bool, journal: Path | None
+) -> Incident:
+    session = target.session
+    path = journal_of(session, journal) if session else journal or default_journal(os.environ)
+    kept = usable(path, emergency=True)
+    rotation = target.rotation(kept)
+    if rotation is not None:
+        # If the tenant can't be asked, the user has agreed to refuse the key all the same.
+        first = refuse_first or target.keys is None
+        return Incident(kid, rotation, reason=reason, refuse_first=first)
+    return Incident(kid, target.fleet or (), reason=reason, journal_path=kept)
+
+
+async def _followed(running: Incident, record: TimelineFile | None, *, as_json: bool) -> None:
+    """Carry it out; Ctrl-C ends it, with the record of what was done."""
+    console = Console(stderr=as_json, highlight=False)
+
+    def note() -> None:
+        if record is not None:
+            record.write(running.report)
+
+    try:
+        if as_json or not console.is_terminal:
+            await _told(running, note, None if as_json else console)
+        else:
+            await _shown(running, note, console)
+    except asyncio.CancelledError:
+        complain("Interrupted. What was begun at the tenant may still be done there.")
+    finally:
+        note()
+        if record is not None:
+            record.close()
+
+
+async def _told(running: Incident, note: Callable[[], None], console: Console | None) -> None:
+    async for step in running.run():
+        note()
+        if console is not None and step.ended is not None:
+            step_line(step, console)
+    if console is not None:
+        for each in Screen(running.report).hits:
+            console.print(each)
+
+
+async def _shown(running: Incident, note: Callable[[], None], console: Console) -> None:
+    with Live(Screen(running.report), console=console, refresh_per_second=8) as live:
+
+        def show(_: Step | None = None) -> None:
+            note()
+            live.update(Screen(running.report), refresh=True)
+
+        try:
+            async for step in running.run():
+                show(step)
+        finally:
+            show()

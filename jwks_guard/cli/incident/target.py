@@ -1,0 +1,145 @@
+"""What an incident is about: the key, the fleet, and the tenant where there is access to it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from jwks_guard.admin import KeyRotation
+from jwks_guard.admin.incident_report import BlastRadius, radius_of
+from jwks_guard.admin.key_set import SigningKeys
+from jwks_guard.admin.plans import (
+    Instances,
+    Plan,
+    emergency_plan,
+    refusal_plan,
+    revocation_plan,
+)
+from jwks_guard.cli.configuration import names_management
+from jwks_guard.cli.fleet.session import opened_fleet
+from jwks_guard.cli.keys.kids import STATES, matching, named_kid
+from jwks_guard.cli.keys.session import UNREACHABLE, Session, opened
+from jwks_guard.errors import ConfigurationError, JWKSGuardError, ManagementAPIError
+from jwks_guard.fleet.commands import live
+from jwks_guard.fleet.settings import ConfiguredFleet
+from jwks_guard.readiness.state import Observed
+
+_LOOK_SECONDS = 10.0
+_ANY_KID = "-"  # states do not depend on the kid
+_NO_ACCESS = (
+    "No access to the Management API is configured (JWKS_GUARD_CLIENT_ID and a secret), so the "
+    "tenant is told nothing, and goes on listing the key and signing with it if it is the current "
+    "one. Rotate and revoke it in the dashboard."
+)
+_NEXT = (
+    "It is the tenant's next key, which can't be revoked and has signed no token yet. Afterwards "
+    "rotate twice, and revoke it: the first rotation makes it current, and its tokens are refused."
+)
+_UNKNOWN = "The tenant does not know this key: compare the kid with the header of a token."
+_FIRST = (
+    "Every instance refuses the key before the rotation. From then on every valid token is "
+    "refused, until the tenant has rotated and clients have got new ones."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The fleet and the tenant of an incident; `session` is None without the Management API.
+
+    `keys` are the tenant's; `unasked` says why they are not known.
+    """
+
+    run: Callable[[Coroutine[Any, Any, Any]], Any]
+    fleet: ConfiguredFleet | None
+    session: Session | None
+    keys: SigningKeys | None
+    unasked: str = _NO_ACCESS
+
+    @property
+    def issuer(self) -> str:
+        """The issuer, or the tenant's URL."""
+        if self.fleet is not None:
+            return self.fleet.issuer
+        return self.session.client.base_url if self.session else ""
+
+    def kid(self, text: str | None) -> str:
+        """The kid that `text` names; without one, that of the current key."""
+        if self.keys is not None:
+            return self.keys.current.kid if text is None else named_kid(text, self.keys)
+        if text is None or text in STATES:
+            raise ConfigurationError(
+                f"Give the KID: only the tenant can tell which key is {text or 'current'}. "
+                f"{self.unasked}"
+            )
+        observed = self.observed(_ANY_KID)
+        kids = {k for s in observed.states for k in (*s.kids, *s.refused, *s.usage)}
+        return matching(text, kids) or text
+
+    def observed(self, kid: str) -> Observed:
+        """What the instances show; nothing where they can't be asked or told apart."""
+        if self.fleet is None:
+            return Observed(())
+        try:
+            shown: Observed = self.run(_within(self.fleet.observe(kid)))
+        except (JWKSGuardError, TimeoutError):
+            return Observed(())
+        return shown
+
+    def radius(self, kid: str) -> BlastRadius:
+        """Whose tokens of the key are accepted, as it is now."""
+        observed = self.observed(kid)
+        return radius_of(kid, observed.states, observed.latest_expiry)
+
+    def plan(self, kid: str, *, refuse_first: bool) -> Plan:
+        """What will happen, and what follows from it."""
+        states = live(self.observed(kid).states, time.time())
+        instances = None if self.fleet is None else Instances(states)
+        key = None if self.keys is None else self.keys.get(kid)
+        if self.keys is None or self.session is None:
+            return refusal_plan(self.issuer, kid, self.unasked, instances)
+        if key is None or key.next:
+            return refusal_plan(self.issuer, kid, _UNKNOWN if key is None else _NEXT, instances)
+        tenant, now = self.session.client.base_url, datetime.now(UTC)
+        if key.current:
+            plan = emergency_plan(tenant, self.keys, now, instances)
+            first = (_FIRST,) if refuse_first else ()
+            return replace(plan, consequences=(*first, *plan.consequences))
+        lifetime = self.session.configuration.token_lifetime
+        return revocation_plan(tenant, key, lifetime, now, instances)
+
+    def rotation(self, journal: Path | None) -> KeyRotation | None:
+        """What changes the tenant's keys; None without the Management API."""
+        return None if self.session is None else self.session.rotation(journal)
+
+
+@contextmanager
+def opened_target(
+    domain: str | None, client_id: str | None, config: Path | None
+) -> Iterator[Target]:
+    """The target that options, environment and file name; the tenant is asked for its keys."""
+    options = {"domain": domain, "client_id": client_id}
+    if not names_management(options, os.environ, config):
+        with opened_fleet(domain, config) as fleet:
+            yield Target(fleet.run, fleet.fleet, None, None)
+        return
+    with opened(domain, client_id, config, quiet=True) as session:
+        keys, unasked = None, ""
+        try:
+            keys = SigningKeys(session.run(_within(session.client.list())))
+            keys.require_complete()
+        except (*UNREACHABLE, ManagementAPIError, TimeoutError) as error:
+            keys, why = None, str(error) or f"no answer within {_LOOK_SECONDS:g} s"
+            unasked = f"The tenant can't be asked ({why}); that is tried once more afterwards."
+        yield Target(session.run, session.fleet, session, keys, unasked)
+
+
+async def _within(doing: Coroutine[Any, Any, Any]) -> Any:
+    async with asyncio.timeout(_LOOK_SECONDS):
+        return await doing
