@@ -9,13 +9,20 @@ from pathlib import Path
 import pytest
 from rich.console import Console, RenderableType
 
-from jwks_guard.admin import Refusal, SigningKey
+from jwks_guard import __version__
+from jwks_guard.admin import IncidentReport, Refusal, SigningKey
+from jwks_guard.admin.incident_report import BlastRadius, Step
 from jwks_guard.cli.fleet.acknowledgements import print_lift, print_refusals
 from jwks_guard.cli.fleet.session import Seen
 from jwks_guard.cli.fleet.status_text import print_status
 from jwks_guard.cli.fleet.tables import InstancesTable, KidsTable
+from jwks_guard.cli.incident.drill import Evidence, measures_of, print_evidence
+from jwks_guard.cli.incident.drill_stage import Answer
+from jwks_guard.cli.incident.screen import Screen, print_conclusion, step_line
+from jwks_guard.cli.incident.timeline import markdown
 from jwks_guard.cli.keys.table import print_table
 from jwks_guard.distrust.state import Distrusted
+from jwks_guard.readiness.clients import ClientUsage
 from jwks_guard.readiness.state import InstanceState
 from jwks_guard.readiness.usage import KeyUsage
 
@@ -69,6 +76,41 @@ MISSING = Refusal(
     "api-7d9c6b5f4-x2k3:17 (33333333)",
     None,
     "it has not acknowledged the decision; it last reported 7260 s ago",
+)
+
+
+RADIUS = BlastRadius(
+    3,
+    (
+        ClientUsage("q2hnj2iu5vK0zTfVZ3hXG0yZJbWd1cEx", "org_9ybsU1dN2dKfDkBi", 4211),
+        ClientUsage("q2hnj2iu5vK0zTfVZ3hXG0yZJbWd1cEx", None, 318),
+        ClientUsage("https://a-client-that-names-itself-by-a-url.example/" + "x" * 48, None, 12),
+        *(ClientUsage(f"client-{number}", f"org_{number}", 9 - number) for number in range(7)),
+    ),
+    31,
+)
+STEPS = (
+    Step("blast radius", 0.0, 0.12, "ok", "4,611 tokens of 10 clients accepted in the last hour."),
+    Step("tenant", 0.12, 0.31, "ok", "It is the tenant's current key."),
+    Step("rotate", 0.31, 1.02, "ok", f"{NEXT} is the current key now."),
+    Step("refuse", 1.02, 6.03, "ok", "2 instances refuse it."),
+    Step(
+        *("acknowledge", 6.03, 21.04, "warning"),
+        f"2 of 3 instances acknowledged it. Not known of {MISSING.who}.",
+    ),
+    Step("revoke", 21.04, 21.4, "failed", "Forbidden: grant the client update:signing_keys."),
+    Step("key set", 21.4),
+)
+REPORT = IncidentReport(
+    kid=LEAKED,
+    issuer=ISSUER,
+    reason="found in a public repository",
+    actor="ada@ops-1",
+    began_at=MOMENT,
+    at_tenant=True,
+    steps=STEPS,
+    radius=RADIUS,
+    refusals=(*ACKNOWLEDGED, MISSING),
 )
 
 
@@ -135,3 +177,40 @@ def test_reinstate(width: int) -> None:
     console, out = printed(width)
     print_lift(LEAKED, SEEN, console)
     compare("reinstate", width, out.getvalue())
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_incident(width: int) -> None:
+    console, out = printed(width)
+    console.print(Screen(REPORT))
+    console.print()
+    print_conclusion(REPORT, f"jwks-guard incident -- {LEAKED}", console)
+    text = "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
+    assert len(text.splitlines()) <= 40, "one screen"
+    compare("incident", width, text)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_incident_without_a_terminal(width: int) -> None:
+    console, out = printed(width)
+    for step in STEPS[:-1]:
+        step_line(step, console)
+    compare("incident-lines", width, out.getvalue())
+
+
+def test_record_of_an_incident() -> None:
+    kept = RENDERED / "incident.md"
+    text = markdown(REPORT).replace(__version__, "VERSION")
+    if not kept.exists():
+        kept.write_text(text)
+    assert text == kept.read_text()
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_evidence_of_a_drill(width: int) -> None:
+    answers = [Answer(True, at, at + 0.01, 200 if at < 2.0 else 401) for at in (0.5, 1.5, 2.5, 3.5)]
+    answers.append(Answer(False, 3.0, 3.01, 200))
+    measures = tuple(measures_of(REPORT, answers, 1.0, 3.0))
+    console, out = printed(width)
+    print_evidence(Evidence(MOMENT, ISSUER, 2, measures, REPORT, "test"), console)
+    compare("evidence", width, out.getvalue())

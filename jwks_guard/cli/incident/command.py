@@ -105,7 +105,7 @@ def incident(
             running = _incident(target, kid, reason, refuse_first, journal)
             target.run(_followed(running, record, as_json=as_json))
     report = running.report
-    again = f"`{shlex.join(['jwks-guard', 'incident', '--', kid])}`."
+    again = shlex.join(["jwks-guard", "incident", "--", kid])
     if as_json:
         path = None if record is None else str(record.path)
         typer.echo(json.dumps({**document(report), "timeline": path}, indent=2))

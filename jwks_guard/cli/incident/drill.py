@@ -22,7 +22,7 @@ from jwks_guard.cli.incident.drill_stage import Answer, opened_stage
 from jwks_guard.cli.incident.screen import Screen, step_line
 from jwks_guard.cli.incident.timeline import TimelineFile, markdown, opened_timeline
 from jwks_guard.cli.keys.session import complain, errors_told
-from jwks_guard.cli.keys.table import utc
+from jwks_guard.cli.keys.table import print_prose, utc
 from jwks_guard.cli.words import counted
 
 _INSTANCES = 2
@@ -48,6 +48,7 @@ class Evidence:
     instances: int
     measures: tuple[Measure, ...]
     report: IncidentReport
+    software: str
 
     @property
     def held(self) -> bool:
@@ -58,8 +59,7 @@ class Evidence:
     def head(self) -> str:
         """When, where and with what, in words."""
         where = f"{counted(self.instances, 'instance')}, each a process, over HTTP; local tenant"
-        software = f"jwks-guard {__version__}, Python {platform.python_version()}"
-        return f"{utc(self.at, 'seconds')} UTC, {software}, {platform.system()}; {where}"
+        return f"{utc(self.at, 'seconds')} UTC, {self.software}; {where}"
 
 
 def drill(timeline: Path | None, *, as_json: bool) -> int:
@@ -87,7 +87,7 @@ def drill(timeline: Path | None, *, as_json: bool) -> int:
 def print_evidence(evidence: Evidence, console: Console) -> None:
     """Print what was measured."""
     console.print(Text("\nEvidence", "bold"))
-    console.print(Text(evidence.head, "dim"))
+    print_prose(evidence.head, console, style="dim")
     for each in evidence.measures:
         mark = ("ok", "green") if each.held else ("NO", "bold red")
         name = f"  {each.name:<{_COLUMN}}  "
@@ -118,6 +118,7 @@ async def _measured(console: Console) -> Evidence:
         len(stage.urls),
         tuple(measures_of(incident.report, stage.answers, *moments)),
         incident.report,
+        f"jwks-guard {__version__}, Python {platform.python_version()}, {platform.system()}",
     )
 
 
@@ -184,9 +185,7 @@ def _seconds(seconds: float) -> str:
 def _document(evidence: Evidence) -> dict[str, object]:
     return {
         "at": evidence.at.isoformat(),
-        "version": __version__,
-        "python": platform.python_version(),
-        "system": platform.system(),
+        "software": evidence.software,
         "instances": evidence.instances,
         "held": evidence.held,
         "measures": [asdict(each) for each in evidence.measures],

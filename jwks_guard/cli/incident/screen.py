@@ -22,7 +22,7 @@ _MARKS: dict[Outcome, tuple[str, str]] = {
     "skipped": ("--", "dim"),
 }
 _WIDTH = 100
-_MOST_CLIENTS, _MOST_INSTANCES = 8, 6
+_MOST_CLIENTS, _MOST_INSTANCES = 7, 5
 _NAME = 13  # characters
 
 
@@ -69,11 +69,14 @@ class RadiusTable:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """A heading, and a row for each client."""
+        if not self.radius.instances:
+            yield Text("No instance shows whose tokens of it were accepted.", "bold yellow")
+            return
         clients, others = self.radius.clients, self.radius.others
         shown = clients[:_MOST_CLIENTS]
         others += sum(each.accepted for each in clients[_MOST_CLIENTS:])
         tokens = counted(self.radius.tokens, "token")
-        yield Text(f"{tokens} of it accepted in the last hour, before it was refused", "bold")
+        yield Text(f"{tokens} of it accepted in the last hour", "bold")
         if not self.radius.tokens:
             return
         table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
@@ -105,8 +108,11 @@ def print_conclusion(report: IncidentReport, again: str, console: Console) -> No
     headline = "Nothing was done." if report.nothing_done else "Not everything is done or known."
     print_prose(headline, console, style="bold red" if report.nothing_done else "bold yellow")
     print_prose(
-        f"What is left is done by running it again, which never rotates twice: {again}", console
+        "Remove the cause that a step names, and run it again: it does what is left, and never "
+        "rotates twice.",
+        console,
     )
+    console.print(Text(f"  {printable(again)}"), soft_wrap=True)
 
 
 def _instances(report: IncidentReport) -> Iterator[Text]:

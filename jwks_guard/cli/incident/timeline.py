@@ -101,7 +101,7 @@ def markdown(report: IncidentReport) -> str:
         lines.append(
             f"| {began} | {step.began:.3f} s | {took} | {step.name} | {step.result} | {what} |"
         )
-    lines += ["", "## Blast radius: tokens accepted in the hour before", ""]
+    lines += ["", "## Blast radius: tokens accepted in the hour before it was refused", ""]
     if report.radius is None:
         lines.append("Not known.")
     else:
