@@ -6,6 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from dataclasses import replace
 
 from jwks_guard.admin.attempts import Sleep
 from jwks_guard.admin.incident_report import (
@@ -70,8 +71,10 @@ class Incident:
         refuse_first: refuse the key before the tenant is asked, whichever key it is. Until a
             rotation, that refuses every valid token if it is the current one.
         acknowledge_within: how long to wait, in seconds, until every live instance refuses it.
-        actor, journal_path, on_event, clock, sleep: as KeyRotation and its client have them; they
-            are given only without one.
+        actor: the person or program, for the journal; by default that of the KeyRotation, or
+            user@host of this process.
+        journal_path, on_event, clock, sleep: as KeyRotation and its client have them; they are
+            given only without one.
 
     """
 
@@ -92,16 +95,19 @@ class Incident:
         require_text("kid", kid)
         require_text("reason", reason)
         require_seconds("acknowledge_within", acknowledge_within)
+        if actor is not None:
+            require_text("actor", actor)
         self.kid = kid
         self._tenant: TenantPart | None = None
         if isinstance(target, KeyRotation):
-            if (actor, journal_path, on_event, clock) != (None, None, None, None):
+            if (journal_path, on_event, clock) != (None, None, None):
                 raise ConfigurationError(
-                    "actor, journal_path, on_event and clock are those of the KeyRotation."
+                    "journal_path, on_event and clock are those of the KeyRotation."
                 )
             self._fleet, self._journal = target.fleet, target.journal
             self._clock, self._sleep = target.keys.clock, target.keys.sleep
-            self._intent = target.intent("rotate_and_revoke", kid, reason, emergency=True)
+            intent = target.intent("rotate_and_revoke", kid, reason, emergency=True)
+            self._intent = replace(intent, actor=actor or intent.actor)
             self._tenant = TenantPart(target, self._intent)
         else:
             self._fleet = require_fleet(target)

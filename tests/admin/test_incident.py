@@ -286,6 +286,31 @@ async def test_interrupted_it_tells_how_far_it_came_and_the_next_run_completes_i
     assert scene.tenant.key().kid == current, "not rotated twice"
 
 
+async def test_refusal_that_was_cut_off_is_nothing_that_a_later_operation_resumes(
+    scene: Scene, tmp_path: Path
+) -> None:
+    journal, verifier = tmp_path / "journal.jsonl", await scene.verifier()
+    incident = Incident(scene.tenant.key().kid, verifier, journal_path=journal, clock=scene.clock)
+    async for step in incident.run():
+        if step.name == "refuse":
+            break
+    assert b'"distrust"' in journal.read_bytes()
+    rotation = scene.rotation(verifier, journal_path=journal)
+    assert await rotation.resume() == []
+    assert scene.sent("PUT") == scene.sent("POST") == []
+
+
+async def test_without_a_fleet_the_tenant_rotates_and_revokes_and_nobody_is_told_to_refuse(
+    scene: Scene,
+) -> None:
+    kid = scene.tenant.key().kid
+    report = await ended(Incident(kid, scene.rotation()))
+    skipped = ("blast radius", "refuse", "acknowledge")
+    assert results(report) == {**dict.fromkeys(ALL, "ok"), **dict.fromkeys(skipped, "skipped")}
+    assert (report.complete, report.refusals) == (True, ())
+    assert scene.tenant.key("revoked").kid == kid
+
+
 # --- the report, the arguments ---
 
 
@@ -293,8 +318,9 @@ async def test_report_is_a_json_document_and_names_who_did_it_and_why(scene: Sce
     verifier = await scene.verifier()
     kid = scene.tenant.key().kid
     report = await ended(
-        Incident(kid, scene.rotation(verifier, actor="ada@ops"), reason="in a repository")
+        Incident(kid, scene.rotation(verifier), actor="ada@ops", reason="in a repository")
     )
+    assert {event.intent.actor for event in scene.events} == {"ada@ops"}
     told = json.loads(json.dumps(report.to_dict()))
     assert (told["kid"], told["actor"], told["reason"]) == (kid, "ada@ops", "in a repository")
     assert [step["name"] for step in told["steps"]] == ALL
@@ -308,7 +334,8 @@ async def test_report_is_a_json_document_and_names_who_did_it_and_why(scene: Sce
         lambda rotation: Incident("", rotation),
         lambda rotation: Incident("k", rotation, reason=""),
         lambda rotation: Incident("k", rotation, acknowledge_within=0),
-        lambda rotation: Incident("k", rotation, actor="two actors"),
+        lambda rotation: Incident("k", rotation, actor=""),
+        lambda rotation: Incident("k", rotation, journal_path="two journals"),
         lambda _: Incident("k", ()),
         lambda _: Incident("k", object()),  # type: ignore[arg-type]
     ],

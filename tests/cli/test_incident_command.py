@@ -8,6 +8,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import msgspec
 import pytest
@@ -15,7 +16,7 @@ import pytest
 from jwks_guard import SyncTokenVerifier
 from jwks_guard.jose.compact import b64url_decode
 from jwks_guard.testing import LocalTenant
-from tests.cli.fleet_running import ShownFleet, state, used
+from tests.cli.fleet_running import ShownFleet, instance, state, used
 from tests.cli.instances_running import answer, over_redis
 from tests.cli.keys_running import PROGRAM, environment, of_tenant, run, terminal
 from tests.process.programs import wait_until
@@ -247,6 +248,18 @@ def test_rotation_that_fails_leaves_the_current_key_accepted(
     assert answers(instances, token) == {"revoked_key"}
 
 
+def test_without_a_fleet_it_is_not_said_that_the_key_is_refused(
+    tenant: LocalTenant, admins: dict[str, str]
+) -> None:
+    kid = tenant.key().kid
+    del admins["JWKS_GUARD_FLEET"]
+    done = run(admins, kid, *LEAKED, command=INCIDENT)
+    assert done.returncode == 0
+    assert f"{kid} is revoked, and gone from the key set." in words(done.stdout)
+    assert "refused everywhere" not in done.stdout
+    assert "No fleet is given" in words(done.stdout)
+
+
 def test_instance_that_is_silent_is_named(
     tenant: LocalTenant, fleet: ShownFleet, people: dict[str, str]
 ) -> None:
@@ -365,3 +378,47 @@ def test_drill_measures_an_incident_and_touches_nothing_that_is_configured(
     assert max(map(len, done.stdout.splitlines())) <= 80
     assert "## Evidence of the drill" in file.read_text()
     assert tenant.key().kid == kid
+
+
+def test_drill_on_the_configured_tenant_rotates_it_and_measures_its_own_instances(
+    tenant: LocalTenant, redis: RedisServer, admins: dict[str, str], tmp_path: Path
+) -> None:
+    kid = tenant.key().kid
+    admins["JWKS_GUARD_AUDIENCE"] = tenant.audience
+    host = urlsplit(tenant.issuer).netloc
+    with instance(tenant, redis) as one, instance(tenant, redis) as other:
+        probes = [argument for each in (one, other) for argument in ("--probe", str(each.base_url))]
+        file = tmp_path / "evidence.json"
+        arguments = ("--drill", "--staging", host, *probes, "--yes", "--timeline", str(file))
+        done = run(admins, *arguments, command=INCIDENT)
+    assert done.returncode == 0
+    assert steps(done.stdout) == dict.fromkeys(ALL, "ok")
+    assert tenant.key("revoked").kid == kid
+    told = json.loads(file.read_text())
+    assert told["held"] is True
+    assert told["place"] == f"2 probes; tenant {tenant.issuer}"
+    (late,) = [each for each in told["measures"] if each["name"].startswith("accepted once")]
+    assert re.fullmatch("0 of [1-9][0-9]*", late["measured"])
+
+
+def test_drill_on_a_tenant_needs_its_name_and_all_that_it_measures_with(
+    tenant: LocalTenant, instances: list[SyncTokenVerifier], admins: dict[str, str]
+) -> None:
+    kid, host = tenant.key().kid, urlsplit(tenant.issuer).netloc
+    probe = ("--probe", "http://127.0.0.1:1/")
+    for arguments, says in (
+        (("--drill", "--staging", "prod.eu.auth0.com", *probe), f"configured is the tenant {host}"),
+        (("--drill", "--staging", host), "give --probe URL"),
+        (("--drill", "--staging", host, "--probe", "http://api.test/"), "--probe http://api.test/"),
+        (("--drill", "--staging", host, *probe, tenant.key("next").kid), "is not the current one"),
+        (("--drill", "--staging", host, *probe), "set JWKS_GUARD_AUDIENCE"),
+        (("--staging", host, *probe), "it takes --drill"),
+    ):
+        done = run(admins, *arguments, "--yes", command=INCIDENT)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert says in words(done.stderr)
+    assert tenant.key().kid == kid
+    people = {name: v for name, v in admins.items() if "CLIENT" not in name}
+    done = run(people, kid, "--drill", "--staging", host, *probe, "--yes", command=INCIDENT)
+    assert done.returncode == 2
+    assert "needs a fleet and access" in words(done.stderr)

@@ -17,7 +17,7 @@ from jwks_guard.cli.fleet.session import Seen
 from jwks_guard.cli.fleet.status_text import print_status
 from jwks_guard.cli.fleet.tables import InstancesTable, KidsTable
 from jwks_guard.cli.incident.drill import Evidence, measures_of, print_evidence
-from jwks_guard.cli.incident.drill_stage import Answer
+from jwks_guard.cli.incident.drill_traffic import Answer
 from jwks_guard.cli.incident.screen import Screen, print_conclusion, step_line
 from jwks_guard.cli.incident.timeline import markdown
 from jwks_guard.cli.keys.table import print_table
@@ -212,5 +212,5 @@ def test_evidence_of_a_drill(width: int) -> None:
     answers.append(Answer(False, 3.0, 3.01, 200))
     measures = tuple(measures_of(REPORT, answers, 1.0, 3.0))
     console, out = printed(width)
-    print_evidence(Evidence(MOMENT, ISSUER, 2, measures, REPORT, "test"), console)
+    print_evidence(Evidence(MOMENT, "2 probes", "test", measures, REPORT), console)
     compare("evidence", width, out.getvalue())

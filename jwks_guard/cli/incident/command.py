@@ -18,7 +18,8 @@ from jwks_guard.admin import Incident
 from jwks_guard.admin.incident_report import Step
 from jwks_guard.cli.configuration import default_journal
 from jwks_guard.cli.fleet.consent import require_consent, require_terminal
-from jwks_guard.cli.incident.drill import drill
+from jwks_guard.cli.incident.drill import concluded, local_drill, measured
+from jwks_guard.cli.incident.drill_staging import require_staging, staging_stage
 from jwks_guard.cli.incident.screen import RadiusTable, Screen, print_conclusion, step_line
 from jwks_guard.cli.incident.target import Target, opened_target
 from jwks_guard.cli.incident.timeline import TimelineFile, document, opened_timeline
@@ -76,6 +77,25 @@ def incident(
             "measured times. Nothing that is configured is touched.",
         ),
     ] = False,
+    staging: Annotated[
+        str | None,
+        typer.Option(
+            "--staging",
+            metavar="HOST",
+            help="Do the drill on the configured tenant, whose name this has to be: its current "
+            "key is rotated and revoked for good.",
+            show_default=False,
+        ),
+    ] = None,
+    probe: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--probe",
+            metavar="URL",
+            help="With --staging: what to ask with tokens of the key; for several, repeat it.",
+            show_default=False,
+        ),
+    ] = None,
     yes: YesOption = False,
     journal: JournalOption = None,
     domain: DomainOption = None,
@@ -92,16 +112,25 @@ def incident(
     Exit status: 0 all is done, 1 something is not done or not known, 2 usage, 3 neither the fleet
     nor the tenant could be reached.
     """
-    if run_drill:
-        raise typer.Exit(drill(timeline, as_json=as_json))
+    if (staging is not None or probe) and not run_drill:
+        raise typer.BadParameter("it takes --drill", param_hint="--staging, --probe")
+    if run_drill and staging is None:
+        raise typer.Exit(local_drill(timeline, as_json=as_json))
     with errors_told():
         require_terminal(yes=yes)
-        if yes and (kid is None or kid in STATES):
+        if yes and (kid is None or kid in STATES) and staging is None:
             raise typer.BadParameter(_CHANGING, param_hint="KID")
         with opened_target(domain, client_id, config) as target:
             kid = target.kid(kid)
+            if staging is not None:
+                require_staging(target, staging, kid, probe or ())
             _agreed(target, kid, refuse_first=refuse_first, yes=yes)
             record = opened_timeline(timeline, kid)
+            if staging is not None:
+                console = Console(stderr=as_json, highlight=False)
+                stage = staging_stage(target, kid, probe or (), config, _journal(target, journal))
+                evidence = target.run(measured(stage, console))
+                raise typer.Exit(concluded(evidence, record, console, as_json=as_json))
             running = _incident(target, kid, reason, refuse_first, journal)
             target.run(_followed(running, record, as_json=as_json))
     report = running.report
@@ -137,15 +166,19 @@ def _agreed(target: Target, kid: str, *, refuse_first: bool, yes: bool) -> None:
 def _incident(
     target: Target, kid: str, reason: str, refuse_first: bool, journal: Path | None
 ) -> Incident:
-    session = target.session
-    path = journal_of(session, journal) if session else journal or default_journal(os.environ)
-    kept = usable(path, emergency=True)
+    kept = _journal(target, journal)
     rotation = target.rotation(kept)
     if rotation is not None:
         # If the tenant can't be asked, the user has agreed to refuse the key all the same.
         first = refuse_first or target.keys is None
         return Incident(kid, rotation, reason=reason, refuse_first=first)
     return Incident(kid, target.fleet or (), reason=reason, journal_path=kept)
+
+
+def _journal(target: Target, named: Path | None) -> Path | None:
+    session = target.session
+    path = journal_of(session, named) if session else named or default_journal(os.environ)
+    return usable(path, emergency=True)
 
 
 async def _followed(running: Incident, record: TimelineFile | None, *, as_json: bool) -> None:

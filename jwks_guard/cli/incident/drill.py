@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,17 +17,18 @@ from rich.console import Console
 from rich.text import Text
 
 from jwks_guard import __version__
-from jwks_guard.admin import ClientCredentials, Incident, KeyRotation, SigningKeysClient
+from jwks_guard.admin import Incident
 from jwks_guard.admin.incident_report import IncidentReport
-from jwks_guard.cli.incident.drill_stage import Answer, opened_stage
+from jwks_guard.cli.incident.drill_local import local_stage
+from jwks_guard.cli.incident.drill_traffic import Answer, Stage
 from jwks_guard.cli.incident.screen import Screen, step_line
 from jwks_guard.cli.incident.timeline import TimelineFile, markdown, opened_timeline
 from jwks_guard.cli.keys.session import complain, errors_told
 from jwks_guard.cli.keys.table import print_prose, utc
-from jwks_guard.cli.words import counted
 
-_INSTANCES = 2
 _BEFORE_SECONDS, _AFTER_SECONDS = 1.0, 0.5
+_NEW_SECONDS = 10.0
+"""The tenant has that long to sign a first token by the new key."""
 _COLUMN = 50  # characters
 
 
@@ -44,11 +46,10 @@ class Evidence:
     """What a drill has measured, where, when, and with which versions."""
 
     at: datetime
-    issuer: str
-    instances: int
+    place: str
+    software: str
     measures: tuple[Measure, ...]
     report: IncidentReport
-    software: str
 
     @property
     def held(self) -> bool:
@@ -58,25 +59,32 @@ class Evidence:
     @property
     def head(self) -> str:
         """When, where and with what, in words."""
-        where = f"{counted(self.instances, 'instance')}, each a process, over HTTP; local tenant"
-        return f"{utc(self.at, 'seconds')} UTC, {self.software}; {where}"
+        return f"{utc(self.at, 'seconds')} UTC, {self.software}; {self.place}"
 
 
-def drill(timeline: Path | None, *, as_json: bool) -> int:
-    """Carry it out and print the evidence; gives the exit status."""
+def local_drill(timeline: Path | None, *, as_json: bool) -> int:
+    """Carry it out on this machine and print the evidence; gives the exit status."""
     console = Console(stderr=as_json, highlight=False)
     with errors_told():
         record = None if timeline is None else opened_timeline(timeline, "drill")
         try:
-            evidence = asyncio.run(_measured(console))
+            evidence = asyncio.run(measured(local_stage(), console))
         except TimeoutError:
             complain("The instances of the drill did not start in time. Nothing was measured.")
             return 1
         except KeyboardInterrupt:
             complain("Interrupted. The drill's tenant and instances have ended.")
             return 1
-        if record is not None:
-            _write(record, evidence)
+    return concluded(evidence, record, console, as_json=as_json)
+
+
+def concluded(
+    evidence: Evidence, record: TimelineFile | None, console: Console, *, as_json: bool
+) -> int:
+    """Print the evidence and write it into the record; gives the exit status."""
+    if record is not None:
+        _write(record, evidence)
+        record.close()
     if as_json:
         typer.echo(json.dumps(_document(evidence), indent=2))
     else:
@@ -98,27 +106,25 @@ def print_evidence(evidence: Evidence, console: Console) -> None:
         console.print(Text("Something is not as it has to be.", "bold red"))
 
 
-async def _measured(console: Console) -> Evidence:
-    console.print(Text("A drill: the current key of a local tenant has leaked.", "bold"))
-    async with opened_stage(_INSTANCES) as stage:
-        tenant = stage.tenant
-        auth = ClientCredentials(tenant.client_id, tenant.client_secret)
-        async with SigningKeysClient(tenant.issuer, auth=auth) as client:
-            kid = tenant.key().kid
-            incident = Incident(kid, KeyRotation(client, stage.fleet), reason="a drill")
-            async with stage.used(kid):
-                await asyncio.sleep(_BEFORE_SECONDS)
-                moments = await _followed(incident, console)
-                await asyncio.sleep(_AFTER_SECONDS)
+async def measured(opening: AbstractAsyncContextManager[Stage], console: Console) -> Evidence:
+    """Carry out an incident there, under traffic, and measure it."""
+    async with opening as stage:
+        print_prose(f"A drill: {stage.kid} has leaked, the current key.", console, style="bold")
+        incident = Incident(stage.kid, stage.rotation, reason="a drill")
+        async with stage.traffic.flowing():
+            await asyncio.sleep(_BEFORE_SECONDS)
+            moments = await _followed(incident, console)
+            await asyncio.sleep(_AFTER_SECONDS)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stage.traffic.renewed.wait(), _NEW_SECONDS)
     for each in Screen(incident.report).hits:
         console.print(each)
     return Evidence(
         datetime.now(UTC),
-        tenant.issuer,
-        len(stage.urls),
-        tuple(measures_of(incident.report, stage.answers, *moments)),
-        incident.report,
+        stage.place,
         f"jwks-guard {__version__}, Python {platform.python_version()}, {platform.system()}",
+        tuple(measures_of(incident.report, stage.traffic.answers, *moments)),
+        incident.report,
     )
 
 
@@ -135,7 +141,7 @@ async def _followed(incident: Incident, console: Console) -> tuple[float, float]
 
 
 def measures_of(
-    report: IncidentReport, answers: list[Answer], decided: float, acknowledged: float
+    report: IncidentReport, answers: Sequence[Answer], decided: float, acknowledged: float
 ) -> Iterator[Measure]:
     """What follows from the answers that clients got and from the steps."""
     leaked = [each for each in answers if each.leaked]
@@ -186,7 +192,7 @@ def _document(evidence: Evidence) -> dict[str, object]:
     return {
         "at": evidence.at.isoformat(),
         "software": evidence.software,
-        "instances": evidence.instances,
+        "place": evidence.place,
         "held": evidence.held,
         "measures": [asdict(each) for each in evidence.measures],
         "incident": evidence.report.to_dict(),

@@ -100,8 +100,11 @@ def step_line(step: Step, console: Console) -> None:
 def print_conclusion(report: IncidentReport, again: str, console: Console) -> None:
     """Print whether all is done, and what is left to do."""
     if report.complete:
-        where = ", revoked, and gone from the key set." if report.at_tenant else "."
-        print_prose(f"{report.kid} is refused everywhere{where}", console, style="bold green")
+        refused = "refused everywhere, " if report.refusals else ""
+        where = "revoked, and gone from the key set" if report.at_tenant else ""
+        print_prose(
+            f"{report.kid} is {refused}{where}".rstrip(", ") + ".", console, style="bold green"
+        )
         if not report.at_tenant:
             print_prose("At the tenant nothing was changed: rotate and revoke it there.", console)
         return
