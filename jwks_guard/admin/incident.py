@@ -38,6 +38,8 @@ from jwks_guard.readiness.verdict import reporting_in
 
 _UNREACHED = (UnavailableError, RateLimitedError, DistrustNotSharedError, KeysUnavailableError)
 _PAUSE_SECONDS = 0.25
+_RADIUS_SECONDS = 3.0
+"""It is good to know, and not worth that the key is accepted for longer."""
 _MOST_NAMED = 3
 _NO_FLEET = (
     "No fleet is given: each verifier refuses the key once it notices the revocation, within its "
@@ -211,10 +213,10 @@ class Incident:
         if not self._fleet:
             return "skipped", "No fleet is given that could tell."
         try:
-            async with asyncio.timeout(LOOK_SECONDS):
+            async with asyncio.timeout(_RADIUS_SECONDS):
                 observed, _ = await observe_all(self._fleet, self.kid)
         except (JWKSGuardError, TimeoutError) as error:
-            why = str(error) or f"no answer within {LOOK_SECONDS:g} s"
+            why = str(error) or f"no answer within {_RADIUS_SECONDS:g} s"
             return await self._told("blast_radius", "warning", f"It is not known: {why}")
         self._radius = radius_of(self.kid, observed.states, observed.latest_expiry)
         clients = len({each.client for each in self._radius.clients})
@@ -236,7 +238,7 @@ class Incident:
         self._refusals = await distrust_everywhere(self._fleet, self._intent, self._journal)
         refusing = sum(each.since is not None for each in self._refusals)
         if not refusing:
-            return "failed", self._refusals[0].error or "no instance refuses it"
+            return "failed", f"No instance has acknowledged it yet: {self._refusals[0].error}"
         return "ok", f"{_counted(refusing, 'instance')} refuse{'s' * (refusing == 1)} it."
 
     async def _acknowledge(self) -> Ended:

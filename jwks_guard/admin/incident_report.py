@@ -69,15 +69,15 @@ class IncidentReport:
     @property
     def complete(self) -> bool:
         """Whether every instance refuses the key and the tenant has revoked and withdrawn it."""
-        wanted = {"refuse", "acknowledge", *(("revoke", "key set") if self.at_tenant else ())}
+        wanted = ("acknowledge", *(("revoke", "key set") if self.at_tenant else ()))
         results = {step.name: step.result for step in self.steps}
         return all(results.get(name) in ("ok", "skipped") for name in wanted)
 
     @property
     def nothing_done(self) -> bool:
         """Whether neither an instance nor the tenant is known to have changed anything."""
-        changing = ("rotate", "refuse", "revoke")
-        return not any(s.name in changing and s.result in ("ok", "warning") for s in self.steps)
+        at_tenant = any(s.name in ("rotate", "revoke") and s.result == "ok" for s in self.steps)
+        return not at_tenant and not any(each.since for each in self.refusals)
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON-compatible data."""

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from jwks_guard import ConfigurationError, DistrustNotSharedError
-from jwks_guard.admin import Incident, KeyRotation
+from jwks_guard.admin import Incident, KeyRotation, Refusal
 from jwks_guard.admin.incident_report import IncidentReport
 from jwks_guard.readiness.clients import ClientUsage
+from jwks_guard.readiness.state import InstanceState, Observed
 from tests.admin.rotating import (
     ROTATE,
     SIGNING_KEYS,
@@ -23,6 +24,7 @@ from tests.admin.rotating import (
     revoke_path,
     verdict,
 )
+from tests.support import HandClock
 
 
 @pytest.fixture
@@ -160,6 +162,49 @@ async def test_fleet_out_of_reach_does_not_keep_the_tenant_from_rotating_and_rev
     assert scene.tenant.key("revoked").kid == kid
     assert "Redis can't be reached." in " ".join(step.detail for step in report.steps)
     assert "finished" not in scene.steps, "the next operation finishes it"
+
+
+class Slow(FakeRevocable):
+    """One instance, which says that it refuses the key at the `looks`-th look only."""
+
+    def __init__(self, clock: HandClock, looks: int) -> None:
+        super().__init__()
+        self.clock = clock
+        self.left = looks
+
+    async def distrust(self, kid: str, *, reason: str, force: bool = False) -> list[Refusal]:  # type: ignore[override]  # as a fleet does
+        return [Refusal("web-1 (00000000)", None, "it has not acknowledged the decision")]
+
+    async def observe(self, kid: str) -> Observed:
+        self.left -= 1
+        now = self.clock.time()
+        state = InstanceState(
+            instance="0" * 32,
+            host="web-1",
+            issuer=self.issuer,
+            started_at=now,
+            reported_at=now,
+            status="ok",
+            confirmed_at=now,
+            trusted_until=now,
+            kids=(),
+            refused={kid: now} if self.left <= 0 else {},
+        )
+        return Observed((state,))
+
+
+@pytest.mark.parametrize(("looks", "result"), [(5, "ok"), (1_000, "warning")])
+async def test_instance_that_acknowledges_late_is_waited_for_and_not_for_ever(
+    scene: Scene, looks: int, result: str
+) -> None:
+    kid, _ = scene.used_key()
+    fleet = Slow(scene.clock, looks)
+    report = await ended(Incident(kid, scene.rotation(fleet), acknowledge_within=5.0))
+    assert (results(report)["refuse"], results(report)["acknowledge"]) == ("failed", result)
+    assert report.complete is (result == "ok")
+    (refusal,) = report.refusals
+    assert (refusal.since is not None) is (result == "ok")
+    assert (report.steps[-3].ended or 0.0) < 7.0
 
 
 async def test_member_that_fails_keeps_no_other_from_refusing(scene: Scene) -> None:
