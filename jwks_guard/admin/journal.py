@@ -35,8 +35,8 @@ PATIENCE = 2.0
 MAX_RECENT = 300
 """The events that `recent` gives at most."""
 _RECENT_BYTES = 512 * 1024
-_DECISIONS = frozenset({"distrust", "reinstate", "dismiss"})
-"""The actions that concern verifiers alone: a crash leaves nothing of them for the tenant."""
+_DECISIONS = frozenset({"distrust", "dismiss"})
+"""The actions that concern verifiers alone: they begin and end nothing at the tenant."""
 ENDS = frozenset({"finished", "failed", "abandoned"})
 """The steps after which nothing is left to do."""
 _LEVELS: dict[str, int] = {
@@ -151,9 +151,9 @@ class Journal:
             step = str(record["step"])
             if intent.tenant != tenant or (intent.action == "rotate") is not rotations:
                 continue
-            # A decision that was lifted must not be finished; and one revocation is enough.
-            if intent.action in _DECISIONS and intent.action != "reinstate":
+            if intent.action in _DECISIONS:
                 continue
+            # A decision that was lifted must not be finished; and one revocation is enough.
             if intent.action == "reinstate" or step == "finished":
                 open_intents = {n: i for n, i in open_intents.items() if i.kid != intent.kid}
             elif step in ENDS:

@@ -345,6 +345,23 @@ async def test_refusal_that_was_cut_off_is_nothing_that_a_later_operation_resume
     assert scene.sent("PUT") == scene.sent("POST") == []
 
 
+async def test_key_that_is_refused_meanwhile_is_still_to_be_revoked(
+    scene: Scene, tmp_path: Path
+) -> None:
+    journal, verifier = tmp_path / "journal.jsonl", await scene.verifier()
+    kid, _ = scene.used_key()
+    rotation = scene.rotation(verifier, journal_path=journal)
+    scene.tenant.faults.status(503, path=revoke_path(kid))
+    report = await ended(Incident(kid, rotation))
+    assert results(report)["revoke"] == "failed"
+    refused = Incident(kid, verifier, journal_path=journal, clock=scene.clock)
+    assert (await ended(refused)).complete
+    scene.tenant.faults.clear()
+    (receipt,) = await rotation.resume()
+    assert receipt.complete
+    assert scene.tenant.key("revoked").kid == kid
+
+
 async def test_without_a_fleet_the_tenant_rotates_and_revokes_and_nobody_is_told_to_refuse(
     scene: Scene,
 ) -> None:

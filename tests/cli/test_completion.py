@@ -34,6 +34,8 @@ def run(environ: dict[str, str], *arguments: str) -> str:
         ("jwks-guard k", ["keys"]),
         ("jwks-guard keys r", ["rotate", "revoke", "rotate-and-revoke"]),
         ("jwks-guard keys rotate --dr", ["--dry-run"]),
+        ("jwks-guard inc", ["incident"]),
+        ("jwks-guard incident --dr", ["--drill"]),
     ],
 )
 def test_bash_completes_commands_and_options(line: str, offered: list[str]) -> None:

@@ -102,6 +102,7 @@ def test_every_shell_offers_the_kids_of_the_tenant_with_their_states(
         ("keys show", {"next", "current", "previous", "revoked"}),
         ("keys revoke", {"previous"}),
         ("keys rotate-and-revoke", {"current", "previous"}),
+        ("incident", {"current", "previous"}),
         ("can-revoke", {"previous"}),
         ("distrust", {"next", "current", "previous"}),
         ("reinstate", set()),

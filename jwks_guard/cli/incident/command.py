@@ -16,6 +16,7 @@ from rich.live import Live
 
 from jwks_guard.admin import Incident
 from jwks_guard.admin.incident_report import Step
+from jwks_guard.cli.completion import can_have_leaked
 from jwks_guard.cli.configuration import default_journal
 from jwks_guard.cli.fleet.consent import require_consent, require_terminal
 from jwks_guard.cli.incident.drill import concluded, local_drill, measured
@@ -47,6 +48,7 @@ def incident(
             help="The leaked key: its ID, or its first 4 characters or more; current, next or "
             "previous. By default the current key, where the Management API is configured.",
             show_default=False,
+            autocompletion=can_have_leaked,
         ),
     ] = None,
     reason: Annotated[
