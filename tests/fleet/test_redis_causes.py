@@ -131,7 +131,7 @@ def _error(name: str, *words: Any) -> BaseException:
         (_error("ResponseError", "unknown command 'HELLO', with args beginning"), "HELLO"),
         (_error("ResponseError", "MISCONF"), "can't be used"),
         (_error("ResponseError", "unknown command 'SENTINEL', with args"), "is no Sentinel"),
-        (TimeoutError(), "can't be reached (TimeoutError)"),
+        (TimeoutError(), "network (TimeoutError)"),
         (ConnectionResetError("reset"), "can't be reached"),
         (ValueError("anything"), "can't be used"),
     ],
