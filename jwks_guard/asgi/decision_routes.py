@@ -9,7 +9,7 @@ import msgspec
 from jwks_guard.asgi.bodies import read_body
 from jwks_guard.distrust.state import Distrust
 from jwks_guard.errors import ConfigurationError
-from jwks_guard.fleet.soundness import DECODE_ERRORS, MAX_REASON_CHARS, require_few_keys
+from jwks_guard.fleet.soundness import DECODE_ERRORS, MAX_REASON_CHARS, require_few
 from jwks_guard.jose.header import MAX_KID_CHARS, is_kid
 
 if TYPE_CHECKING:
@@ -55,7 +55,8 @@ async def distrusted(request: Request, stores: Stores) -> Decided:
     """
     asked = await _asked(request)
     store = _store_of(asked, stores)
-    require_few_keys(store.register.state, {(store.issuer, asked.kid): Distrust()})
+    state = store.register.state
+    require_few(state, state.merged({(store.issuer, asked.kid): Distrust()}))
     await store.decisions.distrust(asked.kid, reason=asked.reason, force=asked.force)
     return _decided(store, asked.kid)
 

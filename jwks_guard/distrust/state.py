@@ -158,14 +158,17 @@ class State:
     """Every flag, with what follows from them; immutable, and another object after each change.
 
     `distrusted` has the keys whose flag stands, by issuer and kid, and `thumbprints` those of these
-    keys, by issuer. `entries` is how much all flags are. They are computed when the state is made,
-    so that readers take no lock.
+    keys, by issuer. They are computed when the state is made, so that readers take no lock.
     """
 
     flags: Flags = field(default_factory=dict)
     distrusted: Mapping[str, Mapping[str, Distrusted]] = field(default_factory=dict)
     thumbprints: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    entries: int = 0
+
+    @property
+    def entries(self) -> int:
+        """How much all flags are."""
+        return sum(flag.entries for flag in self.flags.values())
 
     def of(self, issuer: str) -> Mapping[str, Distrusted]:
         """The distrusted keys of one issuer by kid, read-only."""
@@ -192,11 +195,8 @@ class State:
         flags = {**self.flags, **changed}
         keys = {name: _distrusted(name, flag) for name, flag in changed.items()}
         other = {name: key for name, key in keys.items() if key != self._key(name)}
-        before = (self.flags[name] for name in changed if name in self.flags)
-        entries = self.entries - sum(flag.entries for flag in before)
-        entries += sum(flag.entries for flag in changed.values())
         if not other:
-            return State(flags, self.distrusted, self.thumbprints, entries)
+            return State(flags, self.distrusted, self.thumbprints)
         copies = {issuer: dict(self.distrusted.get(issuer, {})) for issuer, _ in other}
         for (issuer, kid), key in other.items():
             if key is not None:
@@ -204,14 +204,11 @@ class State:
             else:
                 del copies[issuer][kid]
         distrusted = {**self.distrusted, **copies}
-        thumbprints = dict(self.thumbprints)
-        for issuer in copies:
-            kept = thumbprints.get(issuer, _NONE)
-            added = [key for (of, _), key in other.items() if of == issuer]
-            if None in added:  # one is lifted: what it covered may be covered by others
-                kept, added = _NONE, list(copies[issuer].values())
-            thumbprints[issuer] = kept.union(*(key.thumbprints for key in added if key))
-        return State(flags, distrusted, thumbprints, entries)
+        thumbprints = {
+            issuer: _NONE.union(*(key.thumbprints for key in kept.values()))
+            for issuer, kept in copies.items()
+        }
+        return State(flags, distrusted, {**self.thumbprints, **thumbprints})
 
     def _key(self, name: Name) -> Distrusted | None:
         issuer, kid = name

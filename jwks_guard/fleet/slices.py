@@ -8,13 +8,8 @@ from itertools import islice
 from typing import TypeVar
 
 from jwks_guard.distrust.register import Register
-from jwks_guard.distrust.state import Distrust, Flags, Name
-from jwks_guard.fleet.soundness import (
-    added_entries,
-    require_few_entries,
-    require_few_keys,
-    sound,
-)
+from jwks_guard.distrust.state import Distrust, Flags, Name, beyond
+from jwks_guard.fleet.soundness import require_few, sound
 
 SLICE = 50
 """So many decisions are decoded and merged in 2 ms, beside 5,000 that are known."""
@@ -28,24 +23,13 @@ def slices(items: Iterable[_T]) -> Iterator[list[_T]]:
         yield part
 
 
-async def lacking(
-    ours: Flags, held: dict[Name, Distrust], issuers: Collection[str]
-) -> dict[Name, Distrust]:
-    """What `held` lacks of `ours` about keys of `issuers`, as far as others take that.
-
-    A flag in `held` that is equal to ours is replaced by it, which is found by identity next time.
-    """
+async def lacking(ours: Flags, held: Flags, issuers: Collection[str]) -> dict[Name, Distrust]:
+    """What `held` lacks of `ours` about keys of `issuers`, as far as others take that."""
     found: dict[Name, Distrust] = {}
     for part in slices(ours.items()):
-        for name, flag in part:
-            theirs = held.get(name)
-            if flag is theirs or name[0] not in issuers:
-                continue
-            if (missing := flag.beyond(theirs)) is None:
-                if theirs is not None and theirs.beyond(flag) is None:
-                    held[name] = flag
-            elif (missing := sound(name, missing)) is not None:
-                found[name] = missing
+        for name, missing in beyond(dict(part), held, issuers).items():
+            if (taken := sound(name, missing)) is not None:
+                found[name] = taken
         await asyncio.sleep(0)
     return found
 
@@ -55,14 +39,12 @@ async def merge(register: Register, theirs: Flags, issuers: Collection[str]) -> 
 
     Raises TooManyError, and then nothing was merged.
     """
-    news = await lacking(theirs, dict(register.state.flags), issuers)
-    state = register.state
-    require_few_keys(state, news)
-    entries = state.entries
+    before = after = register.state
+    news = await lacking(theirs, before.flags, issuers)
     for part in slices(news.items()):
-        entries += added_entries(state, part)
+        after = after.merged(dict(part))
         await asyncio.sleep(0)
-    require_few_entries(entries)
+    require_few(before, after)
     for part in slices(news.items()):
         register.merge(dict(part))
         await asyncio.sleep(0)

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import msgspec
 
-from jwks_guard.distrust.state import MAX_NUMBER, Decision, Distrust, Flags, Name, State
+from jwks_guard.distrust.state import MAX_NUMBER, Decision, Distrust, Name, State
 from jwks_guard.jose.header import is_kid
 from jwks_guard.readiness.state import InstanceState
 from jwks_guard.readiness.usage import NEVER
@@ -123,34 +123,15 @@ def silent_state(
     )
 
 
-def require_few_keys(state: State, news: Flags) -> None:
-    """Raise TooManyError where `news` make more keys than a fleet ever has.
+def require_few(before: State, after: State) -> None:
+    """Raise TooManyError where `after` has more than a fleet ever makes, and more than `before`.
 
     What is merged stays for good: a limit for one message alone would let it grow without end.
     """
-    new = sum(name not in state.flags for name in news)
-    if new and len(state.flags) + new > MAX_DECISIONS:
+    changed = (flag for name, flag in after.flags.items() if before.flags.get(name) is not flag)
+    if len(after.flags) > max(MAX_DECISIONS, len(before.flags)):
         raise TooManyError(f"with what it holds there would be more than {MAX_DECISIONS} decisions")
-
-
-def added_entries(state: State, news: Iterable[tuple[Name, Distrust]]) -> int:
-    """By how many entries `news` make the state larger.
-
-    Raises TooManyError where one key would have more than a fleet ever has.
-    """
-    added = 0
-    for name, flag in news:
-        held = state.flags.get(name)
-        merged = flag if held is None else held.merged(flag)
-        if merged.entries > MAX_ENTRIES_PER_KEY:
-            raise TooManyError(
-                f"about one key there would be more than {MAX_ENTRIES_PER_KEY} entries"
-            )
-        added += merged.entries - (0 if held is None else held.entries)
-    return added
-
-
-def require_few_entries(entries: int) -> None:
-    """Raise TooManyError where there would be more entries than a fleet ever has."""
-    if entries > MAX_ENTRIES:
+    if any(flag.entries > MAX_ENTRIES_PER_KEY for flag in changed):
+        raise TooManyError(f"about one key there would be more than {MAX_ENTRIES_PER_KEY} entries")
+    if after.entries > max(MAX_ENTRIES, before.entries):
         raise TooManyError(f"with what is known there would be more than {MAX_ENTRIES} entries")

@@ -13,9 +13,7 @@ from typing import Any
 import httpx
 
 from jwks_guard import DistrustNotSharedError, JWKSGuardError, Register, TokenVerifier
-from jwks_guard.distrust.state import Flags, State
 from jwks_guard.fleet import RedisFleet
-from jwks_guard.fleet.soundness import added_entries, require_few_entries, require_few_keys
 from jwks_guard.keys.fleet import Fleet
 from jwks_guard.testing import LocalTenant
 from tests.redis_server import RedisServer
@@ -100,9 +98,3 @@ def _all_shown_after(client: Any, prefix: str, number: int, began: float) -> boo
     names = client.keys(f"{{{prefix}}}:state:*")
     states = [json.loads(each) for each in client.mget(names) if each] if names else []
     return len(states) >= number and all(state["reported_at"] > began for state in states)
-
-
-def require_few(state: State, news: Flags) -> None:
-    """Raise TooManyError for `news` that a fleet does not take, as `slices.merge` does."""
-    require_few_keys(state, news)
-    require_few_entries(state.entries + added_entries(state, news.items()))

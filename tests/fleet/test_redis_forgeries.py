@@ -11,9 +11,9 @@ import pytest
 from jwks_guard import Register
 from jwks_guard.distrust.copy import CopyError
 from jwks_guard.distrust.state import Decision, Distrust, Flags, State
-from jwks_guard.fleet.soundness import MAX_ENTRIES, MAX_ENTRIES_PER_KEY
+from jwks_guard.fleet.soundness import MAX_ENTRIES, MAX_ENTRIES_PER_KEY, require_few
 from jwks_guard.testing import LocalTenant
-from tests.fleet.instances import eventually, fleet_of, instance, outcome, require_few
+from tests.fleet.instances import eventually, fleet_of, instance, outcome
 from tests.redis_server import RedisServer
 
 DECISIONS, VERSION = "{jwks-guard}:decisions", "{jwks-guard}:version"
@@ -65,8 +65,8 @@ def test_made_up_processes_do_not_pile_up_beyond_the_limit_of_all_keys() -> None
     state = State()
     most = MAX_ENTRIES // MAX_ENTRIES_PER_KEY
     for kid in range(most):
-        require_few(state, made_up(kid))
-        state = state.merged(made_up(kid))
+        before, state = state, state.merged(made_up(kid))
+        require_few(before, state)
     with pytest.raises(OSError, match=f"more than {MAX_ENTRIES} entries"):
-        require_few(state, made_up(most))
-    require_few(state, state.flags)  # what is known already adds nothing
+        require_few(state, state.merged(made_up(most)))
+    require_few(state, state.merged(state.flags))  # what is known already adds nothing

@@ -17,6 +17,7 @@ from jwks_guard.fleet.soundness import (
     MAX_REASON_CHARS,
     MAX_STATE_BYTES,
     encoded_state,
+    require_few,
     sound,
     states_in,
 )
@@ -24,7 +25,6 @@ from jwks_guard.jose.header import MAX_KID_CHARS
 from jwks_guard.readiness.clients import MAX_CHARS, MAX_CLIENTS, ClientUsage
 from jwks_guard.readiness.state import InstanceState
 from jwks_guard.readiness.usage import KeyUsage
-from tests.fleet.instances import require_few
 
 ISSUER = "https://tenant.test/"
 NAME = (ISSUER, "k")
@@ -81,16 +81,17 @@ def test_an_instant_that_is_no_date_is_forgotten_and_its_decision_counts(at: flo
 def test_more_keys_than_a_fleet_distrusts_are_refused() -> None:
     flag = Distrust(made={REPLICA: LEAKED})
     held = State({(ISSUER, str(number)): flag for number in range(MAX_DECISIONS)})
-    require_few(held, {(ISSUER, "0"): flag})
+    require_few(held, held.merged({(ISSUER, "0"): flag}))
     with pytest.raises(OSError, match="more than"):
-        require_few(held, {NAME: flag})
+        require_few(held, held.merged({NAME: flag}))
 
 
 def test_more_replicas_than_ever_decide_about_a_key_are_refused() -> None:
     made = {f"{number:032x}": LEAKED for number in range(MAX_ENTRIES_PER_KEY)}
-    require_few(State(), {NAME: Distrust(made)})
+    held = State({NAME: Distrust(made)})
+    require_few(State(), held)
     with pytest.raises(OSError, match="more than"):
-        require_few(State({NAME: Distrust(made)}), {NAME: Distrust(lifted={"f" * 32: LEAKED})})
+        require_few(held, held.merged({NAME: Distrust(lifted={"f" * 32: LEAKED})}))
 
 
 def state(**changes: Any) -> InstanceState:
