@@ -7,17 +7,20 @@ import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from contextlib import suppress
+from typing import Generic, TypeVar
+
+_T = TypeVar("_T")
 
 
-class Worker:
-    """Runs `step`, which takes no argument, in a thread of its own while there is work.
+class Worker(Generic[_T]):
+    """Runs `step` in a thread of its own while there is work; it is handed what that run is for.
 
     However many callers ask, one run is on its way and at most one more waits, so that a disk that
     hangs holds up one thread and not the pool of an event loop. The interpreter ends once no run is
     left: what was asked for is done.
     """
 
-    def __init__(self, step: Callable[[], None]) -> None:
+    def __init__(self, step: Callable[[list[_T]], None]) -> None:
         self._step = step
         self.after_fork()
 
@@ -26,10 +29,15 @@ class Worker:
         self._lock = threading.Lock()
         self._running = False
         self._next: Future[None] | None = None
+        self._given: list[_T] = []
 
-    def soon(self) -> Future[None]:
-        """A run that begins after this call; the future raises what the step raises."""
+    def soon(self, *given: _T) -> Future[None]:
+        """A run that begins after this call, for what is `given` here and by others until then.
+
+        The future raises what the step raises.
+        """
         with self._lock:
+            self._given += given
             if self._next is not None:
                 return self._next
             future = self._next = Future()
@@ -43,19 +51,21 @@ class Worker:
         return future
 
     def _run(self) -> None:
-        while (future := self._taken()) is not None:
+        while (taken := self._taken()) is not None:
+            future, given = taken
             try:
-                self._step()
+                self._step(given)
             except BaseException as error:  # noqa: BLE001 - raised to those who wait for the run
                 future.set_exception(error)
             else:
                 future.set_result(None)
 
-    def _taken(self) -> Future[None] | None:
+    def _taken(self) -> tuple[Future[None], list[_T]] | None:
         with self._lock:
-            future, self._next = self._next, None
+            future, given = self._next, self._given
+            self._next, self._given = None, []
             self._running = future is not None
-            return future
+        return None if future is None else (future, given)
 
 
 async def waited(futures: Iterable[Future[None]], timeout: float) -> None:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
-from queue import SimpleQueue
 
 from jwks_guard.base import files
 from jwks_guard.base.worker import Worker, waited
@@ -57,8 +56,7 @@ class Journal:
         self._lacking = lacking
         self._merge = merge
         self._patience = patience
-        self._offers: SimpleQueue[tuple[Flags, Future[None]]] = SimpleQueue()
-        self._worker = Worker(self._exchange)
+        self._worker: Worker[Flags] = Worker(self._exchange)
         self._forget()
 
     def _forget(self) -> None:
@@ -73,7 +71,6 @@ class Journal:
         The parent may have been between reading decisions and merging them.
         """
         self._worker.after_fork()
-        self._offers = SimpleQueue()
         self._forget()
 
     def begin_exchange(self) -> Future[None]:
@@ -89,35 +86,22 @@ class Journal:
 
         Raises CopyError when that fails, or a disk that hangs takes longer than 5 s.
         """
-        done = self._begin_offer(offer) if offer else self.begin_exchange()
+        done = self._worker.soon(offer) if offer else self.begin_exchange()
         await waited([done], LONGEST_SECONDS)
         failure = done.exception() if done.done() else f"no answer in {LONGEST_SECONDS:g} s"
         if failure is not None:
             raise CopyError(f"the journal {self.path} can't be used ({failure})")
 
-    def _begin_offer(self, offer: Flags) -> Future[None]:
-        taken: Future[None] = Future()
-        self._offers.put((offer, taken))
-        self.begin_exchange()
-        return taken
-
-    def _exchange(self) -> None:
+    def _exchange(self, offers: list[Flags]) -> None:
         offer: dict[Name, Distrust] = {}
-        offered: list[Future[None]] = []
-        while not self._offers.empty():
-            flags, taken = self._offers.get()
+        for flags in offers:
             merge_into(offer, flags.items())
-            offered.append(taken)
         try:
             self._read_and_write(offer)
         except Exception as error:
             self.error = f"the journal {self.path} can't be used: {error}"
-            for taken in offered:
-                taken.set_exception(error)
             raise
         self.error = None
-        for taken in offered:
-            taken.set_result(None)
 
     def _read_and_write(self, offer: Flags) -> None:
         anything = bool(offer or self._held or self._lacking({}))

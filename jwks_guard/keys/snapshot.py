@@ -48,7 +48,7 @@ class Snapshot:
         self.issuer = issuer
         self._failed = failed
         self._latest: deque[tuple[PublishedSet, str]] = deque(maxlen=1)
-        self._worker = Worker(self._save_latest)
+        self._worker: Worker[None] = Worker(self._save_latest)
 
     def after_fork(self) -> None:
         """In a forked child: write from a thread of this process."""
@@ -66,7 +66,7 @@ class Snapshot:
         """Wait for the last write, at most 5 s."""
         await waited([self._worker.soon()], LONGEST_SECONDS)
 
-    def _save_latest(self) -> None:
+    def _save_latest(self, _: list[None]) -> None:
         try:
             self.save(*self._latest.pop())
         except IndexError:

@@ -134,7 +134,7 @@ class KeyStore:
             journal = self.register.journal(self._snapshot.journal_path)
         copy = None if fleet is None else FleetCopy(fleet, self.home, self.ensure_bound)
         self.decisions = Decisions(issuer, self.register, self.trust, clock, journal, copy)
-        self._restorer = Worker(self._restore)
+        self._restorer: Worker[None] = Worker(self._restore)
         self._restored = self._snapshot is None
         self._introduced = False
         self._joining: asyncio.Task[None] | None = None
@@ -225,7 +225,7 @@ class KeyStore:
             await self._join(self.fleet)
         self.bind()
 
-    def _restore(self) -> None:
+    def _restore(self, _: list[None]) -> None:
         if self._snapshot is None or self._restored or self.trust.published.keys:
             return
         try:

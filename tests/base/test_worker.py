@@ -28,7 +28,7 @@ class Step:
     standing: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     go_on: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
 
-    def __call__(self) -> None:
+    def __call__(self, _: list[int]) -> None:
         self.begun += 1
         self.standing.release()
         assert self.go_on.acquire(timeout=PATIENCE)
@@ -45,7 +45,7 @@ def step() -> Step:
 
 
 @pytest.fixture
-def worker(step: Step) -> Worker:
+def worker(step: Step) -> Worker[int]:
     return Worker(step)
 
 
@@ -54,7 +54,7 @@ def free(step: Step, runs: int = 1) -> None:
 
 
 def test_one_run_is_on_its_way_and_all_that_come_later_share_the_next(
-    step: Step, worker: Worker
+    step: Step, worker: Worker[int]
 ) -> None:
     first = worker.soon()
     step.stands()
@@ -67,7 +67,7 @@ def test_one_run_is_on_its_way_and_all_that_come_later_share_the_next(
     assert step.begun == 2
 
 
-def test_run_begins_after_the_call_that_asked_for_it(step: Step, worker: Worker) -> None:
+def test_run_begins_after_the_call_that_asked_for_it(step: Step, worker: Worker[int]) -> None:
     futures = []
     for number in range(20):
         futures.append(worker.soon())
@@ -80,7 +80,7 @@ def test_run_begins_after_the_call_that_asked_for_it(step: Step, worker: Worker)
 
 
 def test_run_raises_to_all_who_wait_and_the_next_one_is_made_all_the_same(
-    step: Step, worker: Worker
+    step: Step, worker: Worker[int]
 ) -> None:
     step.failure = OSError("the disk is full")
     failing = worker.soon()
@@ -93,7 +93,7 @@ def test_run_raises_to_all_who_wait_and_the_next_one_is_made_all_the_same(
     worker.soon().result(PATIENCE)
 
 
-def test_no_thread_is_left_when_there_is_no_work(step: Step, worker: Worker) -> None:
+def test_no_thread_is_left_when_there_is_no_work(step: Step, worker: Worker[int]) -> None:
     before = threading.active_count()
     free(step)
     worker.soon().result(PATIENCE)
@@ -104,16 +104,14 @@ def test_no_thread_is_left_when_there_is_no_work(step: Step, worker: Worker) -> 
 
 
 def test_threads_that_ask_at_once_are_all_served() -> None:
-    """Each finds in its run what it noted before it asked."""
-    noted: list[int] = []
+    """Each finds in its run what it gave for it."""
     found: set[int] = set()
-    worker = Worker(lambda: found.update(noted))
+    worker: Worker[int] = Worker(found.update)
     missing: list[int] = []
 
     def ask(name: int) -> None:
         for number in range(200):
-            noted.append(1000 * name + number)
-            worker.soon().result(PATIENCE)
+            worker.soon(1000 * name + number).result(PATIENCE)
             if 1000 * name + number not in found:
                 missing.append(number)
 
@@ -126,7 +124,7 @@ def test_threads_that_ask_at_once_are_all_served() -> None:
 
 
 def test_forked_child_waits_for_no_thread_and_no_lock_of_its_parent(
-    step: Step, worker: Worker
+    step: Step, worker: Worker[int]
 ) -> None:
     worker.soon()
     step.stands()
@@ -141,7 +139,9 @@ def test_forked_child_waits_for_no_thread_and_no_lock_of_its_parent(
 # --- waiting on an event loop ---
 
 
-async def test_wait_is_bounded_and_leaves_the_run_to_others(step: Step, worker: Worker) -> None:
+async def test_wait_is_bounded_and_leaves_the_run_to_others(
+    step: Step, worker: Worker[int]
+) -> None:
     running = worker.soon()
     await waited([running, worker.soon()], 0.01)
     assert not running.done()
@@ -150,7 +150,7 @@ async def test_wait_is_bounded_and_leaves_the_run_to_others(step: Step, worker: 
     assert running.done()
 
 
-async def test_failure_is_not_raised_to_who_only_waits(step: Step, worker: Worker) -> None:
+async def test_failure_is_not_raised_to_who_only_waits(step: Step, worker: Worker[int]) -> None:
     step.failure = OSError("the disk is full")
     free(step)
     future = worker.soon()
@@ -163,7 +163,7 @@ async def test_nothing_is_not_waited_for() -> None:
 
 
 async def test_one_waiter_that_is_cancelled_takes_the_run_from_nobody(
-    step: Step, worker: Worker
+    step: Step, worker: Worker[int]
 ) -> None:
     running = worker.soon()
     step.stands()
@@ -180,7 +180,7 @@ async def test_one_waiter_that_is_cancelled_takes_the_run_from_nobody(
 
 
 def test_loop_that_closes_meanwhile_hears_nothing_and_nothing_is_logged(
-    step: Step, worker: Worker, caplog: pytest.LogCaptureFixture
+    step: Step, worker: Worker[int], caplog: pytest.LogCaptureFixture
 ) -> None:
     step.failure = OSError("the disk is full")
     asyncio.run(waited([worker.soon()], 0.01))
@@ -207,7 +207,7 @@ def test_what_was_asked_for_is_done_before_the_interpreter_ends() -> None:
     script = (
         "import time\n"
         "from jwks_guard.base.worker import Worker\n"
-        "def step():\n"
+        "def step(_):\n"
         "    time.sleep(0.2)\n"
         "    print('done', flush=True)\n"
         "worker = Worker(step)\n"
@@ -221,7 +221,7 @@ def test_what_is_asked_for_at_the_very_end_is_done_too() -> None:
     script = (
         "import atexit\n"
         "from jwks_guard.base.worker import Worker\n"
-        "worker = Worker(lambda: print('done', flush=True))\n"
+        "worker = Worker(lambda _: print('done', flush=True))\n"
         "atexit.register(lambda: worker.soon().result(30))\n"
     )
     assert printed(script) == "done\n"
@@ -233,7 +233,7 @@ def test_work_is_done_in_the_calling_thread_where_no_thread_can_be_started() -> 
         "from jwks_guard.base.worker import Worker\n"
         'def none_left(self): raise RuntimeError("can\'t start new thread")\n'
         "threading.Thread.start = none_left\n"
-        "worker = Worker(lambda: print('done', flush=True))\n"
+        "worker = Worker(lambda _: print('done', flush=True))\n"
         "for _ in range(2): worker.soon().result(0)\n"
     )
     assert printed(script) == "done\ndone\n"
