@@ -6,6 +6,7 @@ from collections.abc import Collection
 from typing import Any
 
 from jwks_guard.errors import ConfigurationError, InvalidRequestError
+from jwks_guard.jose.header import MAX_KID_CHARS, is_kid
 from jwks_guard.net import urls
 from jwks_guard.net.bearer import b64token
 
@@ -69,6 +70,13 @@ def require_text(name: str, value: object) -> None:
     """Raise ConfigurationError unless `value` is a non-empty string that UTF-8 can encode."""
     if not isinstance(value, str) or not value or not is_encodable(value):
         raise ConfigurationError(f"{name} must be a non-empty string.")
+
+
+def require_kid(value: object) -> None:
+    """Raise ConfigurationError unless a token can name `value` as its `kid`."""
+    require_text("kid", value)
+    if not is_kid(value):
+        raise ConfigurationError(f"kid must be a string of 1 to {MAX_KID_CHARS} characters.")
 
 
 def require_issuer(value: object) -> None:

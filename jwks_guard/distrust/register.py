@@ -17,7 +17,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Protocol
 
-from jwks_guard.base.arguments import require_text
+from jwks_guard.base.arguments import require_kid, require_text
 from jwks_guard.distrust.copy import SharedCopy
 from jwks_guard.distrust.journal import Journal
 from jwks_guard.distrust.state import MAX_NUMBER, Decision, Distrust, Flags, State, beyond
@@ -176,8 +176,11 @@ class Register:
         """Distrust `kid` of `issuer`; in effect at every follower when this returns.
 
         `at` is in seconds since the epoch. `check` is called with the state that the decision leads
-        to; when it raises, nothing is changed.
+        to; when it raises, nothing is changed. Raises ConfigurationError for a kid that no token
+        can name, and without a reason.
         """
+        require_kid(kid)
+        require_text("reason", reason)
         name = (issuer, kid)
         decision = Decision(0, reason, _told(at), self.by)
         seen = frozenset[str]().union(

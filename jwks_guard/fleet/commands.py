@@ -10,11 +10,16 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Se
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 
-from jwks_guard.base.arguments import require_issuer, require_seconds, require_text
+from jwks_guard.base.arguments import (
+    require_issuer,
+    require_kid,
+    require_seconds,
+    require_text,
+)
 from jwks_guard.base.clock import Clock
 from jwks_guard.base.histogram import Durations
 from jwks_guard.base.observer import Activity, observed
-from jwks_guard.distrust.copies import reinstate, spread
+from jwks_guard.distrust.copies import Copies
 from jwks_guard.distrust.register import Register
 from jwks_guard.distrust.state import NOTHING, Distrusted, Flags, Name
 from jwks_guard.errors import (
@@ -24,7 +29,6 @@ from jwks_guard.errors import (
     RevocationRefusedError,
 )
 from jwks_guard.fleet.members import Members
-from jwks_guard.jose.header import MAX_KID_CHARS, is_kid
 from jwks_guard.keys.home import Home
 from jwks_guard.readiness.state import LIVE_SECONDS, InstanceState, Observed, Refusal
 from jwks_guard.readiness.usage import Reach
@@ -126,7 +130,7 @@ class FleetCommands(ABC):
         with an error. Raises RevocationRefusedError where an instance trusts no other key and
         `force` is not given, and DistrustNotSharedError.
         """
-        _require_kid(kid)
+        require_kid(kid)
         require_text("reason", reason)
         issuer, at = self.issuer, self.clock.time()
         if force:  # nothing is waited for before it is refused in this process
@@ -141,9 +145,8 @@ class FleetCommands(ABC):
                     "be refused there. Rotate first, or pass force=True."
                 )
             self._members.register.distrust(issuer, kid, reason=reason, at=at)
-        register = self._members.register  # another one, if a verifier joined while it waited
         # Of the fleet it is enough to reach some: the receipt names the others.
-        await spread(register, issuer, [*register.journals, self], some=True)
+        await self._copies().spread(some=True)
         return await self._acknowledged(kid, before) or [_NOBODY]
 
     async def reinstate(self, kid: str, *, reason: str) -> None:
@@ -152,27 +155,17 @@ class FleetCommands(ABC):
         Raises ConfigurationError for a kid that was never distrusted, and DistrustNotSharedError,
         which names the instances that were not reached.
         """
-        _require_kid(kid)
-        require_text("reason", reason)
-        register = self._members.register
-        await reinstate(
-            register,
-            self.issuer,
-            kid,
-            reason=reason,
-            at=self.clock.time(),
-            copies=[*register.journals, self],
-            required=[self],
-        )
+        at = self.clock.time()
+        await self._copies().reinstate(kid, reason=reason, at=at, required=[self])
 
     async def is_distrusted(self, kid: str) -> bool:
         """Whether `kid` is distrusted in the fleet.
 
         Raises DistrustNotSharedError when it could not be asked, or told what is known here.
         """
-        register = self._members.register
-        await spread(register, self.issuer, [*register.journals, self])
-        return kid in register.state.of(self.issuer)
+        copies = self._copies()
+        await copies.spread()
+        return kid in copies.register.state.of(copies.issuer)
 
     async def distrusted(self) -> Mapping[str, Distrusted]:
         """The keys that are distrusted in the fleet by kid: who decided it, when and why.
@@ -180,9 +173,9 @@ class FleetCommands(ABC):
         Of instances over HTTP, those that answer are asked. Raises DistrustNotSharedError when
         nothing could be asked.
         """
-        register = self._members.register
-        await spread(register, self.issuer, [*register.journals, self], some=True)
-        return register.state.of(self.issuer)
+        copies = self._copies()
+        await copies.spread(some=True)
+        return copies.register.state.of(copies.issuer)
 
     async def observe(self, kid: str, issuer: str | None = None) -> Observed:
         """What the instances show of `kid` of that issuer, by default the fleet's own."""
@@ -212,6 +205,11 @@ class FleetCommands(ABC):
         with observed(self._members.observer, activity):
             yield activity
         self._counted().add(activity.outcome, loop.time() - begun)
+
+    def _copies(self) -> Copies:
+        """The fleet itself, and the journals of its members; another verifier may have joined."""
+        register = self._members.register
+        return Copies(register, self.issuer, [*register.journals, self])
 
     def _settle(self) -> bool:
         """Belong to the running event loop; gives False where it did already.
@@ -275,12 +273,6 @@ class FleetCommands(ABC):
     @abstractmethod
     async def _ask_to_refresh(self) -> None:
         """Have the instances fetch the keys; returns when they have had the time to."""
-
-
-def _require_kid(kid: object) -> None:
-    require_text("kid", kid)
-    if not is_kid(kid):
-        raise ConfigurationError(f"kid must be a string of 1 to {MAX_KID_CHARS} characters.")
 
 
 def live(states: Iterable[InstanceState], now: float) -> tuple[InstanceState, ...]:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from concurrent.futures import wait
 
-from jwks_guard.base.arguments import require_text
 from jwks_guard.base.clock import Clock
 from jwks_guard.base.worker import waited
-from jwks_guard.distrust.copies import reinstate, spread
+from jwks_guard.distrust.copies import Copies
 from jwks_guard.distrust.copy import Copy, SharedCopy
 from jwks_guard.distrust.journal import LONGEST_SECONDS, Journal
 from jwks_guard.distrust.register import Register
@@ -112,8 +111,6 @@ class Decisions:
         Raises RevocationRefusedError when this is the only trusted key and `force` is not given.
         `share` tells when the decision is stored and known to the fleet.
         """
-        require_text("kid", kid)
-        require_text("reason", reason)
         check = None if force else self._trust.require_another
         at = self._clock.time()
         self._register.distrust(self._issuer, kid, reason=reason, at=at, check=check)
@@ -132,28 +129,18 @@ class Decisions:
     async def reinstate(self, kid: str, *, reason: str) -> None:
         """Lift the distrust of `kid`, as far as it is known here, to the journals and to the fleet.
 
-        Raises ConfigurationError and DistrustNotSharedError as jwks_guard.distrust.copies.reinstate
-        does.
+        Raises ConfigurationError and DistrustNotSharedError as Copies.reinstate does.
         """
-        require_text("kid", kid)
-        require_text("reason", reason)
         own: list[Copy] = [] if self._journal is None else [self._journal]
-        await reinstate(
-            self._register,
-            self._issuer,
-            kid,
-            reason=reason,
-            at=self._clock.time(),
-            copies=self._copies(),
-            required=[*own, *self._fleets()],
-        )
+        required, at = [*own, *self._fleets()], self._clock.time()
+        await self._copies().reinstate(kid, reason=reason, at=at, required=required)
 
     async def share(self) -> None:
         """Have the journals and the fleet know what is distrusted here.
 
         Raises DistrustNotSharedError, which names those that could not be reached.
         """
-        await spread(self._register, self._issuer, self._copies())
+        await self._copies().spread()
 
     async def is_distrusted(self, kid: str) -> bool:
         """Whether `kid` is distrusted here, and wherever that is stored and shared.
@@ -172,9 +159,10 @@ class Decisions:
         for fleet in self._fleets():
             fleet.require_elsewhere()
 
-    def _copies(self) -> list[Copy]:
+    def _copies(self) -> Copies:
         """The journals of this process and its fleets, those of other stores included."""
-        return [*self._register.journals, *self._fleets()]
+        copies = [*self._register.journals, *self._fleets()]
+        return Copies(self._register, self._issuer, copies)
 
     def _fleets(self) -> list[SharedCopy]:
         others = [each for each in self._register.fleets if not each.is_idle]

@@ -12,7 +12,7 @@ import pytest
 from jwks_guard import ConfigurationError, DistrustNotSharedError, KeyStore, Register
 from jwks_guard.base.clock import Instant
 from jwks_guard.base.histogram import Durations
-from jwks_guard.distrust.copies import reinstate, spread
+from jwks_guard.distrust.copies import Copies
 from jwks_guard.distrust.copy import CopyError
 from jwks_guard.distrust.state import NOTHING, Decision, Distrust, Flags, Name, State, beyond
 from jwks_guard.jose.jwk import load_jwk
@@ -82,15 +82,8 @@ def elsewhere(kid: str = "k", number: int = 1) -> Flags:
 
 
 async def lift(ours: Follower, copies: Sequence[Copy], *required: Copy, kid: str = "k") -> None:
-    await reinstate(
-        ours.register,
-        ISSUER,
-        kid,
-        reason="false alarm",
-        at=2.0,
-        copies=copies,
-        required=required,
-    )
+    there = Copies(ours.register, ISSUER, copies)
+    await there.reinstate(kid, reason="false alarm", at=2.0, required=required)
 
 
 # --- spreading a decision ---
@@ -101,10 +94,10 @@ async def test_decision_reaches_every_copy_and_theirs_are_in_effect_here(
 ) -> None:
     copies[1].state = State().merged(elsewhere("theirs"))
     decide(ours.register)
-    await spread(ours.register, ISSUER, copies)
+    await Copies(ours.register, ISSUER, copies).spread()
     assert ours.refused == {"k", "theirs"}
     assert copies[0].kids >= {"k"}
-    await spread(ours.register, ISSUER, copies)
+    await Copies(ours.register, ISSUER, copies).spread()
     assert copies[0].state.flags == copies[1].state.flags == ours.register.state.flags
 
 
@@ -118,11 +111,11 @@ async def test_copy_that_cannot_be_reached_is_named_and_the_others_are_told(
         match=r"^What is distrusted is refused here, but not known everywhere: one is cut off\. "
         r"What is missing there is passed on with the next exchange that succeeds\.$",
     ) as error:
-        await spread(ours.register, ISSUER, copies)
+        await Copies(ours.register, ISSUER, copies).spread()
     assert error.value.here
     assert ours.refused == copies[1].kids == {"k"}
     copies[0].cut_off = False
-    await spread(ours.register, ISSUER, copies)
+    await Copies(ours.register, ISSUER, copies).spread()
     assert copies[0].kids == {"k"}
 
 
@@ -131,7 +124,7 @@ async def test_all_that_cannot_be_reached_are_named(ours: Follower, copies: list
         copy.cut_off = True
     decide(ours.register)
     with pytest.raises(DistrustNotSharedError, match="one is cut off; two is cut off"):
-        await spread(ours.register, ISSUER, copies)
+        await Copies(ours.register, ISSUER, copies).spread()
 
 
 async def test_process_that_verifies_nothing_of_the_issuer_says_to_repeat_the_call(
@@ -141,7 +134,7 @@ async def test_process_that_verifies_nothing_of_the_issuer_says_to_repeat_the_ca
     copies[0].cut_off = True
     decide(register)
     with pytest.raises(DistrustNotSharedError, match=r"Repeat the call\.$") as error:
-        await spread(ours.register, ISSUER, copies)
+        await Copies(ours.register, ISSUER, copies).spread()
     assert not error.value.here
 
 
@@ -154,7 +147,7 @@ async def test_copies_do_not_wait_for_each_other(ours: Follower, register: Regis
                 await together.wait()
 
     decide(register)
-    await spread(ours.register, ISSUER, [Meeting(register) for _ in range(3)])
+    await Copies(ours.register, ISSUER, [Meeting(register) for _ in range(3)]).spread()
 
 
 async def test_defect_of_a_copy_is_not_taken_for_an_outage(ours: Follower) -> None:
@@ -165,7 +158,7 @@ async def test_defect_of_a_copy_is_not_taken_for_an_outage(ours: Follower) -> No
     healthy = Copy(ours.register)
     decide(ours.register)
     with pytest.raises(TypeError, match="a defect"):
-        await spread(ours.register, ISSUER, [Broken(ours.register), healthy])
+        await Copies(ours.register, ISSUER, [Broken(ours.register), healthy]).spread()
     assert healthy.kids == {"k"}
 
 
@@ -174,7 +167,7 @@ async def test_defect_of_a_copy_is_not_taken_for_an_outage(ours: Follower) -> No
 
 async def test_lift_is_in_effect_here_and_in_every_copy(ours: Follower, copies: list[Copy]) -> None:
     decide(ours.register)
-    await spread(ours.register, ISSUER, copies)
+    await Copies(ours.register, ISSUER, copies).spread()
     await lift(ours, copies, *copies)
     assert ours.refused == copies[0].kids == copies[1].kids == set()
     assert ours.register.state.flags[K].latest_lift.reason == "false alarm"
@@ -202,7 +195,7 @@ async def test_decision_that_is_made_while_the_last_one_is_being_lifted_stands(
     decide(ours.register)
     await lifting
     assert ours.refused == {"k"}
-    await spread(ours.register, ISSUER, copies)
+    await Copies(ours.register, ISSUER, copies).spread()
     assert copies[0].kids == copies[1].kids == {"k"}
 
 
@@ -216,7 +209,7 @@ async def test_decision_of_others_that_could_not_be_read_stands(
         await lift(ours, copies, copies[0])
     assert ours.refused == set()
     copies[1].cut_off = False
-    await spread(ours.register, ISSUER, copies)
+    await Copies(ours.register, ISSUER, copies).spread()
     assert ours.refused == {"k"}
 
 
@@ -243,7 +236,7 @@ async def test_lift_that_no_copy_took_changes_nothing(ours: Follower, copies: li
     ):
         await lift(ours, copies, *copies)
     assert ours.refused == {"k"}
-    await spread(ours.register, ISSUER, copies)
+    await Copies(ours.register, ISSUER, copies).spread()
     assert ours.refused == copies[0].kids == copies[1].kids == {"k"}, "nor does it go out later"
 
 
@@ -259,7 +252,7 @@ async def test_lift_that_one_copy_took_is_in_effect_and_the_error_names_the_othe
         await lift(ours, copies, *copies)
     assert ours.refused == copies[0].kids == set()
     assert copies[1].kids == {"k"}
-    await spread(ours.register, ISSUER, copies)
+    await Copies(ours.register, ISSUER, copies).spread()
     assert copies[1].kids == set()
 
 
@@ -282,7 +275,7 @@ async def test_lift_whose_answer_was_lost_is_in_effect_once_it_is_found(
     with pytest.raises(DistrustNotSharedError, match=r"No copy confirmed .* one did not answer"):
         await lift(ours, [copy], copy)
     assert ours.refused == {"k"}, "it is not known whether anybody has heard of it"
-    await spread(ours.register, ISSUER, [copy])
+    await Copies(ours.register, ISSUER, [copy]).spread()
     assert ours.refused == copy.kids == set()
     await lift(ours, [copy], copy)
 
@@ -313,7 +306,7 @@ async def test_lifting_again_and_again_lifts_nothing_that_is_decided_later_elsew
     for _ in range(5):
         await lift(ours, copies, *copies)
     copies[0].state = copies[0].state.merged(elsewhere(number=2))
-    await spread(ours.register, ISSUER, copies)
+    await Copies(ours.register, ISSUER, copies).spread()
     assert ours.refused == {"k"}
 
 
@@ -322,10 +315,10 @@ async def test_copy_that_lost_all_it_held_hears_of_all_of_it_again_and_lifts_not
 ) -> None:
     decide(ours.register)
     decide(ours.register, "other")
-    await spread(ours.register, ISSUER, copies)
+    await Copies(ours.register, ISSUER, copies).spread()
     await lift(ours, copies, *copies, kid="other")
     copies[0].state = State()
-    await spread(ours.register, ISSUER, copies)
+    await Copies(ours.register, ISSUER, copies).spread()
     assert ours.refused == copies[0].kids == {"k"}
     assert copies[0].state.flags == ours.register.state.flags
 
