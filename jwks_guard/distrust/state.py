@@ -8,11 +8,12 @@ not matter, and a lift undoes exactly the decisions that its maker knew.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TypeAlias
+from typing import Annotated, TypeAlias
 
-from msgspec import Struct
+from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 Name: TypeAlias = tuple[str, str]
 """The key that a decision is about: an issuer and a kid, which means nothing without its issuer."""
@@ -21,14 +22,14 @@ MAX_NUMBER = 2**53 - 1
 """The largest number that JSON and Redis keep exactly (RFC 8259 section 6)."""
 
 
-class Decision(Struct, frozen=True, gc=False):
+class Decision(Struct, frozen=True, gc=False, forbid_unknown_fields=True, omit_defaults=True):
     """The latest decision of one replica about one key, or the latest lift of its decisions.
 
     `at` is in seconds since the epoch, by the clock of the replica that decided. `reason`, `at` and
     `by` are for people: only `number` counts.
     """
 
-    number: int
+    number: Annotated[int, Meta(ge=1, le=MAX_NUMBER)]
     reason: str = ""
     at: float = 0.0
     by: str = ""
@@ -56,8 +57,7 @@ class Distrusted:
     thumbprints: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class Distrust:
+class Distrust(Struct, frozen=True, forbid_unknown_fields=True):
     """The flag of one key: it is distrusted while any replica made more than was lifted.
 
     `made` has the latest decision to distrust of each replica, `lifted` the number up to which its
@@ -65,8 +65,8 @@ class Distrust:
     while the flag stands.
     """
 
-    made: Mapping[str, Decision] = field(default_factory=dict)
-    lifted: Mapping[str, Decision] = field(default_factory=dict)
+    made: Mapping[str, Decision] = {}
+    lifted: Mapping[str, Decision] = {}
     thumbprints: frozenset[str] = frozenset()
 
     @property

@@ -30,7 +30,8 @@ for i = 2, #ARGV, 4 do
   local held, larger = redis.call('HGET', KEYS[1], ARGV[i]), true
   if held and (ARGV[i + 3] == '' or redis.sha1hex(held) ~= ARGV[i + 3]) then
     local read, value = pcall(cjson.decode, held)
-    local number = read and type(value) == 'table' and value.number
+    local decision = read and type(value) == 'table' and value[1]
+    local number = type(decision) == 'table' and decision.number
     larger = type(number) ~= 'number' or number < tonumber(ARGV[i + 1])
   end
   if larger then redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 2]) end

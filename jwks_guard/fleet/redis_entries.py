@@ -1,8 +1,8 @@
 """Decisions as entries of a hash in Redis: one for each counter, signed if there is a secret.
 
-An entry's field names the key and the replica, its value has the number and what people want to
-know. A write is a maximum: a script keeps the larger number, so that two instances that write at
-the same time, or one that writes late, can't undo each other.
+An entry's field names the key and the replica, its value is the decision and its signatures. A
+write is a maximum: a script keeps the larger number, so that two instances that write at the same
+time, or one that writes late, can't undo each other.
 
 While a secret is replaced there are two. Each entry is signed with both and read by either, so that
 instances with the old one, both, and later the new one alone read what the others write.
@@ -24,16 +24,8 @@ _Field: TypeAlias = tuple[Literal["made", "lifted", "key"], str, str, str]
 """What it is, the issuer and the kid that it is about, and a replica; of "key" a thumbprint."""
 
 
-class _Value(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    number: int
-    reason: str = ""
-    at: float = 0.0
-    by: str = ""
-    macs: Annotated[list[str], msgspec.Meta(max_length=2)] = []
-
-
 _field = msgspec.json.Decoder(_Field)
-_value = msgspec.json.Decoder(_Value)
+_value = msgspec.json.Decoder(tuple[Decision, Annotated[list[str], msgspec.Meta(max_length=2)]])
 
 
 class Entries:
@@ -58,9 +50,8 @@ class Entries:
 
     def _entry(self, name: _Field, decision: Decision) -> tuple[bytes, int, bytes]:
         field = msgspec.json.encode(name)
-        told = (decision.number, decision.reason, decision.at, decision.by)
-        macs = [_mac(secret, field, told) for secret in self._secrets]
-        return field, decision.number, msgspec.json.encode(_Value(*told, macs))
+        macs = [_mac(secret, field, decision) for secret in self._secrets]
+        return field, decision.number, msgspec.json.encode((decision, macs))
 
     def decoded(self, field: bytes, value: bytes) -> tuple[Name, Distrust, bool]:
         """The key, the part of its flag, and whether every secret signed it.
@@ -70,14 +61,12 @@ class Entries:
         if len(field) + len(value) > MAX_ENTRY_BYTES:
             raise ValueError("it is too long")
         try:
-            (kind, issuer, kid, what), held = _field.decode(field), _value.decode(value)
+            (kind, issuer, kid, what), (decision, macs) = _field.decode(field), _value.decode(value)
         except DECODE_ERRORS:
             raise ValueError("it is no entry") from None
-        told = (held.number, held.reason, held.at, held.by)
-        signed = [_is_among(_mac(each, field, told), held.macs) for each in self._secrets]
+        signed = [_is_among(_mac(each, field, decision), macs) for each in self._secrets]
         if signed and not any(signed):
             raise ValueError("it has no valid signature")
-        decision = Decision(*told)
         flag = sound((issuer, kid), _part(kind, what, decision))
         if flag is None:
             raise ValueError("it names no key, replica or thumbprint")
@@ -92,8 +81,8 @@ def _part(kind: str, what: str, decision: Decision) -> Distrust:
     return Distrust(thumbprints=frozenset([what]))
 
 
-def _mac(secret: bytes, field: bytes, told: tuple[int, str, float, str]) -> str:
-    return hmac.digest(secret, field + msgspec.json.encode(told), "sha256").hex()
+def _mac(secret: bytes, field: bytes, decision: Decision) -> str:
+    return hmac.digest(secret, field + msgspec.json.encode(decision), "sha256").hex()
 
 
 def _is_among(mac: str, macs: Sequence[str]) -> bool:

@@ -792,7 +792,11 @@ def test_lines_hold_what_was_decided_and_nothing_more(instance: Instance) -> Non
     instance.distrust()
     instance.exchange()
     (text,) = instance.path.read_bytes().splitlines()
-    assert json.loads(text).keys() == {"issuer", "kid", "made"}
+    issuer, kid, flag = json.loads(text)
+    assert ((issuer, kid), flag["lifted"], flag["thumbprints"]) == (K, {}, [])
+    assert [decision.keys() for decision in flag["made"].values()] == [
+        {"number", "reason", "at", "by"}
+    ]
     assert decoded_part(text) == (K, instance.flags[K])
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from functools import reduce
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from msgspec.structs import replace
 
 from jwks_guard.distrust.parts import decoded_part, encoded_part
 from jwks_guard.distrust.state import (
@@ -298,7 +298,7 @@ def test_text_of_any_language_stays_on_one_line() -> None:
     assert decoded_part(data) == ((ISSUER, "k\n"), flag)
 
 
-GOOD = b'{"issuer":"i","kid":"k","made":{"r":{"number":1,"reason":"x","at":1.0,"by":"me"}}}'
+GOOD = b'["i","k",{"made":{"r":{"number":1,"reason":"x","at":1.0,"by":"me"}}}]'
 
 
 @pytest.mark.parametrize(
@@ -309,9 +309,10 @@ GOOD = b'{"issuer":"i","kid":"k","made":{"r":{"number":1,"reason":"x","at":1.0,"
         b"{}",
         b"\xff",
         b"[" * 100_000,
-        b'{"issuer":"i"}',
-        GOOD.replace(b'"kid"', b'"kids"'),
+        b'["i","k"]',
+        GOOD.replace(b'"made"', b'"maid"'),
         GOOD.replace(b'"i"', b"null"),
+        GOOD.replace(b"]", b",{}]"),
         GOOD.replace(b"{", b'{"unless":"tuesday",', 1),
         GOOD.replace(b'"r":{', b'"r":{"number":1},"s":[{', 1),
         GOOD.replace(b":1,", b":0,"),
@@ -323,11 +324,12 @@ GOOD = b'{"issuer":"i","kid":"k","made":{"r":{"number":1,"reason":"x","at":1.0,"
         GOOD.replace(b"1.0", b"1e999"),
         GOOD.replace(b'"x"', b'"\\ud800"'),
         b'{"op":"distrust","issuer":"i","kid":"k","reason":"x","at":1.0,"thumbprints":[]}',
+        b'{"issuer":"i","kid":"k","made":{"r":{"number":1}}}',
     ],
 )
 def test_what_is_no_part_is_refused_and_not_quoted(data: bytes) -> None:
     assert decoded_part(GOOD)[0] == ("i", "k")
-    with pytest.raises(ValueError, match=r"^(it is no part of the state|a number .* of range)$"):
+    with pytest.raises(ValueError, match=r"^it is no part of the state$"):
         decoded_part(data)
 
 

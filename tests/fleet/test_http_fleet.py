@@ -576,10 +576,10 @@ class Scripted:
         await Response(json.dumps(answer), headers=ID)(scope, receive, send)
 
 
-def part(issuer: str, kid: str, **numbers: Any) -> dict[str, Any]:
+def part(issuer: str, kid: str, **numbers: Any) -> list[Any]:
     """A part of the state, with one replica, as JSON has it."""
     maps = {name: {"f" * 32: {"number": number}} for name, number in numbers.items()}
-    return {"issuer": issuer, "kid": kid, **maps}
+    return [issuer, kid, maps]
 
 
 async def test_forged_parts_expiries_and_states_add_and_lift_nothing(
@@ -597,8 +597,8 @@ async def test_forged_parts_expiries_and_states_add_and_lift_nothing(
         part(issuer, "k" * 513, made=1),
         part("", "k", made=1),
         part("https://foreign.test/", "k", made=1),
-        {"issuer": issuer, "kid": "k", "made": {"no replica": {"number": 1}}},
-        {"issuer": issuer, "kid": "k", "thumbprints": ["no thumbprint"]},
+        [issuer, "k", {"made": {"no replica": {"number": 1}}}],
+        [issuer, "k", {"thumbprints": ["no thumbprint"]}],
         *(None, 7, [], {}, "\u0000"),
     ]
     two.reaches = [

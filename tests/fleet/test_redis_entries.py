@@ -41,10 +41,10 @@ fields = st.builds(
     st.sampled_from([ME, OTHER, PRINT, ""]) | st.integers(),
 )
 values = st.builds(
-    lambda number: json.dumps({"number": number}).encode(),
+    lambda number: json.dumps([{"number": number}, []]).encode(),
     st.integers() | st.floats() | st.text() | st.booleans() | st.none(),
 )
-anything = st.dictionaries(fields | st.binary(), values | st.binary() | st.just(b"{}"))
+anything = st.dictionaries(fields | st.binary(), values | st.binary() | st.just(b"[{},[]]"))
 
 
 def read(entries: Entries, found: Iterable[tuple[bytes, bytes]]) -> dict[Name, Distrust]:

@@ -36,21 +36,21 @@ HOSTILE: list[tuple[bytes, bytes]] = [
     (b"[" * 50_000, b"]"),
     (b"9" * 400, b"9" * 400),
     (b'["lifted"]', b"{}"),
-    (b'["lifted","ISSUER","KID","REPLICA"]', b'{"number":"9"}'),
-    (b'["lifted","ISSUER","KID","REPLICA"]', b'{"number":true}'),
-    (b'["lifted","ISSUER","KID","REPLICA"]', b'{"number":1e300}'),
-    (b'["lifted","ISSUER","KID","REPLICA"]', b'{"number":99999999999999999999}'),
-    (b'["lifted","ISSUER","KID","REPLICA"]', b'{"number":-1}'),
-    (b'["lifted","ISSUER","KID","REPLICA"]', b'{"number":0}'),
-    (b'["lifted","ISSUER","KID","REPLICA"]', b'{"number":9,"extra":1}'),
-    (b'["lifted","ISSUER","KID","ffffffffffffffffffffffffffffffff"]', b'{"number":9}'),
-    (b'["LIFTED","ISSUER","KID","REPLICA"]', b'{"number":9}'),
-    (b'["lifted","ISSUER ","KID","REPLICA"]', b'{"number":9}'),
-    (b'["lifted","ISSUER","KID","REPLICA",9]', b'{"number":9}'),
-    (b'{"lifted":["ISSUER","KID","REPLICA"]}', b'{"number":9}'),
+    (b'["lifted","ISSUER","KID","REPLICA"]', b'[{"number":"9"},[]]'),
+    (b'["lifted","ISSUER","KID","REPLICA"]', b'[{"number":true},[]]'),
+    (b'["lifted","ISSUER","KID","REPLICA"]', b'[{"number":1e300},[]]'),
+    (b'["lifted","ISSUER","KID","REPLICA"]', b'[{"number":99999999999999999999},[]]'),
+    (b'["lifted","ISSUER","KID","REPLICA"]', b'[{"number":-1},[]]'),
+    (b'["lifted","ISSUER","KID","REPLICA"]', b'[{"number":0},[]]'),
+    (b'["lifted","ISSUER","KID","REPLICA"]', b'[{"number":9,"extra":1},[]]'),
+    (b'["lifted","ISSUER","KID","ffffffffffffffffffffffffffffffff"]', b'[{"number":9},[]]'),
+    (b'["LIFTED","ISSUER","KID","REPLICA"]', b'[{"number":9},[]]'),
+    (b'["lifted","ISSUER ","KID","REPLICA"]', b'[{"number":9},[]]'),
+    (b'["lifted","ISSUER","KID","REPLICA",9]', b'[{"number":9},[]]'),
+    (b'{"lifted":["ISSUER","KID","REPLICA"]}', b'[{"number":9},[]]'),
     (b'["made","ISSUER","KID","REPLICA"]', b"garbage"),
-    (b'["made","ISSUER","KID","REPLICA"]', b'{"number":NaN}'),
-    (b'["made","ISSUER","KID","REPLICA"]', b'{"number":1e300}'),
+    (b'["made","ISSUER","KID","REPLICA"]', b'[{"number":NaN},[]]'),
+    (b'["made","ISSUER","KID","REPLICA"]', b'[{"number":1e300},[]]'),
     (b'["made","ISSUER","KID","REPLICA"]', b"[" * 50_000),
 ]
 
@@ -86,7 +86,9 @@ async def test_nothing_malformed_lifts_a_decision_or_stops_the_sharing(
 
 
 @pytest.mark.parametrize("secret", [None, NEW])
-@pytest.mark.parametrize("value", [b'{"number":1e300}', b'{"number":9007199254740993}', b"x"])
+@pytest.mark.parametrize(
+    "value", [b'[{"number":1e300}]', b'[{"number":9007199254740993},[]]', b"[9]", b"x"]
+)
 async def test_a_forged_number_in_a_field_of_ours_does_not_keep_our_decision_out(
     tenant: LocalTenant, redis: RedisServer, secret: str | None, value: bytes
 ) -> None:
@@ -115,7 +117,7 @@ async def test_the_largest_number_leaves_room_for_a_decision(
         await eventually(lambda: old in other.distrusted)
         with redis.client() as client:
             ((_, issuer, kid, replica),) = fields(client, "made")
-            put(client, ["lifted", issuer, kid, replica], f'{{"number":{MAX_NUMBER}}}')
+            put(client, ["lifted", issuer, kid, replica], f'[{{"number":{MAX_NUMBER}}},[]]')
         await eventually(lambda: not one.distrusted and not other.distrusted)
         await one.distrust(old, reason="leaked")
         await eventually(lambda: old in other.distrusted)
@@ -157,7 +159,7 @@ async def test_with_a_secret_a_forged_lift_lifts_nothing(
             (made,) = (field for field in fields(client, "made") if field[2] == old)
             (lift,) = fields(client, "lifted")
             signed = client.hget(DECISIONS, json.dumps(lift, separators=(",", ":")))
-            unsigned = b'{"number":9,"reason":"forged","at":1.0,"by":"me"}'
+            unsigned = b'[{"number":9,"reason":"forged","at":1.0,"by":"me"},[]]'
             for value in (unsigned, signed, signed.replace(b'"number":1', b'"number":9')):
                 put(client, ["lifted", *made[1:]], value)
                 await exchanged(redis)
@@ -232,7 +234,7 @@ async def test_a_key_of_the_wrong_type_degrades_and_undoes_nothing(
 
 def made_up(issuer: str, kids: range) -> dict[str, str]:
     replica = "f" * 32
-    return {json.dumps(["made", issuer, str(kid), replica]): '{"number":1}' for kid in kids}
+    return {json.dumps(["made", issuer, str(kid), replica]): '[{"number":1},[]]' for kid in kids}
 
 
 async def test_more_entries_than_anybody_makes_are_not_read(

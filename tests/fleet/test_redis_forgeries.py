@@ -26,7 +26,7 @@ async def test_a_signature_that_is_no_ascii_text_is_passed_over_like_any_other_w
     old, token = tenant.key("previous").kid, tenant.token(key="previous")
     field = json.dumps(["made", tenant.issuer, "k", "a" * 32])
     with redis.client() as client:
-        client.hset(DECISIONS, field, '{"number": 1, "macs": ["é"]}'.encode())
+        client.hset(DECISIONS, field, '[{"number": 1}, ["é"]]'.encode())
     async with (
         instance(tenant, fleet_of(redis, secret=SECRET)) as one,
         instance(tenant, fleet_of(redis, secret=SECRET)) as other,
@@ -49,7 +49,7 @@ async def test_made_up_thumbprints_do_not_pile_up_beyond_the_limit(
             fields = [json.dumps(["key", tenant.issuer, "k", each]) for each in prints]
             with redis.client() as client:
                 client.delete(DECISIONS)
-                client.hset(DECISIONS, mapping=dict.fromkeys(fields, '{"number": 1}'))
+                client.hset(DECISIONS, mapping=dict.fromkeys(fields, '[{"number": 1}, []]'))
                 client.set(VERSION, secrets.token_hex(16))
             with suppress(CopyError):
                 await fleet.exchange()
