@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
+
+import msgspec
 
 from jwks_guard.distrust.state import Distrusted
 from jwks_guard.jose.algorithms import AllowList
@@ -110,15 +112,8 @@ class HealthReport:
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON-compatible data."""
-        report = {name: getattr(self, name) for name in self.__slots__}
-        report["bounds"] = asdict(self.bounds)
-        report["kids"] = list(self.kids)
-        report["skipped"] = [asdict(key) for key in self.skipped]
-        report["distrusted"] = {
-            kid: asdict(key) | {"thumbprints": sorted(key.thumbprints)}
-            for kid, key in self.distrusted.items()
-        }
-        return report
+        report = msgspec.to_builtins(self, enc_hook=dict, order="deterministic")
+        return {**report, "kids": list(self.kids), "skipped": list(report["skipped"])}
 
 
 def health_report(

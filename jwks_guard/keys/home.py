@@ -114,14 +114,14 @@ class Home:
 
 def running_loop() -> asyncio.AbstractEventLoop:
     """The running event loop; raises ConfigurationError where another async library runs."""
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
+    loop = _running_loop()
+    if loop is None:
         raise ConfigurationError(
             "Verifiers and fleets need asyncio, and this runs on another async library, such as "
             "trio. Run the application on asyncio (`hypercorn -k asyncio`), or call a "
             "SyncTokenVerifier from a worker thread."
-        ) from None
+        )
+    return loop
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

@@ -353,13 +353,13 @@ class KeyStore:
 
         Returns the seconds that it waited for a fetch.
         """
-        if not (self.home.vacant or self.home.here):  # no fetch here; but what is cached may pass
-            if self.decisions.overdue():
-                await self.decisions.reread()
-            return 0.0
-        await self._ready()
+        fetches = self.home.vacant or self.home.here
+        if fetches:
+            await self._ready()
         if self.decisions.overdue():
             await self.decisions.reread()
+        if not fetches:  # but what is cached may pass
+            return 0.0
         waited = await self._refresher.refresh_for_request()
         self._introduce()
         return waited

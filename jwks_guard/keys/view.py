@@ -215,19 +215,15 @@ class TrustedKeys:
                 raise RevokedKeyError("Every key that the issuer publishes is distrusted.")
             return None
         for keys in ([key for key in self.live if not key.named], self.live):
-            found: VerificationKey | None = None
-            for key in keys:
-                if not key.may_verify(alg, allowed):
-                    continue
-                # A key that is listed more than once is one key.
-                if found is not None and key.thumbprint != found.thumbprint:
-                    raise MalformedTokenError(
-                        "The header has no `kid`, and the issuer publishes more than one key for "
-                        "its `alg`: let it put the `kid` into its tokens."
-                    )
-                found = key
-            if found is not None:
-                return found
+            fitting = [key for key in keys if key.may_verify(alg, allowed)]
+            # A key that is listed more than once is one key.
+            if len({key.thumbprint for key in fitting}) > 1:
+                raise MalformedTokenError(
+                    "The header has no `kid`, and the issuer publishes more than one key for its "
+                    "`alg`: let it put the `kid` into its tokens."
+                )
+            if fitting:
+                return fitting[0]
         raise AlgorithmNotAllowedError(
             "The header has no `kid`, and no key of the issuer is for its `alg`."
         )

@@ -96,15 +96,10 @@ class RevocationReadiness:
 
     def to_dict(self) -> dict[str, Any]:
         """The verdict as JSON-compatible data."""
-        return {
-            "kid": self.kid,
-            "verdict": self.verdict,
-            "revoked": self.revoked,
-            "assessed_at": self.assessed_at,
-            "earliest_safe_time": self.earliest_safe_time,
-            "blockers": [asdict(blocker) for blocker in self.blockers],
-            "instances": [state.to_dict() for state in self.instances],
-        }
+        verdict = {name: getattr(self, name) for name in self.__slots__}
+        verdict["blockers"] = [asdict(blocker) for blocker in self.blockers]
+        verdict["instances"] = [state.to_dict() for state in self.instances]
+        return verdict
 
 
 def revocation_readiness(
