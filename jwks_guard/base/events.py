@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from jwks_guard.base.clock import Clock
-from jwks_guard.base.tally import Tally
+from jwks_guard.base.tally import Tally, summary
 
 logger = logging.getLogger("jwks_guard")
 LOG_PAUSE_SECONDS = 60.0
@@ -101,12 +101,11 @@ class Events:
 
     def sum_up(self) -> None:
         """Log how many tokens were refused since the last time, if any were."""
-        now = self.clock.monotonic()
-        counted = self._refused.take(now)
-        if counted is not None:
-            seconds = round(counted.seconds, 3)
-            fields = {"refused": counted.total, "codes": counted.codes, "seconds": seconds}
-            self.log("refusal_summary", str(counted), **fields)
+        refused, self._refused = self._refused, Tally()
+        if codes := refused.codes():
+            seconds = self.clock.monotonic() - refused.since
+            fields = {"refused": sum(codes.values()), "codes": codes, "seconds": round(seconds, 3)}
+            self.log("refusal_summary", summary(codes, seconds), **fields)
 
     def sum_up_if_due(self) -> None:
         """Do so if the first of those tokens was refused `SUMMARY_SECONDS` ago."""

@@ -9,21 +9,6 @@ MOST_CODES = 64
 OTHER = "other"
 
 
-@dataclass(frozen=True, slots=True)
-class Counted:
-    """How many tokens were refused in so many seconds, by code, the most frequent first."""
-
-    total: int
-    seconds: float
-    codes: dict[str, int]
-
-    def __str__(self) -> str:
-        tokens = "token" if self.total == 1 else "tokens"
-        codes = ", ".join(f"{code} {count}" for code, count in self.codes.items())
-        seconds = max(1.0, self.seconds)  # it may be the last one before the end
-        return f"refused {self.total} {tokens} in the last {seconds:.0f} s: {codes}"
-
-
 @dataclass(slots=True)
 class Tally:
     """Counts by code. Any thread may use it: a lost race miscounts by one."""
@@ -41,10 +26,15 @@ class Tally:
             code = OTHER
         codes[code] = codes.get(code, 0) + 1
 
-    def take(self, now: float) -> Counted | None:
-        """What was counted, and begin anew; None if nothing was."""
-        codes, self._codes = self._codes, {}
-        if not codes:
-            return None
-        most_first = dict(sorted(codes.items(), key=lambda each: (-each[1], each[0])))
-        return Counted(sum(most_first.values()), now - self.since, most_first)
+    def codes(self) -> dict[str, int]:
+        """How many there were of each code, the most frequent first."""
+        return dict(sorted(self._codes.items(), key=lambda each: (-each[1], each[0])))
+
+
+def summary(codes: dict[str, int], seconds: float) -> str:
+    """How many tokens were refused in so many seconds, in words."""
+    total = sum(codes.values())
+    tokens = "token" if total == 1 else "tokens"
+    listed = ", ".join(f"{code} {count}" for code, count in codes.items())
+    seconds = max(1.0, seconds)  # it may be the last one before the end
+    return f"refused {total} {tokens} in the last {seconds:.0f} s: {listed}"

@@ -36,8 +36,7 @@ class Journal:
 
     `lacking` gives what the file lacks, when it is called with all that the file holds. `merge`
     takes what is new in the file and what was offered, and whether the file was read for the first
-    time. `patience` bounds how long another process that holds the file is waited
-    for, in seconds.
+    time.
 
     `error` says why the file could not be used the last time; None if it could. `was_read` tells
     whether what it holds was ever merged.
@@ -48,14 +47,12 @@ class Journal:
         path: Path,
         lacking: Callable[[Flags], Flags],
         merge: Callable[[Flags, bool], None],
-        patience: float = PATIENCE_SECONDS,
     ) -> None:
         self.path = path
         self.error: str | None = None
         self.was_read = False
         self._lacking = lacking
         self._merge = merge
-        self._patience = patience
         self._worker: Worker[Flags] = Worker(self._exchange)
         self._forget()
 
@@ -108,7 +105,9 @@ class Journal:
         news: dict[Name, Distrust] = {}
         failure = None
         try:
-            with files.locked_for_append(self.path, self._patience, create=anything) as descriptor:
+            with files.locked_for_append(
+                self.path, PATIENCE_SECONDS, create=anything
+            ) as descriptor:
                 data = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
                 held, lines = self._read(data, news)
                 failure = self._write(descriptor, data, held, lines, offer)

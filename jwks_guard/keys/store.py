@@ -285,7 +285,7 @@ class KeyStore:
             or _failed(joining)
         ):
             # In an empty context, as what it begins outlives the request that happens to begin it.
-            joining = contextvars.Context().run(asyncio.create_task, _joined(fleet, self))
+            joining = contextvars.Context().run(asyncio.create_task, fleet.join(self))
             self._joining = joining
         await asyncio.wait({joining})
         if joining.cancelled():  # the caller was not
@@ -473,10 +473,6 @@ async def keep_fresh(reference: weakref.ref[KeyStore]) -> None:
             logger.exception("refreshing the keys of %s failed unexpectedly", store.issuer)
         del store
         await asyncio.sleep(pause)
-
-
-async def _joined(fleet: Fleet, store: KeyStore) -> None:
-    await fleet.join(store)
 
 
 def _failed(task: asyncio.Task[None]) -> bool:
