@@ -28,6 +28,7 @@ from jwks_guard import (
     InvalidTokenError,
     KeysUnavailableError,
     Register,
+    RemovedKeyError,
     RevocationRefusedError,
     RevokedKeyError,
     TokenVerifier,
@@ -237,6 +238,9 @@ class StoreMachine(RuleBasedStateMachine):
             assert self.is_distrusted(kid, known | {material})
         except InvalidSignatureError:
             assert (kid, material) not in self.held() & before
+        except RemovedKeyError:
+            assert kid not in self.verifier.keys.kids
+            assert kid in self.verifier.keys.trust.view.removed, "also in an outage"
         except InvalidTokenError:
             assert kid not in self.verifier.keys.kids
             until = self.verifier.keys.trust.view.trusted_until
