@@ -247,10 +247,6 @@ class FleetCommands(ABC):
                 return [_refusal(s, kid if s.instance in said else "", now) for s in states]
             await asyncio.sleep(_LOOK_SECONDS)
 
-    async def _refreshed_states(self) -> tuple[InstanceState, ...]:
-        await self._ask_to_refresh()
-        return await self._states()
-
     @abstractmethod
     async def exchange(self, offer: Flags = NOTHING) -> None:
         """Merge what the others hold, then have them hold what the register does, and `offer`.
@@ -271,8 +267,8 @@ class FleetCommands(ABC):
         """How far the tokens of `kid` reach that any instance ever accepted."""
 
     @abstractmethod
-    async def _ask_to_refresh(self) -> None:
-        """Have the instances fetch the keys; returns when they have had the time to."""
+    async def _refreshed_states(self) -> tuple[InstanceState, ...]:
+        """What the live instances show once they have fetched the keys, or had the time to."""
 
 
 def live(states: Iterable[InstanceState], now: float) -> tuple[InstanceState, ...]:

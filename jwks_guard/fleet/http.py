@@ -128,7 +128,7 @@ class HTTPFleet(FleetCommands):
 
     async def _refreshed_states(self) -> tuple[InstanceState, ...]:
         """As they are now; raises KeysUnavailableError unless all could be asked."""
-        await self._ask_to_refresh()
+        await self._each(Peer.refresh)
         if self.error is not None:
             self.keys.kids = frozenset()
             raise KeysUnavailableError(f"Not every instance could be asked: {self.error}.")
@@ -139,9 +139,6 @@ class HTTPFleet(FleetCommands):
 
     async def _reach(self, kid: str, issuer: str | None = None) -> Reach:
         return self._reaches.get((issuer or self.issuer, kid), Reach())
-
-    async def _ask_to_refresh(self) -> None:
-        await self._each(Peer.refresh)
 
     # --- one exchange ---
 

@@ -226,9 +226,10 @@ class RedisFleet(FleetCommands):
         issuer = issuer or self.issuer
         return await self._asked(lambda redis: self._states_in(redis).reach(issuer, kid))
 
-    async def _ask_to_refresh(self) -> None:
+    async def _refreshed_states(self) -> tuple[InstanceState, ...]:
         await self._asked(lambda redis: redis.publish(self._decisions.channel, REFRESH))
         await asyncio.sleep(_REFRESH_SECONDS)
+        return await self._states()
 
     async def _asked(self, step: Callable[[Redis], Awaitable[_T]]) -> _T:
         """What Redis answers; raises DistrustNotSharedError."""
