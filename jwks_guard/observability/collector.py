@@ -15,10 +15,11 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from jwks_guard import __version__
-from jwks_guard.base.histogram import BOUNDS, Durations
+from jwks_guard.base.histogram import Durations
 from jwks_guard.observability.reading import STATUSES, Exchanges, Reading, Shown, shown
 from jwks_guard.observability.shown_verifiers import AnyVerifier, ShownVerifiers
 from jwks_guard.observability.workers import workers_of
+from jwks_guard.readiness.usage import TIMED_EVERY
 
 
 class VerifierCollector(Collector):
@@ -74,6 +75,11 @@ def _sums(shown: Sequence[Reading]) -> Iterator[Metric]:
     others = _counter("tokens_rejected_others", "Refused tokens that name no known key.")
     misses = _counter("cache_misses", "Accepted tokens that the cache did not answer.")
     fetches = _counter("fetches", "Requests for the key set.", "outcome")
+    verified = HistogramMetricFamily(
+        "jwks_guard_verification_duration_seconds",
+        f"How long one of every {TIMED_EVERY} verifications took that the cache did not answer.",
+        labels=["issuer", "process"],
+    )
     took = HistogramMetricFamily(
         "jwks_guard_fetch_duration_seconds",
         "How long requests for the key set took.",
@@ -85,10 +91,11 @@ def _sums(shown: Sequence[Reading]) -> Iterator[Metric]:
         labels = [each.issuer, each.process]
         others.add_metric(labels, each.others)
         misses.add_metric(labels, each.misses)
-        took.add_metric(labels, _buckets(each.fetch_durations), each.fetch_durations.seconds)
+        _add(verified, labels, each.verification_durations)
+        _add(took, labels, each.fetch_durations)
         for outcome, count in each.fetches.items():
             fetches.add_metric([each.issuer, each.process, outcome], count)
-    yield from (verifications, others, misses, fetches, took)
+    yield from (verifications, others, misses, verified, fetches, took)
 
 
 def _exchanges(fleets: Sequence[Exchanges]) -> Iterator[Metric]:
@@ -106,14 +113,15 @@ def _exchanges(fleets: Sequence[Exchanges]) -> Iterator[Metric]:
     for each in fleets:
         for outcome, count in each.counts.items():
             exchanges.add_metric([each.process, outcome], count)
-        took.add_metric([each.process], _buckets(each.durations), each.durations.seconds)
+        _add(took, [each.process], each.durations)
     yield from (exchanges, took)
 
 
-def _buckets(durations: Durations) -> list[tuple[str, float]]:
-    """How many took at most as long as each bound."""
-    bounds = [*map(str, BOUNDS), "+Inf"]
-    return [*zip(bounds, map(float, accumulate(durations.counts)), strict=True)]
+def _add(family: HistogramMetricFamily, labels: Sequence[str], durations: Durations) -> None:
+    """Add how many took at most as long as each bound."""
+    bounds = [*map(str, durations.bounds), "+Inf"]
+    buckets = [*zip(bounds, map(float, accumulate(durations.counts)), strict=True)]
+    family.add_metric(labels, buckets, durations.seconds)
 
 
 def _health(shown: Sequence[Reading]) -> Iterator[Metric]:

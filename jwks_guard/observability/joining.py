@@ -74,6 +74,7 @@ def _added(several: Sequence[Reading]) -> Reading:
         usage=total(each.usage for each in several),
         others=sum(each.others for each in several),
         misses=sum(each.misses for each in several),
+        verification_durations=together(each.verification_durations for each in several),
         fetches=added(each.fetches for each in several),
         fetch_durations=together(each.fetch_durations for each in several),
     )

@@ -9,9 +9,9 @@ from functools import reduce
 from itertools import groupby, islice
 from typing import TYPE_CHECKING
 
-from jwks_guard.base.histogram import Durations
+from jwks_guard.base.histogram import Durations, Stopwatch
 from jwks_guard.keys.judgement import Outcome
-from jwks_guard.readiness.usage import KeyUsage, total
+from jwks_guard.readiness.usage import VERIFICATION_BOUNDS, KeyUsage, total
 
 if TYPE_CHECKING:
     from jwks_guard.keys.health import HealthReport
@@ -63,6 +63,7 @@ class Reading:
         usage: what became of the tokens of each kid in `trusted`.
         others: how many refused tokens name none of the kids that are counted.
         misses: how many of the accepted tokens were not answered from the cache.
+        verification_durations: how long one of every TIMED_EVERY of these took.
         fetches: how many requests for the key set had each outcome.
         fetch_durations: how long they took.
 
@@ -81,6 +82,7 @@ class Reading:
     usage: Mapping[str, KeyUsage]
     others: int
     misses: int
+    verification_durations: Durations
     fetches: Mapping[str, int]
     fetch_durations: Durations
 
@@ -141,6 +143,12 @@ def _reading(stores: Sequence[KeyStore]) -> Reading:
         usage={kid: usage.get(kid, KeyUsage()) for kid in trusted},
         others=sum(each.others for store in stores for each in store.usages),
         misses=sum(each.misses for store in stores for each in store.usages),
+        verification_durations=together(
+            [
+                Stopwatch(VERIFICATION_BOUNDS).durations,
+                *(each.took.durations for store in stores for each in store.usages),
+            ]
+        ),
         fetches=_fetches(stores),
         fetch_durations=together(store.fetch_durations for store in stores),
     )
@@ -166,8 +174,8 @@ def added(counts: Iterable[Mapping[str, int]]) -> Mapping[str, int]:
 
 
 def together(durations: Iterable[Durations]) -> Durations:
-    """The durations of several."""
-    return reduce(Durations.joined, durations, Durations())
+    """The durations of one or several."""
+    return reduce(Durations.joined, durations)
 
 
 def _trusted(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hashlib import sha256
+from time import perf_counter
 from typing import Any, NoReturn
 
 from jwks_guard.base.clock import Instant
@@ -27,7 +28,7 @@ from jwks_guard.jose.jwk import VerificationKey
 from jwks_guard.jose.jws import SignatureCheck, signature_check
 from jwks_guard.keys.store import KeyStore
 from jwks_guard.keys.view import TrustedKeys
-from jwks_guard.readiness.usage import Counter
+from jwks_guard.readiness.usage import TIMED_EVERY, Counter
 from jwks_guard.verify.cache import TokenCache
 from jwks_guard.verify.footprint import WORST, footprint
 from jwks_guard.verify.token import VerifiedToken
@@ -114,7 +115,8 @@ class Verification:
     def fresh(self, token: bytes, name: bytes | None) -> VerifiedToken:
         """Verify a token by the current view; raises KeyNotHeldError when that has no answer."""
         header_segment, payload_segment, signature, signing_input = split(token)
-        view = self._trust.view
+        usage, view = self.usage, self._trust.view
+        begun = 0.0 if usage.misses % TIMED_EVERY else perf_counter()
         until = view.trusted_until
         now = self._clock.time()
         trusted = now < until.wall and self._clock.monotonic() < until.monotonic
@@ -159,7 +161,7 @@ class Verification:
         except (KeyError, TypeError):
             counted = counter.clients.counter(claims)
         counted.accepted += 1
-        self.usage.misses += 1
+        usage.misses += 1
         if valid_until > counter.until:
             counter.until = valid_until
             issued_at = claims.get("iat")
@@ -167,11 +169,11 @@ class Verification:
         result = VerifiedToken(parameters, claims, key, valid_until)
         if name is not None:
             result._counter = counted
-            result._size = len(payload)
-            if header_size:
-                result._header_size = header_size
-                result._size += header_size // WORST + 1
+            result._header_size = header_size
+            result._size = len(payload) - -header_size // WORST  # rounded up
             self._cache.put(name, result, now)
+        if begun:
+            usage.took.add(perf_counter() - begun)
         return result
 
     def remaining(self, token: VerifiedToken) -> float:

@@ -29,6 +29,7 @@ from jwks_guard import (
 from jwks_guard.fleet import HTTPFleet
 from jwks_guard.observability import VerifierCollector
 from jwks_guard.observability.reading import MOST_KIDS, REFUSALS
+from jwks_guard.readiness.usage import TIMED_EVERY
 from jwks_guard.testing import LocalTenant
 from jwks_guard.testing.server import listen
 from tests.observability.samples import registry_of
@@ -36,6 +37,7 @@ from tests.support import JWKS, HandClock, tenant_of, verifier_of
 
 VERIFICATIONS = "jwks_guard_verifications_total"
 FETCHES = "jwks_guard_fetches_total"
+VERIFICATION_TIMES = "jwks_guard_verification_duration_seconds"
 ACCEPTED, REJECTED = "jwks_guard_tokens_accepted_total", "jwks_guard_tokens_rejected_total"
 OTHERS = "jwks_guard_tokens_rejected_others_total"
 TRUSTED = "jwks_guard_key_trusted"
@@ -83,6 +85,22 @@ async def test_verifications_are_counted_by_how_they_ended(
         assert registry.value(ACCEPTED, kid=kid) == 3
         assert registry.value(REJECTED, kid=kid) == 3
         assert registry.value(OTHERS) == 2
+
+
+async def test_one_of_sixteen_verifications_that_the_cache_did_not_answer_is_timed(
+    tenant: LocalTenant, clock: HandClock
+) -> None:
+    async with verifier_of(tenant, clock) as verifier:
+        registry = registry_of(verifier)
+        for number in range(2 * TIMED_EVERY + 1):
+            token = tenant.token(sub=f"auth0|{number}")
+            await verifier.verify(token)
+            await verifier.verify(token)
+        assert registry.value(f"{VERIFICATION_TIMES}_count") == 3
+        assert registry.value(f"{VERIFICATION_TIMES}_bucket", le="+Inf") == 3
+        sum_ = registry.value(f"{VERIFICATION_TIMES}_sum")
+        assert sum_ is not None
+        assert sum_ > 0
 
 
 def test_outcomes_are_the_codes_of_the_errors_of_verify() -> None:

@@ -65,6 +65,7 @@ def test_gauges_show_the_worst_and_counters_the_sum(reading: Reading) -> None:
     assert both.trusted[kid] is False
     assert both.outcomes["accepted"] == both.usage[kid].accepted == both.misses == 2
     assert sum(both.fetch_durations.counts) == both.fetches["confirmed"] == 2
+    assert sum(both.verification_durations.counts) == 2
 
 
 def test_worker_without_keys_has_no_time_to_show(reading: Reading) -> None:
