@@ -22,5 +22,6 @@ def test_what_was_read_does_not_change_afterwards() -> None:
 
 
 def test_durations_are_added_bucket_by_bucket() -> None:
-    one, two = Durations().with_one(0.001), Durations().with_one(64.0).with_one(0.001)
-    assert one.joined(two) == Durations((2, *(0,) * (len(BOUNDS) - 1), 1), 64.002)
+    short, long = 2**-9, 64.0  # exact, as binary fractions are
+    one, two = Durations().with_one(short), Durations().with_one(long).with_one(short)
+    assert one.joined(two) == Durations((2, *(0,) * (len(BOUNDS) - 1), 1), long + 2 * short)
