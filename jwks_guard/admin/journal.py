@@ -22,6 +22,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from jwks_guard.admin.under_way import Operation, UnderWay
 from jwks_guard.base import files
 from jwks_guard.base.arguments import require_listener
 from jwks_guard.base.clock import Clock
@@ -109,6 +110,7 @@ class Journal:
         self.error: str | None = None
         self._on_event = on_event
         self._clock = clock
+        self.under_way = UnderWay(self._path)
         self._told: deque[AdminEvent] = deque(maxlen=MAX_RECENT)
         self._written: tuple[tuple[int, ...] | None, list[AdminEvent]] = (None, [])
 
@@ -139,6 +141,14 @@ class Journal:
         await self._tell(
             AdminEvent(intent=intent, step=step, at=self.now(), result=result, detail=detail)
         )
+
+    async def cut_off(self, tenant: str, operation: Operation) -> list[Intent]:
+        """The revocations at `tenant` that a crash has cut off, as seen by `operation`.
+
+        None while others run: what they have not finished is theirs. Raises as `unfinished` does.
+        """
+        async with operation.alone() as alone:
+            return await self.unfinished(tenant) if alone else []
 
     async def unfinished(self, tenant: str, *, rotations: bool = False) -> list[Intent]:
         """The unfinished intents at `tenant`, oldest first.

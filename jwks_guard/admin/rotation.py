@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from copy import copy
 from dataclasses import replace
 from datetime import timedelta
@@ -27,6 +27,7 @@ from jwks_guard.admin.revocable import Revocable
 from jwks_guard.admin.revocation import Revocation
 from jwks_guard.admin.signing_key import SigningKey
 from jwks_guard.admin.signing_keys import SigningKeysClient
+from jwks_guard.admin.under_way import Operation
 from jwks_guard.admin.unfinished import Unfinished
 from jwks_guard.admin.verdict import blockers_of, facts_of, not_ready, settings_of, unanswered
 from jwks_guard.base.arguments import require_jwks_uri, require_seconds, require_text
@@ -57,8 +58,9 @@ class KeyRotation:
         expected_instances: how many instances have to report; by default as many as report, and
             one for each member of `fleet` that shows none.
         journal_path: a file of JSON lines (mode 0600), to which every step is appended with its
-            time, actor and result. The next operation first finishes what a crash left
-            unfinished in it, so only one process may use it at a time.
+            time, actor and result. The next planned operation first finishes what a crash left
+            unfinished in it. Several processes of one machine may use it at the same time: they
+            rotate one after the other, by locks on two files beside it.
         on_event: called with each AdminEvent; must return quickly.
         actor: the person or program, for the journal; by default user@host of this process.
         jwks_uri: where the tenant's keys are published; by default on the client's domain.
@@ -150,19 +152,23 @@ class KeyRotation:
         rotation, this does not rotate: it returns the receipt of that rotation, or raises
         RotationUncertainError, once, if the key is still current.
         """
-        async with self._one_at_a_time:
-            await self._unfinished.resume()
-            keys = SigningKeys(await self._keys.list())
-            if (done := await self._unfinished.rotation(keys)) is not None:
-                return done
-            if current is not None:
-                _require_current(keys, current)
-            await self.require_prepared(keys)
-            intent = self.intent("rotate", keys.current.kid, reason)
-            await self.journal.begin(intent)
-            receipt = await self.rotated(intent, keys)
-            await self.journal.tell(intent, "finished")
-            return receipt
+        async with self._planned() as operation:
+            await self._unfinished.resume(operation)
+            async with self.journal.under_way.rotation():
+                return await self._rotated_as_planned(current, reason)
+
+    async def _rotated_as_planned(self, current: str | None, reason: str) -> RotationReceipt:
+        keys = SigningKeys(await self._keys.list())
+        if (done := await self._unfinished.rotation(keys)) is not None:
+            return done
+        if current is not None:
+            _require_current(keys, current)
+        await self.require_prepared(keys)
+        intent = self.intent("rotate", keys.current.kid, reason)
+        await self.journal.begin(intent)
+        receipt = await self.rotated(intent, keys)
+        await self.journal.tell(intent, "finished")
+        return receipt
 
     async def require_prepared(self, keys: Iterable[SigningKey]) -> None:
         """Raise RotationRefusedError unless every verifier trusts the next one of `keys`.
@@ -212,8 +218,8 @@ class KeyRotation:
         intent = self.intent("revoke", kid, reason, emergency=emergency)
         if emergency:
             return await self._revoked_in_emergency(intent)
-        async with self._one_at_a_time:
-            await self._unfinished.resume()
+        async with self._planned() as operation:
+            await self._unfinished.resume(operation)
             key = await self._keys.revocable(kid)
             readiness = None if key.revoked else await self._readiness(kid, force=force)
             if readiness is not None and readiness.verdict != "yes" and not force:
@@ -272,19 +278,32 @@ class KeyRotation:
         RotationRefusedError if the journal shows an unfinished call, which this may repeat.
         """
         require_text("reason", reason)
-        if kid is None:
-            await self._unfinished.require_no_emergency()
-        with _not_refused_yet():
-            keys = SigningKeys(await self._keys.list())
-            current = keys.current
-        if kid is not None and kid != current.kid:
-            return await self.revoke(kid, reason=reason, emergency=True)
-        intent = self.intent("rotate_and_revoke", current.kid, reason, emergency=True)
-        await self.journal.begin(intent)
-        with _not_refused_yet():
-            rotation = await self.rotated(intent, keys)
+        async with self.journal.under_way.operation():
+            if (rotated := await self._rotated_in_emergency(kid, reason)) is None:
+                return await self.revoke(str(kid), reason=reason, emergency=True)
+            intent, leaked, rotation = rotated
+            return replace(await self.revocation.carry_out(intent, leaked), rotation=rotation)
+
+    async def _rotated_in_emergency(
+        self, kid: str | None, reason: str
+    ) -> tuple[Intent, SigningKey, RotationReceipt] | None:
+        """Make the next key current, unless `kid` is current no longer."""
+        async with AsyncExitStack() as alone:
+            with _not_refused_yet():
+                await alone.enter_async_context(self.journal.under_way.rotation())
+            if kid is None:
+                await self._unfinished.require_no_emergency()
+            with _not_refused_yet():
+                keys = SigningKeys(await self._keys.list())
+                current = keys.current
+            if kid is not None and kid != current.kid:
+                return None
+            intent = self.intent("rotate_and_revoke", current.kid, reason, emergency=True)
+            await self.journal.begin(intent)
+            with _not_refused_yet():
+                rotation = await self.rotated(intent, keys)
         leaked = replace(current, current=False, current_until=rotation.rotated_at)
-        return replace(await self.revocation.carry_out(intent, leaked), rotation=rotation)
+        return intent, leaked, rotation
 
     async def distrust(self, kid: str, *, reason: str, force: bool = False) -> tuple[Refusal, ...]:
         """Make every verifier refuse `kid`, without the tenant, which goes on listing the key.
@@ -317,14 +336,20 @@ class KeyRotation:
         A planned revocation that never reached the tenant is abandoned: call `revoke` again. An
         emergency whose key is still current stays open: call `rotate_and_revoke(kid)` again.
         """
-        async with self._one_at_a_time:
-            return await self._unfinished.resume()
+        async with self._planned() as operation:
+            return await self._unfinished.resume(operation)
+
+    @asynccontextmanager
+    async def _planned(self) -> AsyncIterator[Operation]:
+        async with self._one_at_a_time, self.journal.under_way.operation() as operation:
+            yield operation
 
     async def _revoked_in_emergency(self, intent: Intent) -> RevocationReceipt:
         with _not_refused_yet():
             key = await self._keys.revocable(intent.kid)
-        await self.journal.begin(intent)
-        return await self.revocation.carry_out(intent, key)
+        async with self.journal.under_way.operation():
+            await self.journal.begin(intent)
+            return await self.revocation.carry_out(intent, key)
 
     async def rotated(self, intent: Intent, keys: SigningKeys) -> RotationReceipt:
         """Rotate `keys`, as they were just listed, as a part of `intent`, and note that.
@@ -401,7 +426,7 @@ def _not_refused_yet() -> Iterator[None]:
     """Add to an error what can be done about the key without the tenant."""
     try:
         yield
-    except (ManagementAPIError, RotationUncertainError) as error:
+    except (ManagementAPIError, RotationRefusedError, RotationUncertainError) as error:
         error.add_note(
             "No verifier refuses the key yet. `verifier.distrust(kid, reason=...)` refuses it "
             "without the Management API; while it is the current key, that refuses every token. "

@@ -10,6 +10,7 @@ from jwks_guard.admin.receipts import RevocationReceipt, RotationReceipt, rotati
 from jwks_guard.admin.revocation import Revocation
 from jwks_guard.admin.signing_key import SigningKey
 from jwks_guard.admin.signing_keys import SigningKeysClient
+from jwks_guard.admin.under_way import Operation
 from jwks_guard.errors import (
     ConfigurationError,
     NotFoundError,
@@ -26,9 +27,9 @@ class Unfinished:
     journal: Journal
     revocation: Revocation
 
-    async def resume(self) -> list[RevocationReceipt]:
-        """Finish the revocations that are left; returns their receipts."""
-        unfinished = await self.journal.unfinished(self.keys.base_url)
+    async def resume(self, operation: Operation) -> list[RevocationReceipt]:
+        """Finish the revocations that are left, within `operation`; returns their receipts."""
+        unfinished = await self.journal.cut_off(self.keys.base_url, operation)
         receipts = [await self._resumed(intent) for intent in unfinished]
         return [receipt for receipt in receipts if receipt is not None]
 
@@ -52,7 +53,10 @@ class Unfinished:
         return None
 
     async def rotation(self, keys: SigningKeys) -> RotationReceipt | None:
-        """The receipt of a rotation that the journal has no end of, if it did happen."""
+        """The receipt of a rotation that the journal has no end of, if it did happen.
+
+        To be called while no other rotation runs.
+        """
         tenant = self.keys.base_url
         for intent in await self.journal.unfinished(tenant, rotations=True):
             current = keys.current

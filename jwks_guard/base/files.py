@@ -100,14 +100,42 @@ def held_open(path: Path) -> int:
 
     Raises OSError where another process holds it.
     """
-    descriptor = os.open(path, _OWN | os.O_CREAT, 0o600)
+    descriptor = opened_own(path)
     try:
-        require_ours(descriptor)
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def opened_own(path: Path) -> int:
+    """The descriptor of a private file, which is made where there is none; raises OSError."""
+    descriptor = os.open(path, _OWN | os.O_CREAT, 0o600)
+    try:
+        require_ours(descriptor)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def try_lock(descriptor: int, *, shared: bool = False) -> bool:
+    """Lock an open file in place of the lock that it has, unless another descriptor is in the way.
+
+    Gives whether it is locked now: where it is not, the lock that it had is gone.
+    """
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def unlock(descriptor: int) -> None:
+    """End its lock at once: closing alone keeps it while a forked child has a copy open."""
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
 def is_held_open(path: Path) -> bool:

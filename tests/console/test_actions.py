@@ -15,7 +15,7 @@ import pytest
 from jwks_guard.console import console
 from jwks_guard.errors import DistrustNotSharedError
 from jwks_guard.readiness.state import InstanceState
-from tests.admin.rotating import SIGNING_KEYS, verdict
+from tests.admin.rotating import ROTATE, SIGNING_KEYS, verdict
 from tests.console.support import FakeFleet
 from tests.console.visiting import SECRETS, Browser, Stage, dialog, ending, running, staged
 
@@ -80,6 +80,20 @@ async def test_rotation_form_that_is_sent_twice_rotates_once(
     assert sorted(answer.status_code for answer in answers) == [200, 409, 409]
     again = await browser.post(path, fields)
     assert "The keys have changed meanwhile" in text_of(again)
+    assert tenant.key().kid == following
+
+
+async def test_double_click_on_rotate_and_revoke_rotates_once(
+    stage: Stage, browser: Browser
+) -> None:
+    tenant = stage.scene.tenant
+    leaked, following = tenant.key().kid, tenant.key("next").kid
+    path = dialog(leaked, "rotate-and-revoke")
+    await browser.get(path)
+    fields = {**browser.fields, "reason": "leaked", "ending": ending(leaked)}
+    answers = await asyncio.gather(*(browser.post(path, fields) for _ in range(2)))
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert stage.scene.sent("POST").count(ROTATE) == 1
     assert tenant.key().kid == following
 
 
