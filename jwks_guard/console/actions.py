@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from starlette.responses import Response
@@ -12,6 +13,7 @@ from starlette.routing import Route
 from jwks_guard.admin import KeyRotation
 from jwks_guard.asgi.operations_auth import StaticSecrets
 from jwks_guard.base.clock import Clock
+from jwks_guard.base.events import logger
 from jwks_guard.console import outcomes
 from jwks_guard.console.access import NOT_AN_OPERATOR
 from jwks_guard.console.audit import audit
@@ -89,7 +91,7 @@ class Actions:
                 raise RefusedError(
                     404, "This console has no access to a Management API, so it can't do that."
                 )
-            picture = await self._seen(request)
+            picture = await self._seen(request, kid)
             row = picture.key(kid)
             if row is None and (action in _AT_THE_TENANT or not is_kid(kid)):
                 raise RefusedError(404, "There is no such key. Nothing was done.")
@@ -137,17 +139,21 @@ class Actions:
 
         return act
 
-    async def _seen(self, request: Request) -> Picture:
-        """What is shown: looked at anew for a dialog; for its form nothing is waited for."""
+    async def _seen(self, request: Request, kid: str | None = None) -> Picture:
+        """What is shown: looked at anew for a dialog; for its form nothing is waited for.
+
+        Raises RefusedError for a viewer, who shall not spend what the tenant answers a minute.
+        """
+        if not request.state.visitor.acts:
+            raise RefusedError(403, NOT_AN_OPERATOR)
         self._gatherer.ensure_running()
         if request.method != "POST":
-            look = self._in_background(self._gatherer.look())
-            await asyncio.wait({look}, timeout=LONGEST_LOOK_SECONDS)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LONGEST_LOOK_SECONDS):
+                    await self._gatherer.look(kid)
         return self._gatherer.picture
 
     async def _answer(self, request: Request, dialog: Dialog, act: Acting) -> Response:
-        if not request.state.visitor.acts:
-            raise RefusedError(403, NOT_AN_OPERATOR)
         secret = self._second_secret(_identity(request))
         if request.method != "POST":
             return _asked(request, dialog, secret)
@@ -171,8 +177,12 @@ class Actions:
         """Do it, whatever becomes of the page that waits for it; and note who did it, and why."""
         try:
             outcome = await act(form)
-        except JWKSGuardError as error:
-            outcome = outcomes.refused(error)
+        except Exception as error:  # noqa: BLE001 - whatever became of it, it is told and audited
+            if isinstance(error, JWKSGuardError):
+                outcome = outcomes.refused(error)
+            else:
+                logger.exception("an action of the console failed: %s", dialog.action)
+                outcome = outcomes.failed(error)
             at = self._clock.time()
             self._gatherer.record(_not_done(dialog, form, _identity(request), outcome, at))
         audit(
@@ -185,6 +195,7 @@ class Actions:
             reason=form["reason"],
             detail=outcome.summary,
         )
+        self._gatherer.outdate()
         self._in_background(self._gatherer.look())
         return outcome
 

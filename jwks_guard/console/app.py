@@ -197,7 +197,7 @@ class LoginTrust:
         if token is None:
             return False
         unknown = picture.fleet_at is None and picture.tenant_at is None
-        return unknown or token.issuer == picture.issuer or picture.key(token.kid) is not None
+        return unknown or token.issuer == picture.issuer or picture.knows(token.kid)
 
 
 def _application(routes: Sequence[BaseRoute], lifespan: Any = None) -> Starlette:

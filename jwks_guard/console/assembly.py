@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -23,6 +24,8 @@ from jwks_guard.readiness.verdict import RevocationReadiness
 
 MAX_REFUSED = 50
 """The rows of keys that are refused and not listed, at most: a fleet may hold thousands."""
+MAX_TRUSTED = 100
+"""The rows of keys that are trusted and not listed, at most: one instance may show thousands."""
 _ORDER: Sequence[KeyState] = ("next", "current", "previously used", "revoked", "not listed")
 Verdict = Callable[[SigningKey, Observed], RevocationReadiness | None]
 
@@ -78,18 +81,22 @@ class Known:
         shown = [kid for state in self.states for kid in state.refused]
         return frozenset([*revoked, *self.decisions, *shown])
 
-    def kids(self) -> tuple[list[str], int]:
-        """The kids to show, and how many are left out: the earliest of those only refused."""
-        listed = [key.kid for key in self.keys or ()]
-        trusted = [kid for state in self.states for kid in state.kids]
-        named = dict.fromkeys([*listed, *trusted])
+    def kids(self) -> tuple[list[str], int, int]:
+        """The kids to show, and how many are left out of those only trusted and only refused.
+
+        Left out are those that the fewest instances trust, and the earliest of those refused.
+        """
+        listed = dict.fromkeys(key.kid for key in self.keys or ())
+        counted = Counter(kid for state in self.states for kid in dict.fromkeys(state.kids))
+        trusted = [kid for kid, _ in counted.most_common() if kid not in listed]
         refused = {kid: decision.at for kid, decision in self.decisions.items()}
         for state in self.states:
             for kid, at in state.refused.items():
                 refused[kid] = max(at, refused.get(kid, 0.0))
-        others = [kid for kid in refused if kid not in named]
+        others = [kid for kid in refused if kid not in listed and kid not in counted]
         others.sort(key=lambda kid: -refused[kid])
-        return [*named, *others[:MAX_REFUSED]], len(others[MAX_REFUSED:])
+        shown = [*listed, *trusted[:MAX_TRUSTED], *others[:MAX_REFUSED]]
+        return shown, len(trusted[MAX_TRUSTED:]), len(others[MAX_REFUSED:])
 
 
 def assembled(
@@ -103,7 +110,7 @@ def assembled(
     """What the console shows at `now`, in seconds since the epoch."""
     # While the fleet does not answer, nobody is called silent for that.
     rows = known.instances(now if known.fleet_at is None else known.fleet_at)
-    kids, left_out = known.kids()
+    kids, more_trusted, more_refused = known.kids()
     keys = (_row(kid, known, rows, history, verdict, now) for kid in kids)
     return Picture(
         at=now,
@@ -112,7 +119,8 @@ def assembled(
         tenant=known.tenant,
         keys=tuple(sorted(keys, key=_rank)),
         instances=rows,
-        more_refused=left_out,
+        more_trusted=more_trusted,
+        more_refused=more_refused,
         refused_kids=known.refused_kids,
         entries=entries,
         problems=problems,

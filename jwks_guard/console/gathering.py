@@ -21,6 +21,7 @@ from jwks_guard.console import timeline
 from jwks_guard.console.assembly import Known, assembled
 from jwks_guard.console.history import History
 from jwks_guard.console.picture import Entry, Picture, Problem, Source
+from jwks_guard.console.sharing import Shared
 from jwks_guard.distrust.state import Distrusted
 from jwks_guard.errors import JWKSGuardError, ManagementAPIError, RateLimitedError
 from jwks_guard.readiness.state import InstanceState, Observed
@@ -36,9 +37,8 @@ TENANT_SECONDS = 10.0
 TENANT_UNWATCHED_SECONDS = 60.0
 LONGEST_LOOK_SECONDS = 5.0
 """For so long a page waits for answers; then it shows what is known."""
-_MOST_KIDS = 100
 _MOST_NEWS = 100
-"""The changes of one look that come onto the timeline: there is room for others then."""
+"""What instances show and write, however often, pushes what people did off no timeline."""
 _ANY_KID = "-"  # what instances show does not depend on the kid
 
 
@@ -77,13 +77,17 @@ class Gatherer:
         self.clock = clock
         self._history = History()
         self._recorded: deque[Entry] = deque(maxlen=timeline.MAX_ENTRIES)
+        self._seen: deque[Entry] = deque(maxlen=_MOST_NEWS)
         self._journaled: tuple[Entry, ...] = ()
         self._decided: tuple[Entry, ...] = ()
         self._problems: dict[Source, Problem] = {}
         self._tenant_due = self._tenant_busy_until = 0.0  # by the monotonic clock
-        self._one_look = asyncio.Lock()
-        self._one_tenant_look = asyncio.Lock()
-        self._changed = asyncio.Condition()
+        self._tenant_at_once = False
+        self._wanted: set[str] = set()
+        self._actions = self._actions_seen = 0
+        self._fleet_look = Shared(self._ask_fleet)
+        self._tenant_look = Shared(self._ask_tenant)
+        self._changed = asyncio.Event()  # one for each picture
         self._wake = asyncio.Event()
         self.watchers = 0
         """How many watch at the moment."""
@@ -116,26 +120,38 @@ class Gatherer:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+        await self._fleet_look.aclose()
+        await self._tenant_look.aclose()
 
     @property
     def dismisses(self) -> bool:
         """Whether the fleet can forget an instance."""
         return isinstance(self._fleet, Dismissing)
 
-    async def look(self) -> Picture:
+    async def look(self, kid: str | None = None) -> Picture:
         """Ask everybody now, as after an action; gives what is known then.
 
-        A tenant that has said it is busy is not asked before it said.
+        The fleet is asked how far the tokens of `kid` reach. A tenant that has said it is busy is
+        not asked before it said.
         """
-        await asyncio.gather(self._ask_fleet(thorough=True), self._ask_tenant(at_once=True))
+        self._tenant_at_once = True
+        if kid is not None:
+            self._wanted.add(kid)
+        await asyncio.gather(self._fleet_look.done(), self._tenant_look.done())
         return self.picture
+
+    def outdate(self) -> None:
+        """Have the next page wait for a new look, after an action."""
+        self._actions += 1
 
     async def recent(self, within: float = 2 * WATCHED_SECONDS) -> Picture:
         """A picture of the last `within` seconds; or an older one, if answers take too long."""
         at = self._known.fleet_at
-        if at is None or not 0 <= self.clock.time() - at <= within:
-            asked = asyncio.gather(self._ask_fleet(), self._ask_tenant())
-            await asyncio.wait([asked], timeout=LONGEST_LOOK_SECONDS)
+        is_new = at is not None and 0 <= self.clock.time() - at <= within
+        if not is_new or self._actions_seen < self._actions:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LONGEST_LOOK_SECONDS):
+                    await asyncio.gather(self._fleet_look.done(), self._tenant_look.done())
         return self.picture
 
     def record(self, entry: Entry) -> None:
@@ -154,21 +170,27 @@ class Gatherer:
 
     async def next_picture(self, after: Picture) -> Picture:
         """The picture, once there is another than `after`."""
-        async with self._changed:
-            await self._changed.wait_for(lambda: self.picture is not after)
+        while self.picture is after:
+            await self._changed.wait()
         return self.picture
 
     # --- looking by itself ---
 
     async def _keep_asking_fleet(self) -> None:
         while True:
-            await self._ask_fleet()
+            await self._asked(self._fleet_look)
             await self._pause(WATCHED_SECONDS if self.watchers else UNWATCHED_SECONDS)
 
     async def _keep_asking_tenant(self) -> None:
         while True:
-            await self._ask_tenant()
+            await self._asked(self._tenant_look)
             await self._pause(TENANT_SECONDS if self.watchers else TENANT_UNWATCHED_SECONDS)
+
+    async def _asked(self, look: Shared) -> None:
+        try:
+            await look.done()
+        except Exception:  # noqa: BLE001 - an unforeseen one must not end the looking
+            logger.exception("the console could not put its picture together")
 
     async def _pause(self, seconds: float) -> None:
         """Wait; shorter if somebody begins to watch."""
@@ -179,23 +201,25 @@ class Gatherer:
 
     # --- one look ---
 
-    async def _ask_fleet(self, *, thorough: bool = False) -> None:
-        async with self._one_look:
-            with self._noting("fleet"):
-                states = await self._instances(thorough=thorough)
-                self._note_instances(states)
-                self._note_decisions(await self._decisions())
-            await self._read_journal()
-            await self._publish()
+    async def _ask_fleet(self) -> None:
+        actions = self._actions
+        with self._noting("fleet"):
+            states = await self._instances()
+            self._note_instances(states)
+            self._note_decisions(await self._decisions())
+        await self._read_journal()
+        self._publish()
+        self._actions_seen = actions
 
-    async def _instances(self, *, thorough: bool) -> tuple[InstanceState, ...]:
+    async def _instances(self) -> tuple[InstanceState, ...]:
         """What instances show, and with it how far the tokens of one key reach.
 
-        Each look asks for one key in turn, a `thorough` one for all.
+        Each look asks for one key in turn, and for those that are wanted.
         """
-        kids = self._known.kids()[0][:_MOST_KIDS] or [_ANY_KID]
-        asked = kids if thorough else [kids[self._next_kid % len(kids)]]
+        kids = self._known.kids()[0] or [_ANY_KID]
+        asked = {kids[self._next_kid % len(kids)], *self._wanted}
         self._next_kid += 1
+        self._wanted.clear()
         reaches = {kid: reach for kid, reach in self._known.reaches.items() if kid in kids}
         states: tuple[InstanceState, ...] = ()
         for kid in asked:
@@ -209,23 +233,23 @@ class Gatherer:
         shown = self._fleet.distrusted
         return dict(await shown() if callable(shown) else shown)
 
-    async def _ask_tenant(self, *, at_once: bool = False) -> None:
+    async def _ask_tenant(self) -> None:
         rotation = self._rotation
         if rotation is None:
             return
-        async with self._one_tenant_look:
-            now = self.clock.monotonic()
-            if now < (self._tenant_busy_until if at_once else self._tenant_due):
-                return
-            self._tenant_due = now + TENANT_SECONDS
-            with self._noting("tenant"):
-                try:
-                    self._note_keys(tuple(await rotation.keys.list()))
-                except RateLimitedError as error:
-                    self._tenant_busy_until = now + (error.retry_after or TENANT_SECONDS)
-                    self._tenant_due = max(self._tenant_due, self._tenant_busy_until)
-                    raise
-            await self._publish()
+        at_once, self._tenant_at_once = self._tenant_at_once, False
+        now = self.clock.monotonic()
+        if now < (self._tenant_busy_until if at_once else self._tenant_due):
+            return
+        self._tenant_due = now + TENANT_SECONDS
+        with self._noting("tenant"):
+            try:
+                self._note_keys(tuple(await rotation.keys.list()))
+            except RateLimitedError as error:
+                self._tenant_busy_until = now + (error.retry_after or TENANT_SECONDS)
+                self._tenant_due = max(self._tenant_due, self._tenant_busy_until)
+                raise
+        self._publish()
 
     async def _read_journal(self) -> None:
         if self._rotation is None:
@@ -263,36 +287,36 @@ class Gatherer:
         if before.fleet_at is not None:
             old = {row.id: row for row in before.instances(before.fleet_at)}
             new = {row.id: row for row in self._known.instances(now)}
-            self._recorded.extend(islice(timeline.of_instances(old, new, now), _MOST_NEWS))
+            self._seen.extend(islice(timeline.of_instances(old, new, now), _MOST_NEWS))
 
     def _note_decisions(self, decisions: Mapping[str, Distrusted]) -> None:
         before = self._known.decisions
         if decisions == before:  # a fleet may hold thousands
             return
-        self._recorded.extend(timeline.lifted(before, decisions, self.clock.time()))
-        self._decided = timeline.merged(timeline.of_decisions(decisions))
+        self._seen.extend(timeline.lifted(before, decisions, self.clock.time()))
+        self._decided = timeline.merged(timeline.of_decisions(decisions))[:_MOST_NEWS]
         self._known = replace(self._known, decisions=decisions)
 
     def _note_keys(self, keys: tuple[SigningKey, ...]) -> None:
         now = self.clock.time()
         if self._known.keys is not None:
             before, after = ({key.kid: key for key in each} for each in (self._known.keys, keys))
-            self._recorded.extend(timeline.of_keys(before, after, now))
+            self._seen.extend(timeline.of_keys(before, after, now))
         self._known = replace(self._known, keys=keys, tenant_at=now)
 
     # --- the picture ---
 
-    async def _publish(self) -> None:
+    def _publish(self) -> None:
         self.picture = self._assembled()
-        async with self._changed:
-            self._changed.notify_all()
+        before, self._changed = self._changed, asyncio.Event()
+        before.set()
 
     def _assembled(self) -> Picture:
         return assembled(
             self._known,
             self._history,
             self._verdict,
-            timeline.merged(self._journaled, self._decided, self._recorded),
+            timeline.merged(self._journaled, self._decided, self._seen, self._recorded),
             tuple(self._problems.values()),
             self.clock.time(),
         )

@@ -128,6 +128,16 @@ def refused(error: JWKSGuardError) -> Outcome:
     )
 
 
+def failed(error: Exception) -> Outcome:
+    """An action that an unforeseen error has ended; its text may hold what is nobody's business."""
+    return Outcome(
+        summary=f"{type(error).__name__}, which was not expected; see the log of the console.",
+        complete=False,
+        details=("The Timeline shows which steps were done before it. Look at the keys.",),
+        status=HTTPStatus.INTERNAL_SERVER_ERROR,
+    )
+
+
 def _not_ready(report: RevocationReadiness, status: int) -> Outcome:
     return Outcome(
         summary=f"{report.kid} is not ready to be revoked.",

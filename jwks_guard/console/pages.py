@@ -16,7 +16,6 @@ from jwks_guard.console.picture import Picture
 from jwks_guard.console.rendering import page, rendered
 
 _MOST_KID = 300  # characters
-_ENTRIES = 200
 Ended = Callable[[Request, Picture], str | None]
 Context = Callable[[Request, Picture], dict[str, Any]]
 
@@ -32,7 +31,7 @@ def _filtered(request: Request, picture: Picture) -> dict[str, Any]:
     kids = dict.fromkeys(
         [*(row.kid for row in picture.keys), *(e.kid for e in picture.entries if e.kid)]
     )
-    return {"kid": kid, "entries": entries[:_ENTRIES], "kids": list(kids)}
+    return {"kid": kid, "entries": entries, "kids": list(kids)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,6 +138,7 @@ class Picture:
         tenant: the URL of the tenant's Management API; None without a KeyRotation.
         keys: every key, the next one first, revoked ones last.
         instances: every instance that is known, by name.
+        more_trusted: how many trusted keys are left out of `keys`: those of the fewest instances.
         more_refused: how many refused keys are left out of `keys`, the earliest ones.
         refused_kids: every kid that a decision, an instance or the tenant refuses, without
             exception.
@@ -154,6 +155,7 @@ class Picture:
     tenant: str | None = None
     keys: tuple[KeyRow, ...] = ()
     instances: tuple[InstanceRow, ...] = ()
+    more_trusted: int = 0
     more_refused: int = 0
     refused_kids: frozenset[str] = frozenset()
     entries: tuple[Entry, ...] = ()
@@ -164,6 +166,10 @@ class Picture:
     def key(self, kid: str) -> KeyRow | None:
         """The row of that key, if there is one."""
         return next((row for row in self.keys if row.kid == kid), None)
+
+    def knows(self, kid: str) -> bool:
+        """Whether the tenant lists that key or an instance trusts it, shown or left out."""
+        return self.key(kid) is not None or any(kid in row.state.kids for row in self.instances)
 
     def instance(self, instance: str) -> InstanceRow | None:
         """The row of that instance, if there is one."""

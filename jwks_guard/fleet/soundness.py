@@ -25,6 +25,8 @@ MAX_ENTRIES = 100_000
 MAX_REASON_CHARS = 1000
 MAX_BY_CHARS = 200
 MAX_STATE_BYTES = 1_048_576
+_MAX_COUNT = 2**53
+"""More than any instance counts; sums of larger numbers are no floats any more."""
 is_thumbprint = re.compile(r"[A-Za-z0-9_-]{43}").fullmatch
 is_replica = re.compile(r"[0-9a-f]{32}").fullmatch
 DECODE_ERRORS = (msgspec.MsgspecError, ValueError, RecursionError)
@@ -93,15 +95,18 @@ def states_in(values: Iterable[bytes | None], issuer: str) -> tuple[InstanceStat
 
 
 def _is_plausible(state: InstanceState) -> bool:
-    """Whether its words can be printed on a terminal, and its instants be read as dates."""
+    """Whether its words can be printed on a terminal, its instants be read, its counts be added."""
     instants = [state.started_at, state.reported_at, *state.refused.values()]
     instants += [at for at in (state.confirmed_at, state.trusted_until) if at is not None]
     counts = []
     for usage in state.usage.values():
         instants += [*usage.reach, usage.last_seen or 0.0]
+        counts += [usage.accepted, usage.rejected, usage.recent]
         counts += [usage.other_clients, *(each.accepted for each in usage.clients)]
     words = f"{state.name}{state.last_error or ''}{state.version or ''}"
-    possible = all(0 <= at <= NEVER for at in instants) and all(count >= 0 for count in counts)
+    possible = all(0 <= at <= NEVER for at in instants) and all(
+        0 <= n <= _MAX_COUNT for n in counts
+    )
     return possible and words.isprintable()
 
 

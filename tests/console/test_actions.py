@@ -17,7 +17,7 @@ from jwks_guard.errors import DistrustNotSharedError
 from jwks_guard.readiness.state import InstanceState
 from tests.admin.rotating import ROTATE, SIGNING_KEYS, verdict
 from tests.console.support import FakeFleet
-from tests.console.visiting import SECRETS, Browser, Stage, dialog, ending, running, staged
+from tests.console.visiting import SECRETS, VIEWER, Browser, Stage, dialog, ending, running, staged
 
 Answer = httpx.Response
 
@@ -340,6 +340,52 @@ async def test_tenant_that_is_down_is_told_with_the_next_step(
     assert await accepts(stage, token)
     timeline = text_of(await browser.get("/timeline"))
     assert "Rotate and revoke the current key: not done" in timeline
+
+
+async def test_viewer_spends_nothing_of_what_the_tenant_answers(stage: Stage) -> None:
+    kid = stage.scene.tenant.key().kid
+    async with stage.browser() as viewer:
+        await viewer.log_in(VIEWER)
+        await viewer.get("/keys")
+        asked = len(stage.scene.tenant.requests)
+        for _ in range(5):
+            assert (await viewer.get(dialog(kid, "rotate"))).status_code == 403
+        assert len(stage.scene.tenant.requests) == asked
+
+
+async def test_page_that_is_opened_right_after_an_action_shows_it(
+    stage: Stage, browser: Browser
+) -> None:
+    kid, _ = stage.scene.used_key()
+    await browser.get("/keys")
+    await act(browser, kid, "distrust", how="planned")
+    assert "Distrusted since" in text_of(await browser.get("/keys"))
+
+
+class Broken(FakeFleet):
+    async def reinstate(self, kid: str, *, reason: str) -> None:
+        raise RuntimeError("a secret detail")
+
+
+async def test_error_that_nobody_foresaw_is_told_and_audited(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "jwks_guard")
+    fleet = Broken()
+    app = console(None, fleet, login=SECRETS, clock=stage.scene.clock)
+    async with running(app), stage.operator(app=app) as browser:
+        await act(browser, "a", "distrust", how="forced")
+        answer = await act(browser, "a", "reinstate")
+        assert answer.status_code == 500
+        assert "RuntimeError, which was not expected" in text_of(answer)
+        assert "secret detail" not in answer.text
+        assert "Reinstate a key: not done" in text_of(await browser.get("/timeline"))
+    records = [r.__dict__ for r in caplog.records if getattr(r, "kind", "") == "console_action"]
+    assert [(r["result"], r["action"]) for r in records] == [
+        ("done", "distrust"),
+        ("refused", "reinstate"),
+    ]
+    caplog.clear()
 
 
 class Slow(FakeFleet):

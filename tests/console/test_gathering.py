@@ -97,7 +97,7 @@ async def test_an_error_that_nobody_foresaw_ends_no_look(
     caplog.clear()
 
 
-async def test_each_look_asks_for_one_key_and_a_thorough_one_for_all(
+async def test_each_look_asks_for_one_key_in_turn_and_for_the_one_that_is_wanted(
     gatherer: Gatherer, fleet: FakeFleet, clock: HandClock
 ) -> None:
     fleet.states = (instance("a", clock, kids=("k1", "k2", "k3")),)
@@ -109,11 +109,128 @@ async def test_each_look_asks_for_one_key_and_a_thorough_one_for_all(
         await gatherer.recent()
     assert sorted(fleet.asked) == ["k1", "k2", "k3"]
     fleet.asked.clear()
-    await gatherer.look()
-    assert sorted(fleet.asked) == ["k1", "k2", "k3"]
+    await gatherer.look("k2")
+    assert "k2" in fleet.asked
+    assert len(fleet.asked) <= 2
     row = gatherer.picture.key("k2")
     assert row is not None
     assert row.latest_expiry == 9_000.0
+
+
+async def test_who_asks_before_a_look_begins_shares_it(
+    monkeypatch: pytest.MonkeyPatch, gatherer: Gatherer, fleet: FakeFleet
+) -> None:
+    go_on, asked, observe = asyncio.Event(), 0, fleet.observe
+
+    async def slowly(kid: str) -> Observed:
+        nonlocal asked
+        asked += 1
+        await go_on.wait()
+        return await observe(kid)
+
+    monkeypatch.setattr(fleet, "observe", slowly)
+    first = asyncio.create_task(gatherer.look())
+    while not asked:  # noqa: ASYNC110 - it begins in its turn
+        await asyncio.sleep(0)
+    others = [asyncio.create_task(gatherer.look()) for _ in range(50)]
+    await asyncio.sleep(0)
+    go_on.set()
+    await asyncio.gather(first, *others)
+    assert asked == 2
+
+
+async def test_pages_that_wait_for_a_fleet_that_hangs_do_not_pile_up(
+    monkeypatch: pytest.MonkeyPatch, gatherer: Gatherer, fleet: FakeFleet
+) -> None:
+    go_on, observe = asyncio.Event(), fleet.observe
+
+    async def hang(kid: str) -> Observed:
+        await go_on.wait()
+        return await observe(kid)
+
+    monkeypatch.setattr(fleet, "observe", hang)
+    monkeypatch.setattr(gathering, "LONGEST_LOOK_SECONDS", 0.01)
+    before = len(asyncio.all_tasks())
+    for _ in range(20):
+        await gatherer.recent()
+    assert len(asyncio.all_tasks()) < before + 8
+    go_on.set()
+    await gatherer.look()
+    assert len(fleet.asked) <= 3
+    await gatherer.aclose()
+
+
+async def test_what_was_outdated_by_an_action_is_looked_at_anew(
+    gatherer: Gatherer, fleet: FakeFleet, clock: HandClock
+) -> None:
+    await gatherer.look()
+    fleet.decisions = {"k1": decision("k1", clock)}
+    assert (await gatherer.recent()).refused_kids == frozenset()
+    gatherer.outdate()
+    assert (await gatherer.recent()).refused_kids == {"k1"}
+
+
+async def test_a_problem_keeps_its_time_while_the_gatherer_looks_by_itself(
+    monkeypatch: pytest.MonkeyPatch, gatherer: Gatherer, fleet: FakeFleet, clock: HandClock
+) -> None:
+    monkeypatch.setattr(gathering, "UNWATCHED_SECONDS", 0.01)
+    fleet.cut_off()
+    began = clock.time()
+    async with gatherer, asyncio.timeout(PATIENCE):
+        picture = await gatherer.next_picture(gatherer.picture)
+        for _ in range(3):
+            clock.advance(5.0)
+            picture = await gatherer.next_picture(picture)
+    assert [problem.since for problem in picture.problems] == [began]
+
+
+async def test_a_picture_that_cannot_be_made_does_not_end_the_looking(
+    monkeypatch: pytest.MonkeyPatch,
+    gatherer: Gatherer,
+    fleet: FakeFleet,
+    clock: HandClock,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(gathering, "UNWATCHED_SECONDS", 0.01)
+    good, endless = fleet.states, (10**308, 2 * 10**308)
+    async with gatherer, asyncio.timeout(PATIENCE):
+        for accepted in (0, *endless):
+            clock.advance(1.0)
+            fleet.states = (instance("a", clock, accepted={"k1": accepted}),)
+            asked = len(fleet.asked)
+            while len(fleet.asked) < asked + 2:  # noqa: ASYNC110 - it looks by itself
+                await asyncio.sleep(0.01)
+        assert "picture together" in caplog.text
+        clock.advance(7200.0)
+        fleet.states = good
+        await gatherer.next_picture(gatherer.picture)
+    caplog.clear()
+
+
+async def test_an_instance_that_shows_thousands_of_keys_hides_none_of_the_others(
+    gatherer: Gatherer, fleet: FakeFleet, clock: HandClock
+) -> None:
+    hostile = instance("x", clock, kids=tuple(f"junk-{n}" for n in range(20_000)))
+    fleet.states = (hostile, *fleet.states, instance("b", clock, kids=("k1",)))
+    picture = await gatherer.look()
+    assert picture.key("k1") is not None
+    assert len(picture.keys) <= 200
+    assert picture.more_trusted == 20_001 - len(picture.keys)
+    assert picture.knows("junk-19999")
+    assert not picture.knows("never heard of")
+
+
+async def test_news_of_one_instance_push_no_action_off_the_timeline(
+    gatherer: Gatherer, fleet: FakeFleet, clock: HandClock
+) -> None:
+    done = Entry(at=clock.time(), origin="console", what="Distrust", kid="k1", actor="maria")
+    gatherer.record(done)
+    for look in range(12):
+        clock.advance(1.0)
+        kids = tuple(f"junk-{look}-{n}" for n in range(200))
+        fleet.states = (instance("x", clock, kids=kids),)
+        await gatherer.look()
+    assert done in gatherer.picture.entries
 
 
 async def test_a_page_that_is_loaded_often_does_not_ask_often(

@@ -136,6 +136,8 @@ def test_a_state_that_could_upset_its_reader_is_passed_over() -> None:
         state(usage={"a": KeyUsage(longest_lifetime=-1.0)}),
         state(usage={"a": KeyUsage(other_clients=-1)}),
         state(usage={"a": KeyUsage(clients=(ClientUsage("hides others", None, -9),))}),
+        state(usage={"a": KeyUsage(accepted=10**308)}),
+        state(usage={"a": KeyUsage(recent=-1)}),
     ):
         assert states_in([msgspec.json.encode(odd)], ISSUER) == ()
 
