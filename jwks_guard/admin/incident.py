@@ -157,7 +157,14 @@ class Incident:
         """
         self._began = self._clock.monotonic()
         self._began_at = self._journal.now()
-        await self._journal.begin(self._intent)
+        async with self._journal.under_way.operation():
+            await self._journal.begin(self._intent)
+            async for step in self._carried_out():
+                yield step
+            if self.report.complete:
+                await self._journal.tell(self._intent, "finished")
+
+    async def _carried_out(self) -> AsyncIterator[Step]:
         for name, do in self._sequence():
             began = self._seconds()
             yield self._note(Step(name, began))
@@ -174,8 +181,6 @@ class Incident:
                 self._unreached |= isinstance(error, _UNREACHED)
                 result, detail = "failed", str(error)
             yield self._note(Step(name, began, self._seconds(), result, detail))
-        if self.report.complete:
-            await self._journal.tell(self._intent, "finished")
 
     def _sequence(self) -> Iterator[tuple[StepName, Do]]:
         """The steps; what comes next depends on what the earlier ones have found."""

@@ -53,8 +53,12 @@ class TenantPart:
         return "ok", f"It is the tenant's {self.state} key."
 
     async def rotate(self) -> Ended:
-        """Make the next key current."""
-        receipt = await self._rotation.rotated(self._intent, self._keys)
+        """Make the next key current, unless another operation has done so meanwhile."""
+        async with self._rotation.journal.under_way.rotation():
+            await self.look()
+            if self.state != "current":
+                return "ok", f"{self._keys.current.kid} is the current key already."
+            receipt = await self._rotation.rotated(self._intent, self._keys)
         self._key = replace(receipt.previous, current=False, current_until=receipt.rotated_at)
         self._rotated = True
         return "ok", f"{receipt.current.kid} is the current key now."

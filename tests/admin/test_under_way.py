@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from jwks_guard import RotationRefusedError
-from jwks_guard.admin import KeyRotation, under_way
+from jwks_guard.admin import Incident, KeyRotation, under_way
+from jwks_guard.admin.incident_report import IncidentReport
 from tests.admin.rotating import (
     ROTATE,
     FakeRevocable,
@@ -82,6 +83,25 @@ async def test_emergency_and_planned_rotation_at_once_rotate_once(
     assert not isinstance(planned, BaseException)
     assert not isinstance(receipt, BaseException)
     assert receipt.complete
+
+
+async def test_two_incidents_and_an_emergency_of_one_key_rotate_once(
+    scene: Scene, fleet: FakeRevocable
+) -> None:
+    leaked, following = scene.tenant.key().kid, scene.tenant.key("next").kid
+    rotation = scene.rotation(fleet)
+
+    async def carried_out(incident: Incident) -> IncidentReport:
+        async for _ in incident.run():
+            pass
+        return incident.report
+
+    incidents = [Incident(leaked, rotation, reason="leaked") for _ in range(2)]
+    calls = map(carried_out, incidents)
+    *reports, _ = await asyncio.gather(*calls, rotation.rotate_and_revoke(leaked))
+    assert rotations(scene) == 1
+    assert scene.tenant.key().kid == following
+    assert all(isinstance(each, IncidentReport) and each.complete for each in reports)
 
 
 @pytest.mark.parametrize("emergency", [False, True])
