@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import RedirectResponse, Response
 
 from jwks_guard.console import live
@@ -16,13 +17,17 @@ from jwks_guard.console.rendering import Role, Visitor, page
 from jwks_guard.console.sessions import Identity, Session, SessionError, Sessions
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 SESSION = "session"
 """The name of the cookie."""
 _SAFE_METHODS = ("GET", "HEAD")
 _STREAMS = "/live"
 _LOGOUT = "/logout"
+MOST_STREAMS = 12
+"""Streams of one session: each page that is seen has one."""
+SEND_SECONDS = 30.0
+"""For so long a stream waits for a browser that reads nothing."""
 NOT_AN_OPERATOR = (
     "Your log-in only looks. Nothing was done. Log in as an operator to do this. If you log in at "
     "the issuer whose keys are shown here, the console needs an operator_secret beside that: the "
@@ -60,12 +65,30 @@ class Access:
         except RefusedError as error:
             await refused(request, error)(scope, receive, send)
         else:
-            await self._app(scope, receive, send)
+            if _is_stream(request):
+                await self._stream(request.state.session, scope, receive, send)
+            else:
+                await self._app(scope, receive, send)
+
+    async def _stream(self, session: Session, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_in_time(message: Message) -> None:
+            async with asyncio.timeout(SEND_SECONDS):
+                await send(message)
+
+        session.streams += 1
+        try:
+            await self._app(scope, receive, send_in_time)
+        except (ClientDisconnect, TimeoutError):
+            pass  # the server closes the connection
+        finally:
+            session.streams -= 1
 
     async def _admit(self, request: Request) -> None:
         # A page that asks by itself must not keep the session of a person who has left.
-        by_script = route_of(request).endswith(_STREAMS)
+        by_script = _is_stream(request) or request.method == "HEAD"
         session = self._sessions.find(session_cookie(request), used=not by_script)
+        if _is_stream(request) and session.streams >= MOST_STREAMS:
+            raise RefusedError(429, "Too many pages are open. Close some, and load this one again.")
         role = self._role_of(session.identity)
         visitor = Visitor(name=session.identity.name, role=role, csrf=session.csrf)
         state = request.state
@@ -103,7 +126,7 @@ def _without_session(request: Request, why: str) -> Response:
     if request.method not in _SAFE_METHODS:
         text = f"{why or 'You are not logged in.'} Nothing was done. Log in, and do it again."
         return refused(request, RefusedError(401, text))
-    if route_of(request).endswith(_STREAMS):
+    if _is_stream(request):
         return live.ended(why or "You are not logged in.")
     if request.headers.get("sec-fetch-mode", "navigate") != "navigate":  # a script asks
         return refused(request, RefusedError(401, why or "You are not logged in."))
@@ -112,6 +135,10 @@ def _without_session(request: Request, why: str) -> Response:
         return page(request, "onward.html", None, target=root_of(request) + _target_of(request))
     target = f"{root_of(request)}/login?" + urlencode({"next": _target_of(request)})
     return RedirectResponse(target, 303)
+
+
+def _is_stream(request: Request) -> bool:
+    return route_of(request).endswith(_STREAMS)
 
 
 def root_of(request: Request) -> str:

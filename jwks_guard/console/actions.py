@@ -91,7 +91,7 @@ class Actions:
                 raise RefusedError(
                     404, "This console has no access to a Management API, so it can't do that."
                 )
-            picture = await self._seen(request, kid)
+            picture = await self._seen(request, kid, anew=action == "reinstate")
             row = picture.key(kid)
             if row is None and (action in _AT_THE_TENANT or not is_kid(kid)):
                 raise RefusedError(404, "There is no such key. Nothing was done.")
@@ -139,15 +139,17 @@ class Actions:
 
         return act
 
-    async def _seen(self, request: Request, kid: str | None = None) -> Picture:
-        """What is shown: looked at anew for a dialog; for its form nothing is waited for.
+    async def _seen(
+        self, request: Request, kid: str | None = None, *, anew: bool = False
+    ) -> Picture:
+        """What is shown: looked at `anew` for a dialog, but for its form nothing is waited for.
 
         Raises RefusedError for a viewer, who shall not spend what the tenant answers a minute.
         """
         if not request.state.visitor.acts:
             raise RefusedError(403, NOT_AN_OPERATOR)
         self._gatherer.ensure_running()
-        if request.method != "POST":
+        if anew or request.method != "POST":
             with suppress(TimeoutError):
                 async with asyncio.timeout(LONGEST_LOOK_SECONDS):
                     await self._gatherer.look(kid)
@@ -233,6 +235,10 @@ def _fault(dialog: Dialog, form: Mapping[str, str]) -> str | None:
     """What is wrong with the form; None where it may be done."""
     if form.get("subject") != dialog.subject:  # a browser or a proxy has shortened the path
         return "The form is about another key or instance than its address."
+    if dialog.action == "reinstate" and form.get("decision") != dialog.decision:
+        return (
+            "The decision about this key has changed since this page was opened: look who made it."
+        )
     reason = form.get("reason", "").strip()
     if not 0 < len(reason) <= MAX_REASON_CHARS:
         return f"Write the reason, of {MAX_REASON_CHARS} characters at most."

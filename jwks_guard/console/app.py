@@ -88,7 +88,6 @@ def console(
         withdrawn=trust.withdrawn,
         key=secrets.token_bytes(32),
     )
-    attempts = Attempts(clock)
 
     def record(event: AdminEvent) -> None:
         for entry in timeline.of_journal([event]):
@@ -96,9 +95,9 @@ def console(
 
     deciding: Deciding = rotation or FleetOperations(fleet, clock, record)
     actions = Actions(
-        gatherer, rotation, deciding, trust.second_secret, attempts, clock, action_wait
+        gatherer, rotation, deciding, trust.second_secret, Attempts(clock), clock, action_wait
     )
-    log_in = LoginPages(login, sessions, attempts)
+    log_in = LoginPages(login, sessions, Attempts(clock))
     inside = _application(
         [
             *pages.routes(gatherer, lambda request, _: request.state.why_ended()),

@@ -113,6 +113,7 @@ class Dialog:
         facts: what follows from it.
         final: what of it can't be undone.
         readiness: the verdict, of a planned revocation.
+        decision: the decision that it shows, which a lift undoes and no later one; "" for none.
         choices: the ways to do it, the first one by default; none where there is one alone.
         certificates: where SAML and WS-Fed parties find the new certificate, by kind.
 
@@ -125,6 +126,7 @@ class Dialog:
     facts: tuple[str, ...] = ()
     final: tuple[str, ...] = ()
     readiness: RevocationReadiness | None = None
+    decision: str = ""
     choices: tuple[Choice, ...] = ()
     certificates: Mapping[str, str] = field(default_factory=dict)
 
@@ -158,6 +160,7 @@ def key_dialog(action: Action, row: KeyRow, picture: Picture, lifetime: timedelt
         facts=(*_decided(action, row), *_facts(plan, row)),
         final=_FINAL.get(action, ()),
         readiness=row.readiness if action == "revoke" else None,
+        decision="" if row.decision is None else f"{row.decision.at!r} {row.decision.by}",
         choices=_choices(action, row),
         certificates=plan.certificates if isinstance(plan, Plan) else {},
     )
@@ -226,6 +229,8 @@ def _facts(plan: Plan | str | None, row: KeyRow) -> tuple[str, ...]:
 
 def _decided(action: Action, row: KeyRow) -> Iterator[str]:
     if action == "reinstate":
+        if (decision := row.decision) is not None:
+            yield f"It is distrusted by {decision.by or 'somebody'}: {decision.reason}"
         yield from _REINSTATE
         if row.state == "revoked":
             yield "The tenant has revoked this key and does not list it: it stays refused."

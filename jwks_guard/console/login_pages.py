@@ -90,6 +90,7 @@ class LoginPages:
     async def _from_provider(self, request: Request) -> Response:
         assert isinstance(self._login, OpenIDConnect)  # noqa: S101
         try:
+            self._attempts.spend(request)  # each asks the provider, whatever the code is
             identity, target = await self._login.finish(request)
         except RefusedError as error:
             audit("console_login", request, result="refused", detail=str(error))

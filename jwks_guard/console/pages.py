@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from cachetools import LRUCache
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
@@ -16,6 +17,7 @@ from jwks_guard.console.picture import Picture
 from jwks_guard.console.rendering import page, rendered
 
 _MOST_KID = 300  # characters
+_MOST_DRAWN = 16
 Ended = Callable[[Request, Picture], str | None]
 Context = Callable[[Request, Picture], dict[str, Any]]
 
@@ -80,14 +82,22 @@ def _shown(view: View, gatherer: Gatherer) -> Callable[[Request], Any]:
 
 
 def _live(view: View, gatherer: Gatherer, ended: Ended) -> Callable[[Request], Any]:
+    drawn: LRUCache[object, tuple[Picture, dict[str, str]]] = LRUCache(_MOST_DRAWN)
+
     async def stream(request: Request) -> Response:
         def draw(picture: Picture) -> dict[str, str]:
-            context = _context(view, request, gatherer, picture)
             visitor = request.state.visitor
-            return {
-                name: rendered(request, template, visitor, **context)
-                for name, template in view.parts.items()
-            }
+            # Whatever else differs between two visitors is in no part of a page.
+            same = (request.scope.get("root_path"), visitor.role, request.url.query)
+            known = drawn.get(same)
+            if known is None or known[0] is not picture:
+                context = _context(view, request, gatherer, picture)
+                parts = {
+                    name: rendered(request, template, visitor, **context)
+                    for name, template in view.parts.items()
+                }
+                known = drawn[same] = picture, parts
+            return known[1]
 
         gatherer.ensure_running()
         return live.stream(gatherer, draw, lambda picture: ended(request, picture))

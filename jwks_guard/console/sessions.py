@@ -16,6 +16,8 @@ from jwks_guard.errors import ConfigurationError
 from jwks_guard.verify.token import VerifiedToken
 
 _MOST = 1_000
+_MOST_OF_ONE = 20
+"""Log-ins of one person that last at a time: who logs in again and again ends no other session."""
 _SALT = "jwks_guard console session"
 
 
@@ -43,13 +45,14 @@ class SessionError(Exception):
 
 @dataclass(slots=True, kw_only=True)
 class Session:
-    """One log-in in one browser. `csrf` goes with each of its forms."""
+    """One log-in in one browser. `csrf` goes with each of its forms, `streams` of it are open."""
 
     identity: Identity
     began: Instant
     seen: Instant
     name: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
     csrf: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
+    streams: int = 0
     ended: str | None = None
 
 
@@ -88,6 +91,10 @@ class Sessions:
     def begin(self, identity: Identity) -> Session:
         """A new session under a new name; the oldest one ends where there are too many."""
         now = Instant.now(self._clock)
+        own = [each for each in self._sessions.values() if each.identity.actor == identity.actor]
+        for each in own[: max(0, len(own) + 1 - _MOST_OF_ONE)]:
+            self.end(each, "You have logged in too many times, and this was the first of them.")
+            del self._sessions[each.name]
         session = Session(identity=identity, began=now, seen=now)
         for name, each in [*self._sessions.items()]:
             if len(self._sessions) < _MOST and not each.began.shifted(self._longest).reached(now):

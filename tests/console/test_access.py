@@ -13,8 +13,10 @@ from jwks_guard import ConfigurationError
 from jwks_guard.admin import KeyRotation
 from jwks_guard.console import console
 from jwks_guard.console.forms import MAX_FORM_BYTES
+from jwks_guard.console.sessions import Identity, Sessions
 from tests.admin.rotating import verdict
 from tests.console.visiting import HERE, SECRETS, VIEWER, Stage, dialog, ending, staged
+from tests.support import HandClock
 
 PAGES = ("/", "/keys", "/instances", "/timeline", "/no-such-page")
 Answer = httpx.Response
@@ -124,6 +126,24 @@ async def test_live_page_that_nobody_looks_at_does_not_keep_its_session(stage: S
                 assert answer.status_code == 404
         stage.scene.clock.advance(599)
         assert (await browser.get("/no-page/live")).text.startswith("event: ended")
+
+
+async def test_page_that_asks_whether_its_session_lasts_does_not_keep_it(stage: Stage) -> None:
+    async with stage.operator() as browser:
+        for _ in range(4):
+            stage.scene.clock.advance(600)
+            await browser.client.head("/keys", headers={"sec-fetch-mode": "cors"})
+        assert (await browser.get("/keys")).status_code == 303
+
+
+async def test_one_person_who_logs_in_again_and_again_ends_nobody_elses_session() -> None:
+    clock = HandClock()
+    sessions = Sessions(clock, key=b"k" * 32)
+    other = sessions.begin(Identity(name="Ada", actor="ada", role="operator"))
+    again = [sessions.begin(Identity(name="Eve", actor="eve", role="viewer")) for _ in range(1_500)]
+    assert sessions.why_ended(other) is None
+    assert sessions.why_ended(again[-1]) is None
+    assert "many" in (sessions.why_ended(again[0]) or "")
 
 
 async def test_session_ends_after_8_hours_however_much_it_is_used(stage: Stage) -> None:

@@ -388,6 +388,26 @@ async def test_error_that_nobody_foresaw_is_told_and_audited(
     caplog.clear()
 
 
+async def test_lift_undoes_no_decision_that_was_made_after_its_page_was_opened(
+    stage: Stage, browser: Browser
+) -> None:
+    kid, token = stage.scene.used_key()
+    await act(browser, kid, "distrust", how="planned")
+    await browser.get(dialog(kid, "reinstate"))
+    old = {**browser.fields, "reason": "false alarm", "ending": ending(kid)}
+    async with stage.operator() as other:
+        await act(other, kid, "reinstate")
+        stage.scene.clock.advance(60)
+        await act(other, kid, "distrust", how="planned", reason="it did leak")
+    answer = await browser.post(dialog(kid, "reinstate"), old)
+    assert answer.status_code == 400
+    assert "has changed since this page was opened" in text_of(answer)
+    assert "it did leak" in text_of(answer)
+    assert not await accepts(stage, token)
+    assert (await act(browser, kid, "reinstate")).status_code == 200
+    assert await accepts(stage, token)
+
+
 class Slow(FakeFleet):
     """Distrusts when it is let go on, and can't store that."""
 

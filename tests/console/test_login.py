@@ -196,10 +196,8 @@ def test_secret_that_is_short_or_means_two_roles_is_refused() -> None:
 def test_of_too_many_sessions_the_oldest_ends() -> None:
     clock = HandClock()
     sessions = Sessions(clock, key=b"k")
-    ada = Identity(name="Ada", actor="Ada", role="viewer")
-    first, second = sessions.begin(ada), sessions.begin(ada)
-    for _ in range(999):
-        sessions.begin(ada)
+    people = [Identity(name="Ada", actor=f"Ada {n}", role="viewer") for n in range(1001)]
+    first, second, *_ = [sessions.begin(each) for each in people]
     with pytest.raises(SessionError):
         sessions.find(sessions.cookie(first))
     assert (

@@ -232,6 +232,22 @@ async def test_provider_that_says_it_names_itself_has_to(setting: Provided) -> N
         require_refused(await browser.get(back), browser, "another provider")
 
 
+async def test_answers_that_are_made_up_do_not_reach_the_provider_at_speed(
+    setting: Provided,
+) -> None:
+    async with setting.browser() as browser:
+        state = (await setting.begun(browser))["state"]
+        before = len(setting.meddling.asked)
+        answers = [
+            await browser.get(f"/login/callback?state={state}&code=made-up", cookie=cookie)
+            for cookie in ["; ".join(f"{c.name}={c.value}" for c in browser.client.cookies.jar)]
+            * 20
+        ]
+        assert [answer.status_code for answer in answers][-1] == 429
+        assert "Wait 12 seconds" in answers[-1].text
+        assert len(setting.meddling.asked) <= before + 5
+
+
 async def test_session_is_a_new_one(setting: Provided) -> None:
     async with setting.browser() as attacker, setting.browser() as victim:
         await setting.log_in(attacker, "auth0|bob")

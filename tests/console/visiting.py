@@ -24,7 +24,7 @@ OPERATOR = "the-operators-own-secret"
 VIEWER = "a-secret-for-viewers-only"
 SECRETS = OperatorSecrets(operator=OPERATOR, viewer=VIEWER)
 HERE = "https://ops.test"
-_FIELD = re.compile(r'name="(?P<name>csrf|subject)" value="(?P<value>[^"]*)"')
+_FIELD = re.compile(r'name="(?P<name>csrf|subject|decision)" value="(?P<value>[^"]*)"')
 
 
 @dataclass
