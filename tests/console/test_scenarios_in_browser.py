@@ -24,6 +24,14 @@ from tests.console.browsing import (
 from tests.swagger_ui import chromium as running_chromium
 
 pytestmark = pytest.mark.outside
+HIDES = """
+  let hidden = false;
+  Object.defineProperty(document, "hidden", { get: () => hidden });
+  globalThis.hide = (how) => {
+    hidden = how;
+    document.dispatchEvent(new Event("visibilitychange"));
+  };
+"""  # what a browser does by itself where it has a window
 IDLE_SECONDS = 1_800.0
 
 
@@ -52,6 +60,22 @@ def page(browser: Browser, console: Served, stage: Stage) -> Iterator[Page]:
         log_in(page, stage)
         page.wait_for_url("**/keys*")
         yield page
+
+
+def test_pages_in_tabs_behind_keep_none_from_loading(page: Page, console: Served) -> None:
+    """A browser opens 6 connections to one host, and each stream takes one."""
+    context = page.context
+    context.add_init_script(HIDES)
+    for _ in range(7):
+        tab = context.new_page()
+        tab.goto(f"{console.url}/keys")
+        expect(tab.locator(".freshness")).to_be_visible()
+        tab.evaluate("hide(true)")
+    tab.evaluate("hide(false)")
+    with tab.expect_response(lambda answer: answer.url.endswith("/keys/live")):
+        tab.evaluate("hide(true)")
+        tab.evaluate("hide(false)")
+    expect(tab.locator("#connection")).to_be_hidden()
 
 
 def test_planned_rotation_by_mouse(page: Page, stage: Stage) -> None:

@@ -145,7 +145,7 @@
   }
 
   function connect() {
-    if (ended) return;
+    if (ended || document.hidden) return;
     source?.close();
     source = new EventSource(document.body.dataset.liveUrl + location.search);
     heard = Date.now();
@@ -164,11 +164,16 @@
   if (document.body.dataset.liveUrl) {
     connect();
     setInterval(() => {
-      if (ended || Date.now() - heard < SILENCE_MS) return;
+      if (ended || document.hidden || Date.now() - heard < SILENCE_MS) return;
       disconnected();
       connect();
     }, AGAIN_MS);
-    addEventListener("pagehide", () => source.close());
+    // A browser opens 6 connections to one host: with 6 pages in tabs behind, no other one loads.
+    document.addEventListener("visibilitychange", () => {
+      if (document.hidden) source?.close();
+      else connect();
+    });
+    addEventListener("pagehide", () => source?.close());
     addEventListener("pageshow", (event) => { if (event.persisted) connect(); });
   }
 
