@@ -16,7 +16,7 @@ from jwks_guard.base.clock import Clock
 from jwks_guard.base.events import logger
 from jwks_guard.console import outcomes
 from jwks_guard.console.access import NOT_AN_OPERATOR
-from jwks_guard.console.audit import audit
+from jwks_guard.console.audit import Result, audit
 from jwks_guard.console.dialogs import Dialog, dismissal, key_dialog
 from jwks_guard.console.forms import RefusedError
 from jwks_guard.console.gathering import LONGEST_LOOK_SECONDS, Gatherer
@@ -162,9 +162,7 @@ class Actions:
         form: Mapping[str, str] = {**request.state.form}
         fault = _fault(dialog, form)
         if fault is None and secret is not None:
-            self._attempts.spend(request)
-            given = form.get("secret", "").encode()
-            fault = None if is_one_of(secret, given) else "The operator secret is wrong."
+            fault = self._wrong(secret, request, dialog, form)
         if fault is not None:
             return _asked(request, dialog, secret, fault)
         task = self._in_background(self._done(request, dialog, form, act))
@@ -173,12 +171,35 @@ class Actions:
         visitor, status = request.state.visitor, outcome.status
         return page(request, "done.html", visitor, status=status, dialog=dialog, outcome=outcome)
 
+    def _wrong(
+        self, secret: StaticSecrets, request: Request, dialog: Dialog, form: Mapping[str, str]
+    ) -> str | None:
+        """What is wrong with the secret in the form; raises RefusedError where guesses come fast.
+
+        Each guess is in the log: somebody may have forged the log-in.
+        """
+        fault: str | None = None
+        try:
+            self._attempts.spend(request)
+            if not is_one_of(secret, form.get("secret", "").encode()):
+                fault = "The operator secret is wrong."
+        except RefusedError as error:
+            _audited(request, dialog, form, "refused", str(error))
+            raise
+        if fault is not None:
+            _audited(request, dialog, form, "refused", fault)
+        return fault
+
     async def _done(
         self, request: Request, dialog: Dialog, form: Mapping[str, str], act: Acting
     ) -> Outcome:
         """Do it, whatever becomes of the page that waits for it; and note who did it, and why."""
         try:
             outcome = await act(form)
+        except asyncio.CancelledError:
+            why = "The console ended before the action did: look what was done."
+            _audited(request, dialog, form, "incomplete", why)
+            raise
         except Exception as error:  # noqa: BLE001 - whatever became of it, it is told and audited
             if isinstance(error, JWKSGuardError):
                 outcome = outcomes.refused(error)
@@ -187,16 +208,8 @@ class Actions:
                 outcome = outcomes.failed(error)
             at = self._clock.time()
             self._gatherer.record(_not_done(dialog, form, _identity(request), outcome, at))
-        audit(
-            "console_action",
-            request,
-            result="done" if outcome.complete else "incomplete" if outcome.done else "refused",
-            actor=_identity(request).actor,
-            action=dialog.action,
-            subject=dialog.subject,
-            reason=form["reason"],
-            detail=outcome.summary,
-        )
+        result: Result = "done" if outcome.complete else "incomplete" if outcome.done else "refused"
+        _audited(request, dialog, form, result, outcome.summary)
         self._gatherer.outdate()
         self._in_background(self._gatherer.look())
         return outcome
@@ -247,6 +260,21 @@ def _fault(dialog: Dialog, form: Mapping[str, str]) -> str | None:
     if form.get("ending", "").strip() != dialog.ending.strip():
         return "That is not how the kid ends. Look whether this is the key that you mean."
     return None
+
+
+def _audited(
+    request: Request, dialog: Dialog, form: Mapping[str, str], result: Result, detail: str
+) -> None:
+    audit(
+        "console_action",
+        request,
+        result=result,
+        actor=_identity(request).actor,
+        action=dialog.action,
+        subject=dialog.subject,
+        reason=form["reason"],
+        detail=detail,
+    )
 
 
 def _not_done(

@@ -68,7 +68,7 @@ class Known:
         return tuple(
             InstanceRow(
                 state=state,
-                silent=now - state.reported_at > LIVE_SECONDS,
+                silent=abs(now - state.reported_at) > LIVE_SECONDS,
                 trusted_since=self.trusted_since[state.instance or state.host],
             )
             for state in self.states

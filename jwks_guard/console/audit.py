@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("jwks_guard")
 Kind = Literal["console_login", "console_logout", "console_action"]
+Result = Literal["done", "incomplete", "refused"]
 _LEVELS = {"done": logging.INFO, "incomplete": logging.WARNING, "refused": logging.WARNING}
 
 
@@ -19,7 +20,7 @@ def audit(
     kind: Kind,
     request: Request,
     *,
-    result: Literal["done", "incomplete", "refused"],
+    result: Result,
     **fields: str,
 ) -> None:
     """Log it; `fields` are text of people and instances, which stays on one line."""

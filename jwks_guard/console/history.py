@@ -94,13 +94,18 @@ class History:
         since = max(since, now - MINUTES * _MINUTE)
         first, last = int(since // _MINUTE), int(now // _MINUTE)
         if count <= last - first:  # too few to be spread
-            self._minute(now)[kid] += count
+            self._add(now, kid, count)
             return
         inner = [number * _MINUTE for number in range(first + 1, last + 1)]
         for begin, end in pairwise([since, *inner, now]):
             share = (end - begin) / (now - since) if now > since else 1.0
             if share:
-                self._minute(begin)[kid] += count * share
+                self._add(begin, kid, count * share)
+
+    def _add(self, at: float, kid: str, count: float) -> None:
+        minute = self._minute(at)
+        if kid in minute or len(minute) < _MAX_KIDS:  # an instance may make up new ones each time
+            minute[kid] += count
 
     def _minute(self, at: float) -> defaultdict[str, float]:
         return self._minutes.setdefault(int(at // _MINUTE), defaultdict(float))

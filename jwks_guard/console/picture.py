@@ -41,7 +41,8 @@ class InstanceRow:
 
     Arguments:
         state: what it showed last.
-        silent: whether it has not reported for too long.
+        silent: whether it has not reported for too long, or by a clock that is ahead: then it can't
+            be told.
         trusted_since: the kids that it trusts, and since when the console has seen that: the
             picture's `began` where it was so from the beginning.
 

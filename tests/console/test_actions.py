@@ -441,6 +441,25 @@ async def test_action_goes_on_without_the_page_that_waits_for_it(
     ]
 
 
+async def test_action_that_the_end_of_the_console_cuts_off_is_audited(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    fleet = Slow()
+    app = console(None, fleet, login=SECRETS, clock=stage.scene.clock, action_wait=0.05)
+    before = asyncio.all_tasks()
+    async with running(app), stage.operator(app=app) as browser:
+        await act(browser, "a", "distrust", how="forced")
+    cut_off = asyncio.all_tasks() - before
+    for task in cut_off:  # as the end of an event loop does
+        task.cancel()
+    await asyncio.wait(cut_off)
+    records = [r.__dict__ for r in caplog.records if getattr(r, "kind", "") == "console_action"]
+    assert [(r["result"], r["actor"], r["reason"]) for r in records] == [
+        ("incomplete", "Ada, by operator secret", "planned")
+    ]
+    assert "The console ended before the action did" in records[0]["detail"]
+
+
 # --- without a Management API ---
 
 

@@ -12,8 +12,9 @@ from jwks_guard.admin import RevocationReadiness, SigningKey
 from jwks_guard.console.assembly import MAX_REFUSED, Known, assembled
 from jwks_guard.console.history import History
 from jwks_guard.console.picture import Picture
-from jwks_guard.readiness.state import InstanceState, Observed
+from jwks_guard.readiness.state import LIVE_SECONDS, InstanceState, Observed
 from jwks_guard.readiness.usage import KeyUsage, Reach
+from jwks_guard.readiness.verdict import reporting_in
 from tests.console.support import ISSUER, decision, instance
 from tests.support import HandClock
 
@@ -174,6 +175,15 @@ def test_an_instance_is_as_silent_as_it_was_when_the_fleet_answered_last(clock: 
     picture = assembled(known, History(), asked, (), (), clock.time())
     assert [row.silent for row in picture.instances] == [False]
     assert picture.fleet_at == clock.time() - 300.0
+
+
+def test_an_instance_whose_clock_is_ahead_counts_as_silent_as_in_the_verdict(
+    clock: HandClock,
+) -> None:
+    state = instance("a", clock, kids=("k1",), reported_at=clock.time() + 3_600.0)
+    picture = picture_of(clock, state)
+    assert [row.silent for row in picture.instances] == [True]
+    assert not reporting_in([state], LIVE_SECONDS, clock.time())
 
 
 def test_since_when_an_instance_trusts_a_key_is_when_that_was_seen(clock: HandClock) -> None:

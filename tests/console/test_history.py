@@ -54,6 +54,18 @@ def test_the_instances_of_a_fleet_count_together(clock: HandClock) -> None:
     assert counts(history, clock) == [8]
 
 
+def test_an_instance_that_makes_up_kids_fills_no_memory(clock: HandClock) -> None:
+    history = History()
+    for look in range(3):
+        made_up = {f"junk-{look}-{n}": 5 for n in range(3_000)}
+        honest = accepted(10 * look, clock, "b")
+        history.add([honest, instance("x", clock, accepted=made_up)], clock.time())
+        clock.advance(1.0)
+    assert counts(history, clock)[-1] == 20
+    kept = [history.rate(f"junk-2-{n}", clock.time()) > 0 for n in range(3_000)]
+    assert kept.count(True) <= 1_000
+
+
 def test_a_minute_in_which_nobody_looked_is_not_a_minute_without_tokens(clock: HandClock) -> None:
     history = History()
     history.add([accepted(0, clock)], clock.time())

@@ -484,7 +484,9 @@ async def test_log_in_at_the_guarded_issuer_acts_with_the_operator_secret() -> N
             assert not await accepted(setting)
 
 
-async def test_operator_secret_is_not_guessed_at_speed_in_a_dialog() -> None:
+async def test_operator_secret_is_not_guessed_at_speed_in_a_dialog(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async with (
         provided(guarded=True, operator_secret=OPERATOR) as setting,
         setting.browser() as browser,
@@ -492,6 +494,10 @@ async def test_operator_secret_is_not_guessed_at_speed_in_a_dialog() -> None:
         await setting.log_in(browser)
         statuses = [(await act(setting, browser, secret="guess")).status_code for _ in range(9)]
         assert statuses == [400] * 5 + [429] * 4
+        told = [r.__dict__ for r in caplog.records if getattr(r, "kind", "") == "console_action"]
+        assert [each["result"] for each in told] == ["refused"] * 9
+        assert told[0]["detail"] == "The operator secret is wrong."
+        assert "guess" not in caplog.text
         assert (await act(setting, browser, secret=OPERATOR)).status_code == 429
         assert await accepted(setting)
 
