@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import shlex
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 from jwks_guard import JWKSGuardError, errors
+from jwks_guard.admin.journal import Intent, Journal
 from jwks_guard.cli.app import app
 from jwks_guard.cli.keys.session import errors_told
 from jwks_guard.testing import LocalTenant
@@ -585,3 +588,25 @@ def test_help_of_every_command_can_be_read() -> None:
         assert (done.exit_code, done.stderr) == (0, "")
         assert "JWKS_GUARD_DOMAIN" in done.stdout
     assert "Exit status" in group.stdout
+
+
+def test_what_another_process_is_doing_is_not_called_cut_off(
+    tenant: LocalTenant, environ: dict[str, str], tmp_path: Path
+) -> None:
+    leaked = rotated(tenant)
+    path = tmp_path / "journal"
+    begun = Intent(
+        action="revoke", tenant=tenant.issuer, actor="ada", kid=leaked, reason="x", emergency=True
+    )
+
+    async def in_another_process() -> subprocess.CompletedProcess[str]:
+        here = Journal(path, None, time)
+        async with here.under_way.operation():
+            await here.begin(begun)
+            return await asyncio.to_thread(run, environ, *asked)
+
+    asked = ("rotate", "--dry-run", "--journal", str(path))
+    assert "earlier run" not in words(asyncio.run(in_another_process()).stdout)
+    assert f"earlier run began is finished: to revoke {leaked}" in words(
+        run(environ, *asked).stdout
+    )

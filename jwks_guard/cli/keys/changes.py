@@ -20,7 +20,7 @@ from jwks_guard.admin.verdict import unanswered
 from jwks_guard.cli.completion import can_have_leaked
 from jwks_guard.cli.keys.change import Change, changing
 from jwks_guard.cli.keys.fleet import instances_of, refusal
-from jwks_guard.cli.keys.journal import left_in
+from jwks_guard.cli.keys.journal import begun_in, left_in
 from jwks_guard.cli.keys.kids import STATES, matching, whole_kid
 from jwks_guard.cli.keys.session import RevocableKIDArgument, Session
 from jwks_guard.errors import (
@@ -109,7 +109,7 @@ def rotate_and_revoke(
 ) -> RevocationReceipt:
     """In an emergency: make the next key current and revoke the one that has leaked."""
     session, path = change.session, change.journal(emergency=True)
-    begun = [each for each in left_in(path, session) if each.action == "rotate_and_revoke"]
+    begun = [each for each in begun_in(path, session) if each.action == "rotate_and_revoke"]
     keys = SigningKeys(session.run(session.client.list()))
     leaked = _leaked(kid, keys) or (begun[0].kid if begun else keys.current.kid)
     plan = _emergency_plan(session, keys, leaked)

@@ -55,5 +55,16 @@ def usable(path: Path, *, emergency: bool) -> Path | None:
 
 
 def left_in(path: Path | None, session: Session) -> list[Intent]:
-    """The operations at this tenant that an earlier run left unfinished, oldest first."""
+    """The operations at this tenant that a crash has cut off, oldest first."""
+
+    async def read() -> list[Intent]:
+        async with journal.under_way.operation() as operation:
+            return await journal.cut_off(session.client.base_url, operation)
+
+    journal = Journal(path, None, time)
+    return session.run(read())
+
+
+def begun_in(path: Path | None, session: Session) -> list[Intent]:
+    """The operations at this tenant that have not ended, also those that another process does."""
     return session.run(Journal(path, None, time).unfinished(session.client.base_url))
