@@ -148,6 +148,7 @@ class Incident:
             radius=self._radius,
             refusals=self._refusals,
             unreached=self._unreached,
+            operation=self._intent.operation,
         )
 
     async def run(self) -> AsyncIterator[Step]:

@@ -52,7 +52,7 @@ class IncidentReport:
     """The evidence of an incident, as it is at one moment.
 
     `at_tenant`: whether the key has to be revoked at the tenant too. `unreached`: whether the
-    tenant or the fleet could not be reached in a step.
+    tenant or the fleet could not be reached in a step. `operation`: its id in the journal.
     """
 
     kid: str
@@ -65,6 +65,7 @@ class IncidentReport:
     radius: BlastRadius | None
     refusals: tuple[Refusal, ...]
     unreached: bool = False
+    operation: str = ""
 
     @property
     def complete(self) -> bool:
@@ -82,6 +83,7 @@ class IncidentReport:
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON-compatible data."""
         return {
+            "operation": self.operation,
             "kid": self.kid,
             "issuer": self.issuer,
             "reason": self.reason,

@@ -218,7 +218,7 @@ def refusal_plan(issuer: str, kid: str, why: str, instances: Instances | None = 
             why,
             f"{_of_tokens(kid)} {_IF_CURRENT}",
             instances.number if instances and instances.error is None else _NO_FLEET_DISTRUSTS,
-            "`jwks-guard reinstate` lifts it, if it was a mistake.",
+            "If it was a mistake, reinstate the key: `jwks-guard reinstate`, or in the console.",
         ),
         question="Refuse it now?",
     )

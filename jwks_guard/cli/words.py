@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, TypeAlias
 
 from jwks_guard.base.durations import span
+from jwks_guard.base.text import printable as printable
 
 _LONGEST = 200  # characters
 Mark: TypeAlias = Literal["ok", "NO", "??", "  "]
@@ -22,15 +23,6 @@ class Line:
     name: str
     text: str
     note: str = ""
-
-
-def printable(text: str) -> str:
-    r"""`text` in printable ASCII, everything else escaped as in \x1b or \u202e.
-
-    Escape sequences in a claim would steer the terminal, and bidirectional marks and look-alike
-    letters would show another text than the one that is compared.
-    """
-    return "".join(c if " " <= c <= "~" else c.encode("unicode_escape").decode() for c in text)
 
 
 def counted(number: int, noun: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from jwks_guard.admin import KeyRotation
@@ -15,11 +15,13 @@ from jwks_guard.asgi.operations_auth import StaticSecrets
 from jwks_guard.base.clock import Clock
 from jwks_guard.base.events import logger
 from jwks_guard.console import outcomes
-from jwks_guard.console.access import NOT_AN_OPERATOR
+from jwks_guard.console.access import NOT_AN_OPERATOR, root_of
 from jwks_guard.console.audit import Result, audit
 from jwks_guard.console.dialogs import Dialog, dismissal, key_dialog
 from jwks_guard.console.forms import RefusedError
 from jwks_guard.console.gathering import LONGEST_LOOK_SECONDS, Gatherer
+from jwks_guard.console.incident_dialog import incident_dialog, refuses_first
+from jwks_guard.console.incidents import Incidents
 from jwks_guard.console.login import Attempts, is_one_of
 from jwks_guard.console.operations import Deciding
 from jwks_guard.console.outcomes import Outcome
@@ -46,6 +48,7 @@ class Actions:
         gatherer: shows what is known, and looks anew after each action.
         rotation: the tenant's; None without a Management API.
         deciding: distrusts, reinstates and dismisses.
+        incidents: refuses leaked keys, and has them rotated and revoked.
         second_secret: what an action takes beside the log-in; None: nothing. Raises RefusedError.
         attempts: limits wrong secrets.
         clock: where time comes from.
@@ -58,6 +61,7 @@ class Actions:
         gatherer: Gatherer,
         rotation: KeyRotation | None,
         deciding: Deciding,
+        incidents: Incidents,
         second_secret: Callable[[Identity], StaticSecrets | None],
         attempts: Attempts,
         clock: Clock,
@@ -66,6 +70,7 @@ class Actions:
         self._gatherer = gatherer
         self._rotation = rotation
         self._deciding = deciding
+        self._incidents = incidents
         self._second_secret = second_secret
         self._attempts = attempts
         self._clock = clock
@@ -75,6 +80,7 @@ class Actions:
     def routes(self) -> list[Route]:
         """A dialog by GET and the action by POST, at one URL for each."""
         paths = {f"/keys/{{kid:path}}/{action}": self._of_key(action) for action in _OF_KEYS}
+        paths["/keys/{kid:path}/incident"] = self._incident
         paths["/instances/{instance}/dismiss"] = self._dismissal
         return [Route(path, end, methods=["GET", "POST"]) for path, end in paths.items()]
 
@@ -101,6 +107,34 @@ class Actions:
             return await self._answer(request, dialog, self._acting(action, kid, request))
 
         return answer
+
+    async def _incident(self, request: Request) -> Response:
+        """Begin an incident, which needs no page that waits for it: everybody sees how it goes."""
+        kid = request.path_params["kid"]
+        if request.method != "POST":
+            self._incidents.require_none()
+        picture = await self._seen(request, kid)
+        row = picture.key(kid) or KeyRow(kid=kid, state="not listed")
+        if not is_kid(kid):
+            raise RefusedError(404, "There is no such key. Nothing was done.")
+        lifetime = None if self._rotation is None else self._rotation.token_lifetime
+        dialog = incident_dialog(row, picture, lifetime)
+        if (asked := self._asks(request, dialog)) is not None:
+            return asked
+        form: Mapping[str, str] = {**request.state.form}
+        self._incidents.begin(
+            kid,
+            form["reason"],
+            refuse_first=refuses_first(row, picture, form.get("how", "")),
+            actor=_identity(request).actor,
+        )
+
+        async def follow(_: Mapping[str, str]) -> Outcome:
+            return outcomes.ended(await self._incidents.follow(self._gatherer.publish))
+
+        self._in_background(self._done(request, dialog, form, follow))
+        self._gatherer.publish()  # it is on the page to which this leads
+        return RedirectResponse(f"{root_of(request)}/incident", 303)
 
     async def _dismissal(self, request: Request) -> Response:
         picture = await self._seen(request)
@@ -156,20 +190,25 @@ class Actions:
         return self._gatherer.picture
 
     async def _answer(self, request: Request, dialog: Dialog, act: Acting) -> Response:
-        secret = self._second_secret(_identity(request))
-        if request.method != "POST":
-            return _asked(request, dialog, secret)
+        if (asked := self._asks(request, dialog)) is not None:
+            return asked
         form: Mapping[str, str] = {**request.state.form}
-        fault = _fault(dialog, form)
-        if fault is None and secret is not None:
-            fault = self._wrong(secret, request, dialog, form)
-        if fault is not None:
-            return _asked(request, dialog, secret, fault)
         task = self._in_background(self._done(request, dialog, form, act))
         await asyncio.wait({task}, timeout=self._longest)
         outcome = task.result() if task.done() else outcomes.UNFINISHED
         visitor, status = request.state.visitor, outcome.status
         return page(request, "done.html", visitor, status=status, dialog=dialog, outcome=outcome)
+
+    def _asks(self, request: Request, dialog: Dialog) -> Response | None:
+        """The dialog, or its form once more with what is wrong; None where it may be done."""
+        secret = self._second_secret(_identity(request))
+        if request.method != "POST":
+            return _asked(request, dialog, secret)
+        form = request.state.form
+        fault = _fault(dialog, form)
+        if fault is None and secret is not None:
+            fault = self._wrong(secret, request, dialog, form)
+        return None if fault is None else _asked(request, dialog, secret, fault)
 
     def _wrong(
         self, secret: StaticSecrets, request: Request, dialog: Dialog, form: Mapping[str, str]

@@ -23,6 +23,7 @@ from jwks_guard.console.actions import Actions
 from jwks_guard.console.forms import RefusedError
 from jwks_guard.console.gathering import Fleet, Gatherer
 from jwks_guard.console.headers import SecurityHeaders
+from jwks_guard.console.incidents import Incidents
 from jwks_guard.console.login import Attempts, OperatorSecrets
 from jwks_guard.console.login_pages import LoginPages
 from jwks_guard.console.oidc import OpenIDConnect
@@ -79,7 +80,13 @@ def console(
             "rotation does not refuse keys on this fleet: make it with the same one, as in "
             "KeyRotation(keys, fleet)."
         )
-    gatherer = Gatherer(rotation, fleet, clock=clock)
+
+    def record(event: AdminEvent) -> None:
+        for entry in timeline.of_journal([event]):
+            gatherer.record(entry)
+
+    incidents = Incidents(rotation, fleet, clock, record)
+    gatherer = Gatherer(rotation, fleet, clock=clock, incidents=incidents.shown)
     trust = LoginTrust(login, gatherer)
     sessions = Sessions(
         clock,
@@ -88,20 +95,17 @@ def console(
         withdrawn=trust.withdrawn,
         key=secrets.token_bytes(32),
     )
-
-    def record(event: AdminEvent) -> None:
-        for entry in timeline.of_journal([event]):
-            gatherer.record(entry)
-
     deciding: Deciding = rotation or FleetOperations(fleet, clock, record)
+    seconds, attempts = trust.second_secret, Attempts(clock)
     actions = Actions(
-        gatherer, rotation, deciding, trust.second_secret, Attempts(clock), clock, action_wait
+        gatherer, rotation, deciding, incidents, seconds, attempts, clock, action_wait
     )
     log_in = LoginPages(login, sessions, Attempts(clock))
     inside = _application(
         [
             *pages.routes(gatherer, lambda request, _: request.state.why_ended()),
             *actions.routes(),
+            *incidents.routes(),
             log_in.logout_route,
         ]
     )

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from jwks_guard.admin.incident_report import BlastRadius
 from jwks_guard.admin.signing_key import SigningKey
 from jwks_guard.console.history import History
 from jwks_guard.console.picture import (
@@ -19,7 +20,7 @@ from jwks_guard.console.picture import (
 )
 from jwks_guard.distrust.state import Distrusted
 from jwks_guard.readiness.state import LIVE_SECONDS, InstanceState, Observed
-from jwks_guard.readiness.usage import Reach
+from jwks_guard.readiness.usage import KeyUsage, Reach, total
 from jwks_guard.readiness.verdict import RevocationReadiness
 
 MAX_REFUSED = 50
@@ -144,6 +145,7 @@ def _row(
     expiry = max([reach.expiry, *(usage.reach.expiry for usage in usages)])
     state: KeyState = "not listed" if key is None else key.state
     decision = known.decisions.get(kid)
+    used = total({kid: usage} for usage in usages).get(kid, KeyUsage())
     readiness = None
     if key is not None and not key.revoked and known.fleet_at is not None:
         seen = Observed(known.states, reach.expiry or None, reach.lifetime or None)
@@ -160,6 +162,7 @@ def _row(
         reporting=len(reporting),
         readiness=readiness,
         decision=decision,
+        radius=BlastRadius(len(rows), used.clients, used.other_clients, expiry or None),
         actions=_actions(state, decided=decision is not None),
     )
     return row if key is None else _as_the_tenant_says(row, key)

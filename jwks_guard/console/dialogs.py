@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+from jwks_guard.admin.incident_report import BlastRadius
 from jwks_guard.admin.key_set import SigningKeys
 from jwks_guard.admin.plans import (
     FINAL,
@@ -29,6 +30,7 @@ TITLES: Mapping[str, str] = {
     "distrust": "Distrust a key",
     "reinstate": "Reinstate a key",
     "dismiss": "Dismiss an instance",
+    "incident": "A key has leaked",
 }
 _BUTTONS: Mapping[str, str] = {
     "rotate": "Rotate now",
@@ -37,6 +39,7 @@ _BUTTONS: Mapping[str, str] = {
     "distrust": "Distrust now",
     "reinstate": "Reinstate now",
     "dismiss": "Dismiss now",
+    "incident": "Begin now",
 }
 _REVOKED = "A revocation can't be undone: the tenant never lists this key again."
 _ROTATED = "A rotation can't be undone: the key that is current now never becomes current again."
@@ -116,6 +119,8 @@ class Dialog:
         decision: the decision that it shows, which a lift undoes and no later one; "" for none.
         choices: the ways to do it, the first one by default; none where there is one alone.
         certificates: where SAML and WS-Fed parties find the new certificate, by kind.
+        steps: what is done, in this order, where it is several things.
+        radius: whose tokens it hits, where that is shown.
 
     """
 
@@ -129,6 +134,8 @@ class Dialog:
     decision: str = ""
     choices: tuple[Choice, ...] = ()
     certificates: Mapping[str, str] = field(default_factory=dict)
+    steps: tuple[str, ...] = ()
+    radius: BlastRadius | None = None
 
     @property
     def title(self) -> str:
@@ -156,9 +163,9 @@ def key_dialog(action: Action, row: KeyRow, picture: Picture, lifetime: timedelt
         action=action,
         subject=row.kid,
         name=row.kid,
-        changes=tuple(_changes(action, row, picture)),
+        changes=tuple(changes_of(action, row, picture)),
         facts=(*_decided(action, row), *_facts(plan, row)),
-        final=_FINAL.get(action, ()),
+        final=final_of(action),
         readiness=row.readiness if action == "revoke" else None,
         decision="" if row.decision is None else f"{row.decision.at!r} {row.decision.by}",
         choices=_choices(action, row),
@@ -187,10 +194,7 @@ def _plan(
     """What the tenant does; a text says why that can't be told, None: it does nothing."""
     if picture.tenant is None or action in ("distrust", "reinstate"):
         return None
-    keys = SigningKeys(_signing_key(each) for each in picture.keys if each.state != "not listed")
-    states = tuple(each.state for each in picture.instances if not each.silent)
-    error = next((each.cause for each in picture.problems if each.source == "fleet"), None)
-    instances = Instances(states, error)
+    keys, instances = keys_of(picture), instances_of(picture)
     now = datetime.fromtimestamp(picture.at, UTC)
     try:
         if action == "rotate":
@@ -201,6 +205,23 @@ def _plan(
         return str(unclear)
     readiness = row.readiness if action == "revoke" else None
     return revocation_plan(picture.tenant, _signing_key(row), lifetime, now, instances, readiness)
+
+
+def final_of(action: Action) -> tuple[str, ...]:
+    """What of the action can't be undone."""
+    return _FINAL.get(action, ())
+
+
+def keys_of(picture: Picture) -> SigningKeys:
+    """The keys that the tenant lists."""
+    return SigningKeys(_signing_key(each) for each in picture.keys if each.state != "not listed")
+
+
+def instances_of(picture: Picture) -> Instances:
+    """The instances that report, for a plan."""
+    states = tuple(each.state for each in picture.instances if not each.silent)
+    error = next((each.cause for each in picture.problems if each.source == "fleet"), None)
+    return Instances(states, error)
 
 
 def _signing_key(row: KeyRow) -> SigningKey:
@@ -273,7 +294,8 @@ def _ways_to_revoke(row: KeyRow) -> tuple[Choice, ...]:
     return (planned, leaked) if ready else (planned, forced, leaked)
 
 
-def _changes(action: Action, target: KeyRow, picture: Picture) -> Iterator[Change]:
+def changes_of(action: Action, target: KeyRow, picture: Picture) -> Iterator[Change]:
+    """The table "signatures accepted after this step" of an action on the key of `target`."""
     shown: Iterable[KeyRow] = picture.valid
     if target.kid not in {row.kid for row in shown}:
         shown = [target, *shown]

@@ -20,7 +20,14 @@ from jwks_guard.base.events import logger
 from jwks_guard.console import timeline
 from jwks_guard.console.assembly import Known, assembled
 from jwks_guard.console.history import History
-from jwks_guard.console.picture import Entry, Picture, Problem, Source
+from jwks_guard.console.picture import (
+    Entry,
+    IncidentRow,
+    JournaledIncident,
+    Picture,
+    Problem,
+    Source,
+)
 from jwks_guard.console.sharing import Shared
 from jwks_guard.distrust.state import Distrusted
 from jwks_guard.errors import JWKSGuardError, ManagementAPIError, RateLimitedError
@@ -68,13 +75,23 @@ class Gatherer:
         rotation: reads the tenant's keys and the journal; None without a Management API.
         fleet: a verifier, or a fleet.
         clock: anything with time() and monotonic().
+        incidents: gives the incidents of this console, the newest first.
 
     """
 
-    def __init__(self, rotation: KeyRotation | None, fleet: Fleet, *, clock: Clock = time) -> None:
+    def __init__(
+        self,
+        rotation: KeyRotation | None,
+        fleet: Fleet,
+        *,
+        clock: Clock = time,
+        incidents: Callable[[], tuple[IncidentRow, ...]] = tuple,
+    ) -> None:
         self._rotation = rotation
         self._fleet = fleet
         self.clock = clock
+        self._incidents = incidents
+        self._journaled_incidents: tuple[JournaledIncident, ...] = ()
         self._history = History()
         self._recorded: deque[Entry] = deque(maxlen=timeline.MAX_ENTRIES)
         self._seen: deque[Entry] = deque(maxlen=_MOST_NEWS)
@@ -146,7 +163,7 @@ class Gatherer:
 
     async def recent(self, within: float = 2 * WATCHED_SECONDS) -> Picture:
         """A picture of the last `within` seconds; or an older one, if answers take too long."""
-        at = self._known.fleet_at
+        at = self.picture.fleet_at
         is_new = at is not None and 0 <= self.clock.time() - at <= within
         if not is_new or self._actions_seen < self._actions:
             with suppress(TimeoutError):
@@ -208,7 +225,7 @@ class Gatherer:
             self._note_instances(states)
             self._note_decisions(await self._decisions())
         await self._read_journal()
-        self._publish()
+        self.publish()
         self._actions_seen = actions
 
     async def _instances(self) -> tuple[InstanceState, ...]:
@@ -249,7 +266,7 @@ class Gatherer:
                 self._tenant_busy_until = now + (error.retry_after or TENANT_SECONDS)
                 self._tenant_due = max(self._tenant_due, self._tenant_busy_until)
                 raise
-        self._publish()
+        self.publish()
 
     async def _read_journal(self) -> None:
         if self._rotation is None:
@@ -257,8 +274,9 @@ class Gatherer:
         tenant = self._rotation.keys.base_url
         with self._noting("journal"):
             events = await self._rotation.events()
-            here = (event for event in events if event.intent.tenant == tenant)
+            here = [event for event in events if event.intent.tenant == tenant]
             self._journaled = tuple(timeline.of_journal(here))
+            self._journaled_incidents = timeline.incidents(here)
 
     @contextmanager
     def _noting(self, source: Source) -> Iterator[None]:
@@ -306,13 +324,17 @@ class Gatherer:
 
     # --- the picture ---
 
-    def _publish(self) -> None:
+    def publish(self) -> None:
+        """Show what is known now to everybody who watches."""
         self.picture = self._assembled()
         before, self._changed = self._changed, asyncio.Event()
         before.set()
 
     def _assembled(self) -> Picture:
-        return assembled(
+        incidents = self._incidents()
+        here = {row.report.operation for row in incidents}
+        others = (each for each in self._journaled_incidents if each.operation not in here)
+        picture = assembled(
             self._known,
             self._history,
             self._verdict,
@@ -320,6 +342,7 @@ class Gatherer:
             tuple(self._problems.values()),
             self.clock.time(),
         )
+        return replace(picture, incidents=incidents, journaled=next(others, None))
 
     def _verdict(self, key: SigningKey, seen: Observed) -> RevocationReadiness | None:
         if self._rotation is None:

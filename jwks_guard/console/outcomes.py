@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from jwks_guard.admin import Refusal, RevocationReceipt, RotationReceipt
+from jwks_guard.admin import IncidentReport, Refusal, RevocationReceipt, RotationReceipt
 from jwks_guard.errors import (
     ConfigurationError,
     JWKSGuardError,
@@ -102,6 +102,16 @@ def reinstated(kid: str) -> Outcome:
     return Outcome(
         summary=f"The distrust of {kid} is lifted.",
         details=("Its tokens are accepted again while the issuer lists the key.",),
+    )
+
+
+def ended(report: IncidentReport) -> Outcome:
+    """The outcome of an incident."""
+    last = report.steps[-1] if report.steps else None
+    return Outcome(
+        summary="All of it is done." if last is None or report.complete else last.detail,
+        complete=report.complete,
+        refusals=report.refusals,
     )
 
 

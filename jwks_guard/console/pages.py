@@ -1,4 +1,4 @@
-"""The pages that show something: Keys, Instances and Timeline, each with its live parts."""
+"""The pages that show something: Keys, Instances, Timeline and Incident, with their live parts."""
 
 from __future__ import annotations
 
@@ -50,6 +50,7 @@ VIEWS = (
     View("keys", {**_EVERYWHERE, "valid": "parts/valid.html", "revoked": "parts/revoked.html"}),
     View("instances", {**_EVERYWHERE, "instances": "parts/instances.html"}),
     View("timeline", {**_EVERYWHERE, "timeline": "parts/timeline.html"}, _filtered),
+    View("incident", {**_EVERYWHERE, "incident": "parts/incident.html"}),
 )
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
+from jwks_guard.admin.incident_report import BlastRadius, IncidentReport
 from jwks_guard.distrust.state import Distrusted
 from jwks_guard.readiness.state import InstanceState
 from jwks_guard.readiness.verdict import RevocationReadiness
@@ -88,6 +89,7 @@ class KeyRow:
         readiness: the verdict on revoking it; None where there is none: without a KeyRotation, for
             a revoked key, and until the first answer.
         decision: the decision to distrust it that stands.
+        radius: whose tokens of it were accepted in the last hour.
         actions: what can be done about it now, by somebody with the role for it.
 
     """
@@ -107,6 +109,7 @@ class KeyRow:
     reporting: int = 0
     readiness: RevocationReadiness | None = None
     decision: Distrusted | None = None
+    radius: BlastRadius = field(default_factory=BlastRadius)
     actions: tuple[Action, ...] = ()
 
 
@@ -129,6 +132,31 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class IncidentRow:
+    """An incident of this console; `fault` says why it ended in the middle, if it did."""
+
+    report: IncidentReport
+    running: bool
+    fault: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournaledIncident:
+    """An incident of which only the journal tells: of another process, or of an earlier run.
+
+    `entries` are its steps, the newest first; `finished`: whether it says that all was done.
+    """
+
+    operation: str
+    kid: str
+    actor: str
+    reason: str
+    began: float
+    finished: bool
+    entries: tuple[Entry, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
     """What all pages show at `at`, in seconds since the epoch.
 
@@ -145,6 +173,8 @@ class Picture:
             exception.
         entries: the timeline, the newest first.
         problems: the sources that do not answer; what they answered last is shown on.
+        incidents: those of this console, the newest first.
+        journaled: the latest incident that only the journal tells of.
         fleet_at: when the fleet answered last; None: never.
         tenant_at: when the Management API answered last; None: never, or there is none.
 
@@ -161,8 +191,15 @@ class Picture:
     refused_kids: frozenset[str] = frozenset()
     entries: tuple[Entry, ...] = ()
     problems: tuple[Problem, ...] = ()
+    incidents: tuple[IncidentRow, ...] = ()
+    journaled: JournaledIncident | None = None
     fleet_at: float | None = None
     tenant_at: float | None = None
+
+    @property
+    def running(self) -> IncidentRow | None:
+        """The incident that runs in this console."""
+        return next((row for row in self.incidents if row.running), None)
 
     def key(self, kid: str) -> KeyRow | None:
         """The row of that key, if there is one."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 from jwks_guard.admin.journal import AdminEvent
 from jwks_guard.admin.signing_key import SigningKey
-from jwks_guard.console.picture import Entry, InstanceRow
+from jwks_guard.console.picture import Entry, InstanceRow, JournaledIncident
 from jwks_guard.distrust.state import Distrusted
 
 MAX_ENTRIES = 400
@@ -30,6 +30,7 @@ _TRUSTS: _Change = ("trusts the key now", "trust the key now")
 _LACKS: _Change = ("holds the key no longer", "hold the key no longer")
 _STEPS = {
     "intended": "begun",
+    "blast_radius": "whose tokens were accepted",
     "warned": "warning",
     "forced": "forced although it was not ready",
     "rotated": "the tenant has rotated",
@@ -38,6 +39,8 @@ _STEPS = {
     "unanswered": "the tenant did not answer",
     "refused_by": "a verifier refuses the key",
     "not_told": "a verifier was not reached",
+    "not_refused": "the key is not refused yet",
+    "not_revoked": "the tenant has not revoked the key",
     "left_jwks": "the key has left the JWK Set",
     "still_in_jwks": "the key is still in the JWK Set",
     "finished": "finished",
@@ -70,6 +73,31 @@ def of_journal(events: Iterable[AdminEvent]) -> Iterator[Entry]:
             detail=None if event.step == "intended" else event.detail or None,
             result=event.result,
         )
+
+
+def incidents(events: Iterable[AdminEvent]) -> tuple[JournaledIncident, ...]:
+    """The incidents among the steps in a journal, the latest first.
+
+    One is known by its look at the blast radius, which no other operation takes.
+    """
+    steps: dict[str, list[AdminEvent]] = {}
+    for event in events:
+        steps.setdefault(event.intent.operation, []).append(event)
+    told = [some for some in steps.values() if any(e.step == "blast_radius" for e in some)]
+    return tuple(_incident(some) for some in reversed(told))
+
+
+def _incident(steps: Sequence[AdminEvent]) -> JournaledIncident:
+    intent = steps[0].intent
+    return JournaledIncident(
+        operation=intent.operation,
+        kid=intent.kid,
+        actor=intent.actor,
+        reason=intent.reason,
+        began=steps[0].at.timestamp(),
+        finished=steps[-1].step == "finished",
+        entries=merged(of_journal(steps)),
+    )
 
 
 def of_decisions(decisions: Mapping[str, Distrusted]) -> Iterator[Entry]:

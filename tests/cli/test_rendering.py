@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console, RenderableType
 
-from jwks_guard import __version__
 from jwks_guard.admin import IncidentReport, Refusal, SigningKey
+from jwks_guard.admin.incident_record import markdown
 from jwks_guard.admin.incident_report import BlastRadius, Step
 from jwks_guard.cli.fleet.acknowledgements import print_lift, print_refusals
 from jwks_guard.cli.fleet.session import Seen
@@ -19,7 +19,6 @@ from jwks_guard.cli.fleet.tables import InstancesTable, KidsTable
 from jwks_guard.cli.incident.drill import Evidence, measures_of, print_evidence
 from jwks_guard.cli.incident.drill_traffic import Answer
 from jwks_guard.cli.incident.screen import Screen, print_conclusion, step_line
-from jwks_guard.cli.incident.timeline import markdown
 from jwks_guard.cli.keys.table import print_table
 from jwks_guard.distrust.state import Distrusted
 from jwks_guard.readiness.clients import ClientUsage
@@ -200,7 +199,7 @@ def test_incident_without_a_terminal(width: int) -> None:
 
 def test_record_of_an_incident() -> None:
     kept = RENDERED / "incident.md"
-    text = markdown(REPORT).replace(__version__, "VERSION")
+    text = markdown(REPORT, "VERSION")
     if not kept.exists():
         kept.write_text(text)
     assert text == kept.read_text()

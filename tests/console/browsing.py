@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from playwright.sync_api import Browser, Locator, Page, expect
 from starlette.applications import Starlette
@@ -163,10 +164,10 @@ def served(stage: Stage, login: OperatorSecrets | OpenIDConnect) -> Iterator[Ser
 
 
 @contextmanager
-def opened(browser: Browser, console: Served, path: str = "/") -> Iterator[Page]:
+def opened(browser: Browser, console: Served, path: str = "/", **options: Any) -> Iterator[Page]:
     """The console in a profile of its own. Whatever the page reports as an error fails the test."""
     faults: list[str] = []
-    with browser.new_context() as context:
+    with browser.new_context(**options) as context:
         context.set_default_timeout(PATIENCE * 1000)
         page = context.new_page()
         page.on("pageerror", lambda error: faults.append(str(error)))
@@ -207,3 +208,16 @@ def fill_in(dialog: Locator, kid: str, reason: str) -> None:
     ending = dialog.get_by_label("The last 4 characters of the kid")
     if ending.count():
         ending.fill(kid[-4:])
+
+
+def tab_to(page: Page, text: str) -> None:
+    """Press Tab until an element of that text or label has the focus."""
+    for _ in range(100):
+        page.keyboard.press("Tab")
+        focused = page.evaluate(
+            "() => { const e = document.activeElement; const label = e.labels?.[0];"
+            " return (label ?? e).textContent.replace(/\\s+/g, ' ').trim(); }"
+        )
+        if focused == text:
+            return
+    raise AssertionError(f"no Tab reaches {text!r}")

@@ -23,7 +23,7 @@ from jwks_guard.console.gathering import Gatherer
 from jwks_guard.console.rendering import Role, Visitor
 from jwks_guard.distrust.state import Distrusted
 from jwks_guard.errors import DistrustNotSharedError
-from jwks_guard.readiness.state import InstanceState, Observed
+from jwks_guard.readiness.state import InstanceState, Observed, Refusal
 from jwks_guard.readiness.usage import KeyUsage
 from jwks_guard.testing.server import listen
 from tests.support import HandClock
@@ -51,8 +51,11 @@ class FakeFleet:
     async def refresh(self) -> None:
         pass
 
-    async def distrust(self, kid: str, *, reason: str, force: bool = False) -> None:
+    async def distrust(
+        self, kid: str, *, reason: str, force: bool = False
+    ) -> Sequence[Refusal] | None:
         self.decisions[kid] = Distrusted(self.issuer, kid, reason, at=0.0)
+        return None
 
     async def is_distrusted(self, kid: str) -> bool:
         return kid in self.decisions

@@ -109,13 +109,13 @@ def test_an_update_keeps_what_is_open_and_where_the_focus_is(
 ) -> None:
     with opened(browser, f"{stage.url}/keys") as page:
         row = page.locator(f"[id='key-{stage.tenant.key().kid}']")
-        row.locator("summary").first.click()
+        row.locator(".instances summary").first.click()
         action = row.get_by_role("link", name="Distrust")
         action.focus()
         stage.call()
         expect(row.locator(".rate strong")).not_to_have_text("0")
         expect(action).to_be_focused()
-        expect(row.locator("details li").first).to_be_visible()
+        expect(row.locator(".instances details li").first).to_be_visible()
 
 
 def test_a_lost_connection_is_said_and_mends_itself(browser: Browser, stage: Stage) -> None:

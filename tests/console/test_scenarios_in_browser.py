@@ -20,6 +20,7 @@ from tests.console.browsing import (
     opened,
     served,
     staged,
+    tab_to,
 )
 from tests.swagger_ui import chromium as running_chromium
 
@@ -106,19 +107,6 @@ def test_planned_rotation_by_mouse(page: Page, stage: Stage) -> None:
     page.get_by_role("link", name="Timeline", exact=True).click()
     expect(page.get_by_role("main")).to_contain_text("the quarterly rotation")
     expect(page.get_by_role("main")).to_contain_text("Ada")
-
-
-def tab_to(page: Page, text: str) -> None:
-    """Press Tab until an element of that text or label has the focus."""
-    for _ in range(100):
-        page.keyboard.press("Tab")
-        focused = page.evaluate(
-            "() => { const e = document.activeElement; const label = e.labels?.[0];"
-            " return (label ?? e).textContent.replace(/\\s+/g, ' ').trim(); }"
-        )
-        if focused == text:
-            return
-    raise AssertionError(f"no Tab reaches {text!r}")
 
 
 def test_planned_rotation_by_keyboard_alone(

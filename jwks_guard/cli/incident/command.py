@@ -14,7 +14,9 @@ import typer
 from rich.console import Console
 from rich.live import Live
 
+from jwks_guard import __version__
 from jwks_guard.admin import Incident
+from jwks_guard.admin.incident_record import document
 from jwks_guard.admin.incident_report import Step
 from jwks_guard.cli.completion import can_have_leaked
 from jwks_guard.cli.configuration import default_journal
@@ -23,7 +25,7 @@ from jwks_guard.cli.incident.drill import concluded, local_drill, measured
 from jwks_guard.cli.incident.drill_staging import require_staging, staging_stage
 from jwks_guard.cli.incident.screen import RadiusTable, Screen, print_conclusion, step_line
 from jwks_guard.cli.incident.target import Target, opened_target
-from jwks_guard.cli.incident.timeline import TimelineFile, document, opened_timeline
+from jwks_guard.cli.incident.timeline import TimelineFile, opened_timeline
 from jwks_guard.cli.keys.consent import YesOption
 from jwks_guard.cli.keys.journal import JournalOption, journal_of, usable
 from jwks_guard.cli.keys.kids import STATES
@@ -139,7 +141,7 @@ def incident(
     again = shlex.join(["jwks-guard", "incident", "--", kid])
     if as_json:
         path = None if record is None else str(record.path)
-        typer.echo(json.dumps({**document(report), "timeline": path}, indent=2))
+        typer.echo(json.dumps({**document(report, __version__), "timeline": path}, indent=2))
     else:
         console = Console(highlight=False)
         console.print()

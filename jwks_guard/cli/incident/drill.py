@@ -18,11 +18,12 @@ from rich.text import Text
 
 from jwks_guard import __version__
 from jwks_guard.admin import Incident
+from jwks_guard.admin.incident_record import markdown
 from jwks_guard.admin.incident_report import IncidentReport
 from jwks_guard.cli.incident.drill_local import local_stage
 from jwks_guard.cli.incident.drill_traffic import Answer, Stage
 from jwks_guard.cli.incident.screen import Screen, step_line
-from jwks_guard.cli.incident.timeline import TimelineFile, markdown, opened_timeline
+from jwks_guard.cli.incident.timeline import TimelineFile, opened_timeline
 from jwks_guard.cli.keys.session import complain, errors_told
 from jwks_guard.cli.keys.table import print_prose, utc
 
@@ -212,4 +213,4 @@ def _write(record: TimelineFile, evidence: Evidence) -> None:
         "| what | measured | |",
         "|---|---|---|",
     ]
-    record.write_text("\n".join([markdown(evidence.report), *table, *rows, ""]))
+    record.write_text("\n".join([markdown(evidence.report, __version__), *table, *rows, ""]))

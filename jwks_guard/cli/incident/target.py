@@ -7,21 +7,16 @@ import os
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from jwks_guard.admin import KeyRotation
+from jwks_guard.admin.incident_plan import incident_plan
 from jwks_guard.admin.incident_report import BlastRadius, radius_of
 from jwks_guard.admin.key_set import SigningKeys
-from jwks_guard.admin.plans import (
-    Instances,
-    Plan,
-    emergency_plan,
-    refusal_plan,
-    revocation_plan,
-)
+from jwks_guard.admin.plans import Instances, Plan, refusal_plan
 from jwks_guard.cli.configuration import names_management
 from jwks_guard.cli.fleet.session import opened_fleet
 from jwks_guard.cli.keys.kids import STATES, matching, named_kid
@@ -37,15 +32,6 @@ _NO_ACCESS = (
     "No access to the Management API is configured (JWKS_GUARD_CLIENT_ID and a secret), so the "
     "tenant is told nothing, and goes on listing the key and signing with it if it is the current "
     "one. Rotate and revoke it in the dashboard."
-)
-_NEXT = (
-    "It is the tenant's next key, which can't be revoked and has signed no token yet. Afterwards "
-    "rotate twice, and revoke it: the first rotation makes it current, and its tokens are refused."
-)
-_UNKNOWN = "The tenant does not know this key: compare the kid with the header of a token."
-_FIRST = (
-    "Every instance refuses the key before the rotation. From then on every valid token is "
-    "refused, until the tenant has rotated and clients have got new ones."
 )
 
 
@@ -101,18 +87,17 @@ class Target:
         """What will happen, and what follows from it."""
         states = live(self.observed(kid).states, time.time())
         instances = None if self.fleet is None else Instances(states)
-        key = None if self.keys is None else self.keys.get(kid)
         if self.keys is None or self.session is None:
             return refusal_plan(self.issuer, kid, self.unasked, instances)
-        if key is None or key.next:
-            return refusal_plan(self.issuer, kid, _UNKNOWN if key is None else _NEXT, instances)
-        tenant, now = self.session.client.base_url, datetime.now(UTC)
-        if key.current:
-            plan = emergency_plan(tenant, self.keys, now, instances)
-            first = (_FIRST,) if refuse_first else ()
-            return replace(plan, consequences=(*first, *plan.consequences))
-        lifetime = self.session.configuration.token_lifetime
-        return revocation_plan(tenant, key, lifetime, now, instances)
+        return incident_plan(
+            self.session.client.base_url,
+            kid,
+            self.keys,
+            self.session.configuration.token_lifetime,
+            datetime.now(UTC),
+            instances,
+            refuse_first=refuse_first,
+        )
 
     def rotation(self, journal: Path | None) -> KeyRotation | None:
         """What changes the tenant's keys; None without the Management API."""

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import html
 import json
 import os
 import time
-from datetime import timedelta
 from pathlib import Path
 
 from jwks_guard import __version__
+from jwks_guard.admin.incident_record import document, markdown
 from jwks_guard.admin.incident_report import IncidentReport
 from jwks_guard.base import files
 from jwks_guard.cli.configuration import default_journal
 from jwks_guard.cli.keys.session import complain
-from jwks_guard.cli.keys.table import utc
-from jwks_guard.cli.words import printable
 from jwks_guard.errors import ConfigurationError
 
 
@@ -31,9 +28,10 @@ class TimelineFile:
 
     def write(self, report: IncidentReport) -> None:
         """Replace its content."""
-        json_wanted = self.path.suffix == ".json"
-        text = json.dumps(document(report), indent=2) + "\n" if json_wanted else markdown(report)
-        self.write_text(text)
+        if self.path.suffix == ".json":
+            self.write_text(json.dumps(document(report, __version__), indent=2) + "\n")
+        else:
+            self.write_text(markdown(report, __version__))
 
     def write_text(self, text: str) -> None:
         """Replace its content by that text."""
@@ -69,69 +67,3 @@ def opened_timeline(named: Path | None, kid: str) -> TimelineFile | None:
     except (OSError, ConfigurationError) as error:
         complain(f"No timeline can be written ({error}). The command goes on without it.")
         return None
-
-
-def document(report: IncidentReport) -> dict[str, object]:
-    """The report as JSON-compatible data, with the version that made it."""
-    return {**report.to_dict(), "version": __version__}
-
-
-def markdown(report: IncidentReport) -> str:
-    """The report as a Markdown document."""
-    state = "complete" if report.complete else "NOT complete"
-    lines = [
-        f"# A leaked key: `{_cell(report.kid)}`",
-        "",
-        f"- issuer: {_cell(report.issuer)}",
-        f"- reason: {_cell(report.reason)}",
-        f"- by: {_cell(report.actor)}",
-        f"- began: {utc(report.began_at, 'milliseconds')} UTC",
-        f"- result: {state}",
-        f"- written by jwks-guard {__version__}",
-        "",
-        "## Timeline",
-        "",
-        "| began (UTC) | after | took | step | result | what |",
-        "|---|---|---|---|---|---|",
-    ]
-    for step in report.steps:
-        began = utc(report.began_at + timedelta(seconds=step.began), "milliseconds")
-        took = "" if step.ended is None else f"{step.ended - step.began:.3f} s"
-        what = _cell(step.detail)
-        lines.append(
-            f"| {began} | {step.began:.3f} s | {took} | {step.name} | {step.result} | {what} |"
-        )
-    lines += ["", "## Blast radius: tokens accepted in the hour before it was refused", ""]
-    if report.radius is None:
-        lines.append("Not known.")
-    else:
-        lines += [
-            f"{report.radius.tokens} in all, as {report.radius.instances} instances show.",
-            "",
-            "| tokens | client | organization |",
-            "|---|---|---|",
-            *(
-                f"| {each.accepted} | {_cell(each.client or '-')} | "
-                f"{_cell(each.organization or '-')} |"
-                for each in report.radius.clients
-            ),
-            f"| {report.radius.others} | all others | |",
-        ]
-    lines += [
-        "",
-        "## Instances",
-        "",
-        "| refuses it since (UTC) | instance | error |",
-        "|---|---|---|",
-    ]
-    lines += [
-        f"| {utc(each.since, 'milliseconds') or 'not known'} | {_cell(each.who)} | "
-        f"{_cell(each.error or '')} |"
-        for each in report.refusals
-    ]
-    return "\n".join([*lines, ""])
-
-
-def _cell(text: str) -> str:
-    """Untrusted text for a table cell: no markup, no further column."""
-    return html.escape(printable(text), quote=False).replace("|", "\\|").replace("`", "'")
