@@ -20,8 +20,14 @@ from jwks_guard.cli.keys.app import keys
 from jwks_guard.cli.tenant.app import tenant
 
 app = typer.Typer(
-    help="Verify a tenant's access tokens, and watch what a key rotation does to them.",
+    help=(
+        "See which signing keys a fleet of APIs trusts; rotate, revoke and distrust them.\n\n"
+        "Settings are variables, JWKS_GUARD_..., or names in a TOML file that --config or "
+        "JWKS_GUARD_CONFIG gives; the --help of each command lists those that it needs."
+    ),
+    epilog="Exit status: 0 yes, 1 no or unknown, 2 usage, 3 the other side can't be reached.",
     no_args_is_help=True,
+    rich_markup_mode=None,  # whose panels break paragraphs, and show flags as if they took a value
     pretty_exceptions_enable=False,  # its tracebacks print local variables, tokens among them
 )
 
@@ -47,14 +53,18 @@ def _group(
     logging.getLogger("jwks_guard").addHandler(_SILENT)
 
 
-app.command()(demo)
-app.command()(inspect)
-app.command("can-revoke")(can_revoke)
-app.command()(watch)
-app.command()(status)
-app.command()(console)
-app.command()(distrust)
-app.command()(reinstate)
-app.command()(incident)
-app.add_typer(tenant, name="tenant")
+app.command(short_help="Print which keys every instance trusts and refuses, and why.")(status)
+app.command(short_help="Show every instance and key, live.")(watch)
+app.command(short_help="A key has leaked: refuse it everywhere, rotate and revoke it.")(incident)
+app.command(short_help="Have every instance refuse a key at once, and nothing else.")(distrust)
+app.command(short_help="Lift the distrust of a key on every instance.")(reinstate)
+app.command("can-revoke", short_help="Print whether revoking a key would refuse valid tokens.")(
+    can_revoke
+)
 app.add_typer(keys, name="keys")
+app.command(short_help="Serve the operator's web page.")(console)
+app.command(short_help="Explain what is right and wrong with a token.")(inspect)
+app.add_typer(
+    tenant, name="tenant", short_help="Serve a local tenant that behaves as Auth0 does, for tests."
+)
+app.command(short_help="Show a rotation, a revocation and an outage on a local tenant.")(demo)

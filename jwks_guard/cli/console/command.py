@@ -48,13 +48,17 @@ _INSTALL = "The console needs its extra: pip install 'jwks-guard[cli,console]'"
 
 def console(
     port: Annotated[
-        int, typer.Option(min=0, max=65_535, help="Port to listen on; 0 takes a free one.")
+        int,
+        typer.Option(
+            min=0, max=65_535, metavar="PORT", help="Port to listen on; 0 takes a free one."
+        ),
     ] = DEFAULT_PORT,
     host: Annotated[
         str,
         typer.Option(
+            metavar="ADDRESS",
             help="Address to listen on. By default only this machine reaches it; another one needs "
-            "a configured log-in, and https or a proxy."
+            "a configured log-in, and https or a proxy.",
         ),
     ] = "127.0.0.1",
     certificate: Annotated[

@@ -53,7 +53,10 @@ RefusedKIDArgument = Annotated[
     str, typer.Argument(metavar="KID", help=_KID_HELP, autocompletion=refused)
 ]
 ReasonOption = Annotated[
-    str, typer.Option("--reason", help="Why, for the other people on call.", show_default=False)
+    str,
+    typer.Option(
+        "--reason", metavar="TEXT", help="Why, for the other people on call.", show_default=False
+    ),
 ]
 
 

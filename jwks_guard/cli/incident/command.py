@@ -54,7 +54,10 @@ def incident(
         ),
     ] = None,
     reason: Annotated[
-        str, typer.Option("--reason", help="Why, for the journal and the others on call.")
+        str,
+        typer.Option(
+            "--reason", metavar="TEXT", help="Why, for the journal and the others on call."
+        ),
     ] = "the key has leaked",
     refuse_first: Annotated[
         bool,

@@ -57,18 +57,24 @@ def inspect(
     issuer: Annotated[
         str | None,
         typer.Option(
+            metavar="URL",
             help="Who must have issued it: `iss`, to the letter. Beside it, `domain` and "
-            "`jwks_uri` of the settings do not count."
+            "`jwks_uri` of the settings do not count.",
         ),
     ] = None,
     audience: Annotated[
-        list[str] | None, typer.Option(help="The API it must be for; may be repeated.")
+        list[str] | None,
+        typer.Option(metavar="URI", help="The API it must be for; may be repeated."),
     ] = None,
     jwks_uri: Annotated[
-        str | None, typer.Option(help="Where the issuer's keys are, if not told by discovery.")
+        str | None,
+        typer.Option(metavar="URL", help="Where the issuer's keys are, if not told by discovery."),
     ] = None,
     algorithm: Annotated[
-        list[str] | None, typer.Option(help="An allowed algorithm; may be repeated.  [all]")
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help="An allowed algorithm; may be repeated.", show_default="all"
+        ),
     ] = None,
     config: ConfigOption = None,
 ) -> None:

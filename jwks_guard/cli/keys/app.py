@@ -27,22 +27,29 @@ from jwks_guard.cli.keys.table import print_key, print_table, sorted_keys
 keys = typer.Typer(
     help="List, rotate and revoke a tenant's signing keys.",
     epilog=(
-        "Set the tenant by JWKS_GUARD_DOMAIN, JWKS_GUARD_CLIENT_ID and "
-        "JWKS_GUARD_CLIENT_SECRET (or _CLIENT_SECRET_FILE, _PRIVATE_KEY_FILE, _TOKEN, "
-        "_TOKEN_FILE), or in the TOML file of --config, there in lower case and without "
-        "JWKS_GUARD_: `domain`, `client_id`. "
-        "`management_audience`, `jwks_uri`, `token_lifetime_seconds` and `journal` can be set "
-        "likewise; and for the fleet, `fleet` (the URL of its Redis, or the URLs of its "
-        "instances), `fleet_secret_file` (for instances, and for a Redis with signed decisions), "
-        "`fleet_prefix`, `issuer`, `expected_instances` and `quiet_period_seconds`. "
+        "The tenant: JWKS_GUARD_DOMAIN, JWKS_GUARD_CLIENT_ID, and one of "
+        "JWKS_GUARD_CLIENT_SECRET, JWKS_GUARD_CLIENT_SECRET_FILE, JWKS_GUARD_PRIVATE_KEY_FILE, "
+        "JWKS_GUARD_TOKEN and JWKS_GUARD_TOKEN_FILE; with a custom domain "
+        "JWKS_GUARD_MANAGEMENT_AUDIENCE and JWKS_GUARD_JWKS_URI. Its access tokens: "
+        "JWKS_GUARD_TOKEN_LIFETIME_SECONDS.\n\n"
+        "The fleet: JWKS_GUARD_FLEET (the URL of its Redis, or the URLs of its instances), "
+        "JWKS_GUARD_FLEET_SECRET_FILE (for instances, and for a Redis with signed decisions), "
+        "JWKS_GUARD_FLEET_PREFIX, JWKS_GUARD_ISSUER, JWKS_GUARD_EXPECTED_INSTANCES, "
+        "JWKS_GUARD_QUIET_PERIOD_SECONDS.\n\n"
+        "In the file of --config the names are in lower case and without JWKS_GUARD_, as in "
+        "`client_id`.\n\n"
         "Exit status: 0 done, 1 refused or uncertain, 2 usage, 3 the tenant or the fleet could not "
         "be reached or asked."
     ),
     no_args_is_help=True,
+    rich_markup_mode=None,
 )
 
 
-@keys.command("list")
+_SETTINGS = "Settings and exit status: `jwks-guard keys --help`."
+
+
+@keys.command("list", epilog=_SETTINGS, short_help="Next, current, previously used, revoked.")
 def list_keys(
     domain: DomainOption = None,
     client_id: ClientIDOption = None,
@@ -58,7 +65,7 @@ def list_keys(
         print_table(found, Console(highlight=False))
 
 
-@keys.command()
+@keys.command(epilog=_SETTINGS)
 def show(
     kid: KIDArgument,
     pem: Annotated[
@@ -83,9 +90,12 @@ def show(
         print_key(key, Console(highlight=False))
 
 
-keys.command()(rotate)
-keys.command()(revoke)
-keys.command("rotate-and-revoke")(rotate_and_revoke)
+_rotates = "Make the next key current."
+_revokes = "Revoke a previously used key for good."
+_emergency = "The current key has leaked: rotate, and revoke it."
+keys.command(epilog=_SETTINGS, short_help=_rotates)(rotate)
+keys.command(epilog=_SETTINGS, short_help=_revokes)(revoke)
+keys.command("rotate-and-revoke", epilog=_SETTINGS, short_help=_emergency)(rotate_and_revoke)
 
 
 def _pem(key: SigningKey) -> str:

@@ -31,7 +31,7 @@ from jwks_guard.errors import (
 
 _DEFAULT_REASON = "revoked at the tenant"
 _CHANGING = "with --yes write the kid: after each revocation, that word names another key"
-ReasonOption = Annotated[str, typer.Option(help="Why, for the journal.")]
+ReasonOption = Annotated[str, typer.Option(metavar="TEXT", help="Why, for the journal.")]
 ConfirmOption = Annotated[
     float,
     typer.Option(

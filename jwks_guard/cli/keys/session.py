@@ -36,13 +36,19 @@ from jwks_guard.fleet.settings import ConfiguredFleet
 DomainOption = Annotated[
     str | None,
     typer.Option(
-        "--domain", envvar=PREFIX + "DOMAIN", help="The tenant, for example acme.eu.auth0.com."
+        "--domain",
+        envvar=PREFIX + "DOMAIN",
+        metavar="HOST",
+        help="The tenant, for example acme.eu.auth0.com.",
     ),
 ]
 ClientIDOption = Annotated[
     str | None,
     typer.Option(
-        "--client-id", envvar=PREFIX + "CLIENT_ID", help="The machine-to-machine application."
+        "--client-id",
+        envvar=PREFIX + "CLIENT_ID",
+        metavar="ID",
+        help="The machine-to-machine application.",
     ),
 ]
 ConfigOption = Annotated[

@@ -32,10 +32,17 @@ _NAMES = (
 def serve(
     context: typer.Context,
     port: Annotated[
-        int, typer.Option(min=0, max=65_535, help="Port to listen on; 0 takes a free one.")
+        int,
+        typer.Option(
+            min=0, max=65_535, metavar="PORT", help="Port to listen on; 0 takes a free one."
+        ),
     ] = DEFAULT_PORT,
     host: Annotated[
-        str, typer.Option(help="Address to listen on. By default only this machine reaches it.")
+        str,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Address to listen on. By default only this machine reaches it.",
+        ),
     ] = "127.0.0.1",
     issuer: Annotated[
         str | None,
@@ -49,7 +56,9 @@ def serve(
     audience: Annotated[
         list[str] | None,
         typer.Option(
-            help="The API that tokens are for; may be repeated.", show_default=DEFAULT_AUDIENCE
+            metavar="URI",
+            help="The API that tokens are for; may be repeated.",
+            show_default=DEFAULT_AUDIENCE,
         ),
     ] = None,
     token_lifetime: Annotated[

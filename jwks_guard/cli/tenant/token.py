@@ -19,19 +19,24 @@ _TIMEOUT = 10.0  # s
 
 def token(
     scope: Annotated[
-        str, typer.Option(help="Scopes, separated by spaces; '' for none.")
+        str, typer.Option(metavar="SCOPES", help="Scopes, separated by spaces; '' for none.")
     ] = DEFAULT_SCOPE,
-    sub: Annotated[str, typer.Option(help="The user.")] = DEFAULT_SUBJECT,
+    sub: Annotated[str, typer.Option(metavar="USER", help="The user.")] = DEFAULT_SUBJECT,
     audience: Annotated[
-        str | None, typer.Option(help="The API it is for.", show_default="the tenant's first")
+        str | None,
+        typer.Option(metavar="URI", help="The API it is for.", show_default="the tenant's first"),
     ] = None,
     permission: Annotated[
-        list[str] | None, typer.Option(help="A permission of the user; may be repeated.")
+        list[str] | None,
+        typer.Option(metavar="PERMISSION", help="A permission of the user; may be repeated."),
     ] = None,
     expired: Annotated[bool, typer.Option("--expired", help="One that ended an hour ago.")] = False,
     url: Annotated[
         str,
-        typer.Option(help="Where the tenant runs. For --tls, set SSL_CERT_FILE to its --ca-file."),
+        typer.Option(
+            metavar="URL",
+            help="Where the tenant runs. For --tls, set SSL_CERT_FILE to its --ca-file.",
+        ),
     ] = _URL,
 ) -> None:
     """Print an access token of the local tenant that runs.
