@@ -169,7 +169,7 @@ def rotation_receipt(
         next=new,
         inferred=new.inferred,
         tokens_expire_by=expiry_of(rotated_at, lifetime),
-        warnings=(saml_warning(certificates),),
+        warnings=(saml_warning(current.kid, certificates),),
         certificates=certificates,
     )
 
@@ -179,12 +179,16 @@ def certificates_of(base_url: str) -> Mapping[str, str]:
     return {kind: base_url + path for kind, path in CERTIFICATES.items()}
 
 
-def saml_warning(certificates: Mapping[str, str]) -> str:
-    """The warning for parties that trust the tenant's certificate instead of its JWK Set."""
+def saml_warning(kid: str, certificates: Mapping[str, str]) -> str:
+    """The warning for parties that trust the tenant's certificate instead of its JWK Set.
+
+    It is read before and after the rotation, which makes the key `kid` the current one.
+    """
+    urls = ", ".join(certificates.values())
     return (
         "SAML and WS-Fed parties that check this tenant's signature break at the rotation, and not "
-        "at the revocation, until they have the new certificate: now it is the next key's (`keys "
-        f"show KID --pem` prints it), afterwards it is at {', '.join(certificates.values())}."
+        "at the revocation, until they have the new certificate. `jwks-guard keys show "
+        f"{kid} --pem` prints it, and after the rotation it is at {urls}."
     )
 
 

@@ -356,7 +356,7 @@ class KeyRotation:
 
         Raises what SigningKeysClient.rotate raises.
         """
-        warning = saml_warning(certificates_of(self._keys.base_url))
+        warning = saml_warning(keys.next.kid, certificates_of(self._keys.base_url))
         await self.journal.tell(intent, "warned", "warning", warning)
         try:
             new = await self._keys.rotate()

@@ -171,6 +171,7 @@ async def test_saml_and_ws_fed_parties_are_warned_of_before_the_rotation_is_sent
     addresses = [scene.tenant.issuer + path for path in CERTIFICATE_PATHS]
     assert list(receipt.certificates.values()) == addresses
     assert all(address in warning for address in addresses)
+    assert f"`jwks-guard keys show {receipt.current.kid} --pem`" in warning
 
 
 async def test_receipt_has_the_new_certificate_for_those_parties(scene: Scene) -> None:
