@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
@@ -30,6 +32,13 @@ class Visitor:
         return self.role == "operator"
 
 
+def code(text: str) -> Markup:
+    """`text`, escaped, with what stands between two backticks as code."""
+    parts = re.split("`([^`]*)`", text)
+    marked = (Markup("<code>{}</code>").format(p) if n % 2 else p for n, p in enumerate(parts))
+    return Markup().join(marked)  # which escapes the other parts
+
+
 templates = Environment(
     loader=PackageLoader("jwks_guard.console"),
     autoescape=True,
@@ -40,6 +49,7 @@ templates = Environment(
 templates.filters.update(
     segment=lambda text: quote(str(text), safe=""),
     counted=lambda number, noun: f"{number} {noun}{'' if number == 1 else 's'}",
+    code=code,
     bars=plots.bars,
     busiest=plots.busiest,
     moment=times.moment,

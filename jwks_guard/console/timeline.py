@@ -25,9 +25,9 @@ _APPEARED: _Change = ("appeared", "appeared")
 _LEFT: _Change = ("has left", "have left")
 _SILENT: _Change = ("fell silent", "fell silent")
 _REPORTS: _Change = ("reports again", "report again")
-_REFUSES: _Change = ("refuses the key now", "refuse the key now")
-_TRUSTS: _Change = ("trusts the key now", "trust the key now")
-_LACKS: _Change = ("holds the key no longer", "hold the key no longer")
+_REFUSES: _Change = ("now refuses the key", "now refuse the key")
+_TRUSTS: _Change = ("now trusts the key", "now trust the key")
+_LACKS: _Change = ("no longer holds the key", "no longer hold the key")
 _STEPS = {
     "intended": "begun",
     "blast_radius": "whose tokens were accepted",

@@ -55,7 +55,9 @@ async def accepts(stage: Stage, token: str) -> bool:
 async def test_rotation_by_its_dialog(stage: Stage, browser: Browser) -> None:
     tenant = stage.scene.tenant
     current, following = tenant.key().kid, tenant.key("next").kid
-    shown = text_of(await browser.get(dialog(current, "rotate")))
+    page = await browser.get(dialog(current, "rotate"))
+    assert f"<code>jwks-guard keys show {following} --pem</code>" in page.text
+    shown = text_of(page)
     assert "Signatures accepted after this step" in shown
     assert f"{current} current, becomes previously used accepted by 1 of 1 instance" in shown
     assert f"{following} next, becomes current" in shown

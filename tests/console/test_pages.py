@@ -234,4 +234,4 @@ async def test_instants_beyond_every_calendar_are_no_error(
     fleet.reach = {"k9": (never, never)}
     await pages.gatherer.look()
     assert "never" in (await get(pages, "/instances")).text
-    assert "The last accepted one expires never" in (await get(pages, "/keys")).text
+    assert "The last accepted token expires never" in (await get(pages, "/keys")).text

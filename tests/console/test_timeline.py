@@ -110,12 +110,12 @@ def test_what_an_instance_trusts_and_refuses_is_told_by_key(row: InstanceRow) ->
     state = replace(row.state, kids=("k2",), refused={"k1": 5.0})
     entries = timeline.of_instances(rows(row), rows(replace(row, state=state)), 9.0)
     assert [(entry.kid, entry.what) for entry in entries] == [
-        ("k1", "An instance refuses the key now"),
-        ("k2", "An instance trusts the key now"),
+        ("k1", "An instance now refuses the key"),
+        ("k2", "An instance now trusts the key"),
     ]
     gone = replace(row, state=replace(row.state, kids=()))
     (entry,) = timeline.of_instances(rows(row), rows(gone), 9.0)
-    assert entry.what == "An instance holds the key no longer"
+    assert entry.what == "An instance no longer holds the key"
 
 
 def test_what_has_not_changed_is_not_told(row: InstanceRow) -> None:
@@ -129,5 +129,5 @@ def test_instances_that_change_alike_are_one_entry(row: InstanceRow, clock: Hand
         *(replace(each, state=replace(each.state, kids=("k1", "k2"))) for each in (row, other))
     )
     (entry,) = timeline.of_instances(old, new, 9.0)
-    assert (entry.what, entry.kid) == ("2 instances trust the key now", "k2")
+    assert (entry.what, entry.kid) == ("2 instances now trust the key", "k2")
     assert entry.detail == f"{row.state.name}, {other.state.name}"
