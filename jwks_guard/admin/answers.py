@@ -74,8 +74,8 @@ def api_error(reply: Reply, now: float, scopes: Sequence[str], secret: str) -> M
         return _forbidden(body, scopes, said, code)
     if reply.status == HTTPStatus.NOT_FOUND:
         return NotFoundError(
-            f"The tenant has no such signing key{said}; `list` gives those that it has. Where the "
-            "list can't be found either, look whether the domain is the tenant's.",
+            f"The tenant has no such signing key{said}; `jwks-guard keys list` prints those that "
+            "it has. If that fails too, look whether the domain is the tenant's.",
             status=reply.status,
             error_code=code,
         )

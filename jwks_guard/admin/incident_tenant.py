@@ -49,7 +49,12 @@ class TenantPart:
                 self._key = self._keys.get(kid) or await client.get(kid)
             except NotFoundError:
                 self._key = SigningKey(kid=kid)  # no valid token is signed by it
-                return "warning", "The tenant does not know this key."
+                return (
+                    "warning",
+                    "The tenant does not know this key: compare the kid with the header of a token.",
+                )
+        if self.state == "revoked":
+            return "ok", "The tenant has revoked it already."
         return "ok", f"It is the tenant's {self.state} key."
 
     async def rotate(self) -> Ended:

@@ -239,9 +239,7 @@ class RedisFleet(FleetCommands):
             raise
         except Exception as error:  # noqa: BLE001 - a server may answer anything
             self._cut_off(error)
-            raise self._unasked(
-                f"{self._cause}. It was not asked what the instances show."
-            ) from None
+            raise self._unasked(f"{self._cause}. What the instances trust is not known.") from None
 
     # --- exchanging when called, and every few seconds ---
 

@@ -182,6 +182,7 @@ def test_redis_that_can_not_be_reached_ends_with_status_3(
         done = run(environ, "leaked", *LEAKED, command=command)
         assert (done.returncode, done.stdout) == (3, "")
         assert "Traceback" not in done.stderr
+        assert "No instance was told: nothing was done." in done.stderr
 
 
 def test_without_a_terminal_nothing_is_done_unless_yes_is_given(environ: dict[str, str]) -> None:
@@ -189,6 +190,9 @@ def test_without_a_terminal_nothing_is_done_unless_yes_is_given(environ: dict[st
         done = run(environ, "leaked", "--reason", "leaked", command=command)
         assert (done.returncode, done.stdout) == (2, "")
         assert "add --yes" in " ".join(done.stderr.split())
+        without = {name: value for name, value in environ.items() if name != "JWKS_GUARD_FLEET"}
+        done = run(without, "leaked", "--reason", "leaked", command=command)
+        assert "Not configured: set JWKS_GUARD_FLEET" in done.stderr
 
 
 def test_terminal_asks_for_the_end_of_the_kid(
@@ -203,6 +207,11 @@ def test_terminal_asks_for_the_end_of_the_kid(
             assert "trusted by" in shown.shown
             shown.type("nope\n")
             assert shown.status() == 1
+        assert kid not in verifier.distrusted
+        with terminal(environ, kid[:8], *reason, command=DISTRUST) as shown:
+            shown.expect("type the last 4 characters")
+            assert shown.interrupted() == 1
+            assert "Nothing was done." in shown.shown
         assert kid not in verifier.distrusted
         with terminal(environ, kid[:8], *reason, command=DISTRUST) as shown:
             shown.expect("type the last 4 characters")

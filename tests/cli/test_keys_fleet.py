@@ -134,7 +134,7 @@ def test_revoke_is_refused_with_every_blocker_before_anybody_is_asked(
     for arguments in (("--yes",), ("--yes", "--json")):
         done = run({**environ, "JWKS_GUARD_EXPECTED_INSTANCES": "2"}, "revoke", kid, *arguments)
         assert (done.returncode, done.stdout) == (1, "")
-        assert done.stderr.startswith(f"{kid} is not ready to be revoked (no). Nothing was done.\n")
+        assert done.stderr.startswith(f"{kid} is not ready to be revoked. Nothing was done.\n")
         assert f"  - Clients may hold tokens of {kid}" in done.stderr
         assert "  - 1 instance reports, of 2 expected." in done.stderr
         assert "--force with a --reason" in done.stderr

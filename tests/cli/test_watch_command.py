@@ -93,6 +93,15 @@ def test_fleet_of_which_nobody_reports_ends_with_status_1(environ: dict[str, str
     assert "No instance reports." in done.stdout
 
 
+def test_kid_that_no_instance_knows_is_no_empty_table(
+    fleet: ShownFleet, environ: dict[str, str]
+) -> None:
+    fleet.show(state(ISSUER, "new"))
+    done = run(environ, "another", "--once", command=COMMAND)
+    assert done.stdout.splitlines()[1:] == ["No instance knows the key another."]
+    assert rows(run(environ, "new", "--once", command=COMMAND).stdout) != []
+
+
 def test_terminal_shows_what_changes_until_ctrl_c(
     redis: RedisServer, fleet: ShownFleet, environ: dict[str, str]
 ) -> None:

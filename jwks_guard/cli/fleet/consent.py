@@ -6,6 +6,7 @@ import sys
 
 import typer
 
+from jwks_guard.cli.keys.consent import nothing_done_if_aborted
 from jwks_guard.cli.words import counted, printable
 from jwks_guard.errors import ConfigurationError
 
@@ -27,7 +28,8 @@ def require_consent(verb: str, kid: str, *, yes: bool) -> None:
         return
     end = printable(kid)[-_TYPED:]
     question = f"To {verb} it, type the last {counted(len(end), 'character')} of its kid"
-    typed: str = typer.prompt(question, default="", show_default=False, err=True)
+    with nothing_done_if_aborted():
+        typed: str = typer.prompt(question, default="", show_default=False, err=True)
     if typed.strip() == end.strip():
         return
     typer.echo("That is not how the kid ends. Nothing was done.", err=True)

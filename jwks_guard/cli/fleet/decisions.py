@@ -80,18 +80,17 @@ def distrust(
     Exit status: 0 every instance refuses it, 1 not all are known to, 2 usage, 3 the fleet could not
     be reached.
     """
-    with errors_told():
+    with errors_told(), opened_fleet(domain, config) as session:
         require_terminal(yes=yes)
-        with opened_fleet(domain, config) as session:
-            seen = _looked(session)
-            kid = _named(kid, seen.kids, domain, config)
-            known = kid in seen.kids
-            if not yes:
-                print_target(seen, kid, Console(stderr=True, highlight=False))
-            if not known:
-                complain(_UNKNOWN)
-            require_consent("distrust", kid, yes=yes)
-            refusals = session.run(session.fleet.distrust(kid, reason=reason, force=force))
+        seen = _looked(session)
+        kid = _named(kid, seen.kids, domain, config)
+        known = kid in seen.kids
+        if not yes:
+            print_target(seen, kid, Console(stderr=True, highlight=False))
+        if not known:
+            complain(_UNKNOWN)
+        require_consent("distrust", kid, yes=yes)
+        refusals = session.run(session.fleet.distrust(kid, reason=reason, force=force))
     if as_json:
         document = {"issuer": seen.issuer, "kid": kid, "known": known}
         typer.echo(json.dumps({**document, **refusal_document(refusals)}, indent=2))
@@ -116,21 +115,20 @@ def reinstate(
     Exit status: 0 no instance refuses it, 1 not all are known to have lifted it, or it was not
     refused, 2 usage, 3 the fleet could not be reached.
     """
-    with errors_told():
+    with errors_told(), opened_fleet(domain, config) as session:
         require_terminal(yes=yes)
-        with opened_fleet(domain, config) as session:
-            seen = session.look()
-            kid = _named(kid, [*seen.refused_since], domain, config)
-            if kid not in seen.refused_since:
-                complain(
-                    f"{kid} is not refused, so there is nothing to lift.",
-                    "`jwks-guard status` lists the keys that are.",
-                )
-                raise typer.Exit(1)
-            if not yes:
-                print_target(seen, kid, Console(stderr=True, highlight=False))
-            require_consent("trust", kid, yes=yes)
-            seen = _lift(session, kid, reason)
+        seen = _looked_at(session)
+        kid = _named(kid, [*seen.refused_since], domain, config)
+        if kid not in seen.refused_since:
+            complain(
+                f"{kid} is not refused, so there is nothing to lift.",
+                "`jwks-guard status` lists the keys that are.",
+            )
+            raise typer.Exit(1)
+        if not yes:
+            print_target(seen, kid, Console(stderr=True, highlight=False))
+        require_consent("trust", kid, yes=yes)
+        seen = _lift(session, kid, reason)
     refusing = [state.name for state in seen.live if kid in state.refused]
     lifted = [state.name for state in seen.live if kid not in state.refused]
     silent = [state.name for state in seen.silent]
@@ -148,9 +146,18 @@ def _looked(session: FleetSession) -> Seen:
     That keeps nobody from distrusting a key on those that can be reached.
     """
     try:
-        return session.look()
+        return _looked_at(session)
     except ConfigurationError:
         return Seen(session.fleet.issuer, time.time(), (), {})
+
+
+def _looked_at(session: FleetSession) -> Seen:
+    """What the fleet shows; the error says that nobody was told."""
+    try:
+        return session.look()
+    except DistrustNotSharedError as error:
+        error.add_note("No instance was told: nothing was done.")
+        raise
 
 
 def _named(text: str, kids: Sequence[str], domain: str | None, config: Path | None) -> str:

@@ -10,6 +10,7 @@ from datetime import timedelta
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.padding import Padding
 from rich.text import Text
 
 from jwks_guard.admin import KeyRotation
@@ -37,7 +38,8 @@ class Waiting:
         now = time.time()
         left = span(max(0.0, self.until - now))
         head = Text(f"{printable(self.kid)}: {self.readiness.verdict}, waiting for {left} more")
-        return Group(head, *(Text(line) for line in self.lines(now)))
+        lines = (Padding(Text(line.strip()), (0, 0, 0, 2)) for line in self.lines(now))
+        return Group(head, *lines)
 
     def lines(self, now: float) -> list[str]:
         """One line for each thing that blocks."""

@@ -14,6 +14,10 @@ from jwks_guard.cli.words import counted, date, printable
 from jwks_guard.readiness.state import InstanceState
 from jwks_guard.readiness.usage import RECENT
 
+NO_INSTANCE = (
+    "No instance reports. Look whether the issuer (with its slash at the end), the fleet and its "
+    "prefix are those of the instances."
+)
 _MOST_REFUSED = 10
 _MOST_NAMED = 3
 _KEPT_REASON = 200  # characters
@@ -24,7 +28,7 @@ def print_status(seen: Seen, console: Console) -> None:
     when = date(seen.at, seen.at).partition(",")[0]
     console.print(Text(f"{printable(seen.issuer)}   {when}", "bold"), soft_wrap=True)
     if not seen.states:
-        console.print("No instance reports.")
+        print_prose(NO_INSTANCE, console)
     for state in seen.live:
         _print_instance(state, seen.at, console)
     if seen.silent:

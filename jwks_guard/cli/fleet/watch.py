@@ -17,6 +17,7 @@ from rich.text import Text
 from jwks_guard.admin.decisions import dismiss
 from jwks_guard.cli.completion import in_fleet
 from jwks_guard.cli.configuration import configured_fleet
+from jwks_guard.cli.fleet.status_text import NO_INSTANCE
 from jwks_guard.cli.fleet.tables import KidsTable, output
 from jwks_guard.cli.keys.kids import matching
 from jwks_guard.cli.keys.session import (
@@ -59,7 +60,10 @@ class View:
         if self.error is not None:
             parts.append(Text(printable(self.error), "bold red"))
         shown = self.shown
-        parts.append(KidsTable(shown, now) if shown else Text("No instance reports."))
+        if self.kid is not None and shown and not any(map(_shows_a_key, shown)):
+            parts.append(Text(f"No instance knows the key {printable(self.kid)}.", "bold yellow"))
+        else:
+            parts.append(KidsTable(shown, now) if shown else Text(NO_INSTANCE))
         return Group(*parts)
 
     @property
@@ -166,6 +170,10 @@ async def _looked(fleet: ConfiguredFleet) -> tuple[InstanceState, ...]:
 def _document(view: View) -> dict[str, object]:
     states = [state.to_dict() for state in view.shown]
     return {"issuer": view.issuer, "at": view.at, "instances": states}
+
+
+def _shows_a_key(state: InstanceState) -> bool:
+    return bool(state.kids or state.refused or state.usage)
 
 
 def _only(state: InstanceState, kid: str) -> InstanceState:

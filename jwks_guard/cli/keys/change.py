@@ -55,10 +55,9 @@ def changing(change: Callable[..., RotationReceipt | RevocationReceipt]) -> Call
         as_json: JSONOption = False,
         **own: Any,
     ) -> None:
-        with errors_told():
+        with errors_told(), opened(domain, client_id, config, quiet=as_json) as session:
             consent = Consent(yes, dry_run, as_json)
-            with opened(domain, client_id, config, quiet=as_json) as session:
-                receipt = change(Change(session, consent, journal), **own)
+            receipt = change(Change(session, consent, journal), **own)
         consent.answer(receipt.to_dict(), lambda console: print_receipt(receipt, console))
         if isinstance(receipt, RevocationReceipt) and not receipt.complete:
             raise typer.Exit(1)

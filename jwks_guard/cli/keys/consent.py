@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -45,8 +46,9 @@ class Consent:
             console = Console(stderr=self.as_json, highlight=False)
             print_plan(plan, console)
             console.print()
-        if self.yes or not plan.question or typer.confirm(plan.question, err=True):
-            return
+        with nothing_done_if_aborted():
+            if self.yes or not plan.question or typer.confirm(plan.question, err=True):
+                return
         typer.echo("Nothing was done.", err=True)
         raise typer.Exit(1)
 
@@ -56,3 +58,13 @@ class Consent:
             typer.echo(json.dumps(document, indent=2))
         else:
             printed(Console(highlight=False))
+
+
+@contextmanager
+def nothing_done_if_aborted() -> Iterator[None]:
+    """End the command with these words where Ctrl-C or Ctrl-D answers the question."""
+    try:
+        yield
+    except typer.Abort:
+        typer.echo("\nNothing was done.", err=True)
+        raise typer.Exit(1) from None

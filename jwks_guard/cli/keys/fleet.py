@@ -14,6 +14,7 @@ from jwks_guard.fleet.commands import live
 from jwks_guard.fleet.settings import ConfiguredFleet
 
 _LONGEST_WAIT_MINUTES = 24 * 60
+_IN_HOURS = 120  # minutes
 
 
 def instances_of(session: Session, kid: str) -> Instances | None:
@@ -33,9 +34,7 @@ async def _instances(fleet: ConfiguredFleet, kid: str) -> Instances:
 
 def refusal(readiness: RevocationReadiness) -> RevocationRefusedError:
     """The error for a key that is not ready, in the words of this command."""
-    error = RevocationRefusedError(
-        f"{readiness.kid} is not ready to be revoked ({readiness.verdict}). Nothing was done."
-    )
+    error = RevocationRefusedError(f"{readiness.kid} is not ready to be revoked. Nothing was done.")
     error.kid, error.report = readiness.kid, readiness
     for blocker in readiness.blockers:
         error.add_note(f"  - {blocker.message}")
@@ -54,5 +53,7 @@ def _waiting(readiness: RevocationReadiness) -> str:
     minutes = math.ceil(max(0.0, max(ends, default=0.0) - readiness.assessed_at) / 60.0)
     if minutes > _LONGEST_WAIT_MINUTES:
         return ""
-    waiting = ["jwks-guard", "can-revoke", "--wait", f"{max(30, minutes)}m", "--", readiness.kid]
+    minutes = max(30, minutes)
+    time = f"{minutes}m" if minutes < _IN_HOURS else f"{math.ceil(minutes / 60)}h"
+    waiting = ["jwks-guard", "can-revoke", "--wait", time, "--", readiness.kid]
     return f"`{shlex.join(waiting)}` waits for that. "

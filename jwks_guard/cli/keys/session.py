@@ -21,6 +21,7 @@ from jwks_guard.admin import AdminEvent, KeyRotation, SigningKeysClient
 from jwks_guard.base.settings_reader import FILE_VARIABLE, PREFIX
 from jwks_guard.cli.completion import any_key, previously_used
 from jwks_guard.cli.configuration import Configuration, configured
+from jwks_guard.cli.keys.table import print_prose
 from jwks_guard.cli.words import printable
 from jwks_guard.errors import (
     ConfigurationError,
@@ -194,8 +195,13 @@ def complain(*paragraphs: str) -> None:
     """Print why something is not done to standard error."""
     console = Console(stderr=True, highlight=False)
     for number, paragraph in enumerate(paragraphs):
-        text = Text(printable(paragraph), "" if number else "bold red")
-        console.print(text, soft_wrap=not console.is_terminal)
+        text, style = printable(paragraph), "" if number else "bold red"
+        if console.is_terminal:
+            print_prose(
+                text, console, hanging="    " if text.startswith("  - ") else "", style=style
+            )
+        else:
+            console.print(Text(text, style), soft_wrap=True)
 
 
 def _what_now(again: tuple[str, ...]) -> str:
