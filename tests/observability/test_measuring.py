@@ -71,10 +71,13 @@ def documented(*, but: str) -> dict[str, str]:
 
 
 async def test_code_on_the_page_runs() -> None:
-    (code,) = re.findall(r"(?s)```python\n(.*?)```", DOCUMENT)
+    code, to_terminal = re.findall(r"(?s)```python\n(.*?)```", DOCUMENT)
     names: dict[str, Any] = {}
     exec(compile(code, "docs/tracing.md", "exec"), names)
     assert names["verifier"].observer is names["observer"]
+    spans = "with trace.get_tracer('any').start_as_current_span('seen'): pass"
+    done = run_to_end([sys.executable, "-c", f"{to_terminal}\n{spans}"])  # it sets what is global
+    assert '"name": "seen"' in done.stdout
 
 
 @pytest.mark.parametrize(
