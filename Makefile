@@ -21,6 +21,7 @@ help: ## list the targets
 # The stamp is written last: an interrupted installation is done again, a failed one leaves nothing.
 $(STAMP): pyproject.toml
 	@rm -rf $(VENV)
+	@echo "Installing what this project needs into $(VENV). That takes a few minutes, once." >&2
 	@{ $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	   && $(PYTHON) -m venv $(VENV) \
 	   && $(BIN)/python -m pip install --quiet --disable-pip-version-check 'pip>=25.1' \
