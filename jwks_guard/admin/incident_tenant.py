@@ -18,6 +18,7 @@ LOOK_SECONDS = 10.0
 Ended = tuple[Outcome, str]
 """How a step ended, and what is to be said about it."""
 Do = Callable[[], Awaitable[Ended]]
+_UNKNOWN = "The tenant does not know this key: compare the kid with the header of a token."
 _NEXT = (
     "It is the next key. It has signed nothing yet, and the tenant revokes no next key. The next "
     "rotation makes it current: then rotate once more at once, and revoke it."
@@ -49,10 +50,7 @@ class TenantPart:
                 self._key = self._keys.get(kid) or await client.get(kid)
             except NotFoundError:
                 self._key = SigningKey(kid=kid)  # no valid token is signed by it
-                return (
-                    "warning",
-                    "The tenant does not know this key: compare the kid with the header of a token.",
-                )
+                return "warning", _UNKNOWN
         if self.state == "revoked":
             return "ok", "The tenant has revoked it already."
         return "ok", f"It is the tenant's {self.state} key."
