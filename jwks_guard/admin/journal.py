@@ -213,8 +213,9 @@ class Journal:
         intent = event.intent
         logger.log(
             _LEVELS[event.result],
-            "%s %s tenant=%s kid=%r actor=%r %r",
-            *(intent.action, event.step, intent.tenant, intent.kid, intent.actor, event.detail),
+            "%s %s tenant=%s kid=%r actor=%r%s",
+            *(intent.action, event.step, intent.tenant, intent.kid, intent.actor),
+            f" detail={event.detail!r}" if event.detail else "",
         )
         if self._on_event is not None:
             try:

@@ -564,3 +564,4 @@ async def test_steps_are_logged_at_levels_that_fit_them(
     }
     assert levels == {"intended": logging.INFO, "warned": logging.WARNING, "failed": logging.ERROR}
     assert "actor='ops@acme'" in caplog.text
+    assert "''" not in caplog.text
