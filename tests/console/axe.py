@@ -22,6 +22,7 @@ def axe_source() -> str:
 
 def violations(page: Page, axe: str) -> list[str]:
     """What axe-core finds wrong on the page, with the elements."""
+    page.wait_for_load_state()  # without its style, each text has another contrast
     page.evaluate(axe)  # as the debugger does, past the page's own policy
     found: dict[str, Any] = page.evaluate("axe.run(document, { resultTypes: ['violations'] })")
     return [
