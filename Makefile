@@ -25,7 +25,7 @@ $(STAMP): pyproject.toml
 	@{ $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	   && $(PYTHON) -m venv $(VENV) \
 	   && $(BIN)/python -m pip install --quiet --disable-pip-version-check 'pip>=25.1' \
-	   && $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cli,testing,redis,prometheus,opentelemetry,console]' --group dev \
+	   && $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cli,testing,redis,prometheus,opentelemetry,console,fast]' --group dev \
 	   && touch $(STAMP); } \
 	 || { rm -rf $(VENV); \
 	      echo "The environment could not be made. It needs Python 3.11 or newer with venv, and a network:" >&2; \

@@ -83,6 +83,7 @@ class VerifierSettings(TypedDict, total=False):
     max_jwks_bytes: _Count
     snapshot_path: _File
     background: _Flag
+    fast_rsa: _Flag
 
 
 class FleetSettings(TypedDict, total=False):

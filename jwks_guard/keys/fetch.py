@@ -12,6 +12,7 @@ from typing import TypeAlias
 from jwks_guard.base.clock import EPOCH, Instant
 from jwks_guard.jose.compact import json_document
 from jwks_guard.jose.jwk import SkippedKey, VerificationKey, jwk_set, load_jwk_set
+from jwks_guard.jose.rsa_engine import RSAEngine
 from jwks_guard.net import urls
 from jwks_guard.net.caching import Dating, dating, entity_tag, retry_after
 from jwks_guard.net.clients import Clients, HTTPClient, headers_of
@@ -92,7 +93,8 @@ class HTTPKeyFetcher:
     `max_upstream_age` old it may be fresh (RFC 9111). `client` is an httpx.AsyncClient or makes
     one, for transport, TLS and proxies; it is never closed here. Without it a client is opened for
     each fetch. Its headers and `auth` go to the origin of `issuer` or of `jwks_uri` alone:
-    discovery may name any other. `http_hosts` may be asked over plain http.
+    discovery may name any other. `http_hosts` may be asked over plain http. `rsa` is loaded before
+    the first set with RSA keys is given.
     """
 
     issuer: str
@@ -103,6 +105,7 @@ class HTTPKeyFetcher:
     max_upstream_age: float = 86_400.0
     timeout: float = 30.0
     http_hosts: frozenset[str] = frozenset()
+    rsa: RSAEngine | None = None
     discovered: str | None = field(init=False, default=None)
     _discover_again: Instant = field(init=False, default=EPOCH)
     _clients: Clients = field(init=False)
@@ -156,7 +159,11 @@ class HTTPKeyFetcher:
         """The keys in `body`: those of the last answer if it is the same, byte by byte."""
         digest = sha256(body).digest()
         if self._last is None or self._last[0] != digest:
-            self._last = digest, await _parsed(body, self.issuer)
+            found = await _parsed(body, self.issuer)
+            if self.rsa is not None and not self.rsa.is_ready_for(found[0]):
+                with suppress(RuntimeError):  # the interpreter is ending, as below
+                    await asyncio.to_thread(self.rsa.load)
+            self._last = digest, found
         return self._last[1]
 
     async def _discover(self, client: Client, now: Instant, *, again: bool = False) -> str:

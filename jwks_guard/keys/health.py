@@ -11,6 +11,7 @@ import msgspec
 from jwks_guard.distrust.state import Distrusted
 from jwks_guard.jose.algorithms import AllowList
 from jwks_guard.jose.jwk import SkippedKey, VerificationKey
+from jwks_guard.jose.rsa_engine import RSAEngine
 from jwks_guard.keys.trust import Trust
 from jwks_guard.net.caching import Dating
 
@@ -93,6 +94,9 @@ class HealthReport:
         kids: the trusted kids.
         skipped: published keys that can't be used, with the reason.
         distrusted: the distrusted keys of this issuer by kid.
+        rsa_engine: what verifies RS256 and PS256 here: `cryptography`, or awscrt with its version.
+        rsa_fallbacks: published RSA keys, by kid, that awscrt should verify and can't, with the
+            reason: `cryptography` verifies them.
 
     """
 
@@ -109,6 +113,8 @@ class HealthReport:
     kids: tuple[str, ...]
     skipped: tuple[SkippedKey, ...]
     distrusted: Mapping[str, Distrusted]
+    rsa_engine: str
+    rsa_fallbacks: Mapping[str, str]
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON-compatible data."""
@@ -123,6 +129,7 @@ def health_report(
     bounds: Bounds,
     dating: Dating | None,
     last_error: str | None,
+    rsa: RSAEngine,
 ) -> HealthReport:
     """The report on `trust`, of which `kids` are the ones trusted now."""
     published = trust.published
@@ -142,6 +149,8 @@ def health_report(
         kids=kids,
         skipped=published.skipped,
         distrusted=trust.distrusted,
+        rsa_engine=rsa.name,
+        rsa_fallbacks=rsa.fallbacks(published.keys),
     )
 
 

@@ -30,6 +30,7 @@ class StoreOptions(TypedDict, total=False):
     snapshot_path: str | os.PathLike[str] | None
     on_event: Callable[[Event], object] | None
     background: bool
+    fast_rsa: bool
     register: Register | None
     fleet: Fleet | None
     observer: Observer | None

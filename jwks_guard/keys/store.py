@@ -19,6 +19,7 @@ from jwks_guard.base.arguments import (
     require_addresses,
     require_bounds,
     require_count,
+    require_flag,
     require_issuer,
     require_listener,
     require_timeouts,
@@ -32,6 +33,7 @@ from jwks_guard.distrust import register as registers
 from jwks_guard.distrust.journal import LONGEST_SECONDS, Journal
 from jwks_guard.distrust.register import Register
 from jwks_guard.errors import JWKSGuardError, KeysUnavailableError
+from jwks_guard.jose.rsa_engine import RSAEngine
 from jwks_guard.keys.decisions import Decisions
 from jwks_guard.keys.fetch import HTTPKeyFetcher
 from jwks_guard.keys.fleet import Fleet, FleetCopy
@@ -75,6 +77,7 @@ class KeyStore:
         snapshot_path: str | os.PathLike[str] | None = None,
         on_event: Callable[[Event], object] | None = None,
         background: bool = True,
+        fast_rsa: bool = True,
         fleet: Fleet | None = None,
         observer: Observer | None = None,
     ) -> None:
@@ -85,6 +88,7 @@ class KeyStore:
         require_count("max_jwks_bytes", max_jwks_bytes, minimum=1)
         require_http_client(http_client)
         require_listener(on_event)
+        require_flag("fast_rsa", fast_rsa)
         self.issuer = issuer
         self.clock = clock
         self.events = Events(issuer, clock, on_event)
@@ -97,6 +101,7 @@ class KeyStore:
             self.register,
             isolated=registers.added_at_run_time.get(),
         )
+        self.rsa = RSAEngine(wanted=fast_rsa)
         self.home = Home("verifier")
         self.fleet = fleet
         self.observer = observer
@@ -115,6 +120,7 @@ class KeyStore:
             max_upstream_age,
             fetch_timeout,
             http_hosts,
+            self.rsa,
         )
         self._refresher = Refresher(
             self.trust,
@@ -231,6 +237,8 @@ class KeyStore:
         try:
             found = self._snapshot.load(self.jwks_uri, Instant.now(self.clock))
             if found is not None:
+                if not self.rsa.is_ready_for(found.keys):
+                    self.rsa.load()
                 self.trust.restore(found)
         except SnapshotError as error:
             self.events.tell("snapshot_ignored", detail=str(error))
@@ -412,6 +420,7 @@ class KeyStore:
             last_error=(
                 self.register.journal_error or self._refresher.error or unshared or self._silence()
             ),
+            rsa=self.rsa,
         )
 
     def usage(self) -> Mapping[str, KeyUsage]:

@@ -68,6 +68,7 @@ class Verification:
         self.usage = keys.usage_of(policy.leeway)
         self._keys = keys
         self._trust = keys.trust
+        self._rsa = keys.rsa
         self._policy = policy
         self.algorithms = algorithms
         self._token_types = token_types
@@ -209,7 +210,8 @@ class Verification:
         if key is None or not trusted:
             raise KeyNotHeldError(header.kid)
         counter = self.usage.counter(key.kid)
-        return header, key, signature_check(key, header.alg), counter, None
+        check = signature_check(key, header.alg, self._rsa)
+        return header, key, check, counter, None
 
     def _remember(
         self, view: TrustedKeys, segment: bytes, resolved: Resolved, parameters: dict[str, Any]

@@ -125,6 +125,8 @@ class TokenVerifier:
         on_event: called with each Event; must return quickly.
         background: False leaves refreshing to the requests: one that comes after two intervals
             without waits for it.
+        fast_rsa: verify RS256 and PS256 by AWS-LC where awscrt is installed (the extra `fast`);
+            False leaves them to `cryptography`. `health()` says which one does it.
         fleet: shares what is distrusted with other processes, as jwks_guard.fleet.RedisFleet does.
         observer: an OpenTelemetryObserver of jwks_guard.observability, for traces.
 
@@ -163,6 +165,7 @@ class TokenVerifier:
         snapshot_path: str | os.PathLike[str] | None = None,
         on_event: Callable[[Event], object] | None = None,
         background: bool = True,
+        fast_rsa: bool = True,
         fleet: Fleet | None = None,
         observer: Observer | None = None,
     ) -> None:
@@ -193,6 +196,7 @@ class TokenVerifier:
             "snapshot_path": snapshot_path,
             "on_event": on_event,
             "background": background,
+            "fast_rsa": fast_rsa,
             "fleet": fleet,
             "observer": observer,
         }

@@ -45,6 +45,8 @@ def test_store_that_never_fetched_is_unavailable_and_says_why(
         kids=(),
         skipped=(),
         distrusted={},
+        rsa_engine="cryptography",
+        rsa_fallbacks={},
     )
 
 

@@ -66,6 +66,7 @@ def test_defaults_are_those_that_are_promised() -> None:
         "snapshot_path": None,
         "on_event": None,
         "background": True,
+        "fast_rsa": True,
         "fleet": None,
         "observer": None,
     }
@@ -410,6 +411,7 @@ def test_store_is_taken_beside_what_does_not_concern_fetching(
         ("snapshot_path", "keys.json"),
         ("on_event", print),
         ("background", False),
+        ("fast_rsa", False),
     ],
 )
 def test_what_concerns_fetching_is_refused_beside_a_store(name: str, value: object) -> None:

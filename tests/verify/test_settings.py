@@ -63,6 +63,7 @@ VALUES: dict[str, tuple[str, object]] = {
     "max_jwks_bytes": ("100000", 100_000),
     "snapshot_path": ("/var/keys.json", Path("/var/keys.json")),
     "background": ("false", False),
+    "fast_rsa": ("false", False),
 }
 """For each setting a text of the environment, and the value that it is in code."""
 
