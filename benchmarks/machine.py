@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 import platform
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 # Read before anything is measured: later it is the benchmark's own.
@@ -21,12 +21,21 @@ def machine() -> dict[str, str]:
         "system": f"{platform.system()} {platform.machine()}",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         **{name: version(name) for name in ("jwks-guard", "cryptography", "pyjwt", "msgspec")},
+        "awscrt": _awscrt(),
     }
 
 
 def heading() -> str:
     """The same on one line."""
     return ", ".join(f"{name} {value}" for name, value in machine().items())
+
+
+def _awscrt() -> str:
+    """The version of what verifies RSA signatures where a case says so, see `fast_rsa`."""
+    try:
+        return version("awscrt")
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def _processor() -> str:

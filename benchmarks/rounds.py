@@ -34,9 +34,16 @@ class Rounds:
         """Note what one call of `case` took in this round, once or in each slice of it."""
         self._seconds.setdefault(case, []).extend(seconds)
 
+    def __contains__(self, case: str) -> bool:
+        return case in self._seconds
+
     def microseconds(self, case: str) -> float:
         """The median of a call."""
         return statistics.median(self._seconds[case]) * 1e6
+
+    def least_microseconds(self, case: str) -> float:
+        """The shortest that a call took."""
+        return min(self._seconds[case]) * 1e6
 
     def ratio(self, case: str, against: str) -> float:
         """How many times as long as `against` this case takes: the median of the rounds' ratios.

@@ -9,47 +9,84 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from statistics import median
 
 from benchmarks.rounds import Rounds, turned
 from benchmarks.tenants import access_token, access_tokens, bad_tokens, loopback_tenant
-from benchmarks.workers import NODE_PEERS, OURS, PEERS, PeerError, PeerUnavailableError, Worker
+from benchmarks.workers import (
+    NODE_PEERS,
+    OURS,
+    OWN,
+    PEERS,
+    RUST_PEERS,
+    PeerError,
+    PeerUnavailableError,
+    Worker,
+)
 from jwks_guard.testing import LocalTenant
 
-ROUNDS = 30
+RUNS, ROUNDS = 5, 6  # each run in processes of its own, whose memory lies otherwise
 SLICES, CALLS = 10, 30  # of a consumer's turn, see _measured
 WARM_UP = 40  # slices; node compiles what it sees often enough
 
 
 @dataclass(frozen=True, slots=True)
+class Time:
+    """Microseconds for a token: the median over runs, the least of all, and of the processor."""
+
+    microseconds: float
+    least: float
+    cpu: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """The median over the runs' ratios, each itself a median over rounds, and their extremes."""
+
+    median: float
+    lowest: float
+    highest: float
+
+    def __str__(self) -> str:
+        return f"{self.median:.2f} ({self.lowest:.2f}-{self.highest:.2f})"
+
+
+@dataclass(frozen=True, slots=True)
 class Figures:
-    """What one consumer takes for a token, ratios being medians over rounds.
+    """What one consumer takes for a token.
 
     `bare` is the signature check in the same process. `new` is a token that it never saw, `again`
-    one that it saw before.
+    one that it saw before. `cpu_to_ours` compares the processor's time for a new token.
     """
 
     name: str
     runtime: str
     versions: Mapping[str, str]
-    bare_microseconds: float
-    new_microseconds: float
-    new_to_bare: float
-    new_to_ours: float
-    again_microseconds: float
-    again_to_ours: float
+    bare: Time
+    new: Time
+    again: Time
+    new_to_ours: Ratio
+    cpu_to_ours: Ratio
+    again_to_ours: Ratio
+    new_to_bare: Ratio
 
 
-def against_peers() -> tuple[list[Figures], dict[str, str]]:
+def against_peers(runs: int = RUNS) -> tuple[list[Figures], dict[str, str]]:
     """Our figures and each peer's; and why those that are missing are."""
     unavailable: dict[str, str] = {}
+    measured: list[Rounds] = []
     workers: list[Worker] = []
-    with loopback_tenant() as (tenant, jwks_uri), ExitStack() as running:
-        for name in (OURS, *PEERS):
-            with _or_without(name, unavailable):
-                worker = running.enter_context(Worker(name))
-                workers.append(_proven(worker, tenant, jwks_uri))
-        rounds = _measured(workers, tenant, unavailable)
-        return [_figures(worker, rounds) for worker in _left(workers, unavailable)], unavailable
+    with loopback_tenant() as (tenant, jwks_uri):
+        for _ in range(runs):
+            with ExitStack() as running:
+                workers = []
+                for name in (*OWN, *RUST_PEERS, *PEERS):
+                    if name not in unavailable:
+                        with _or_without(name, unavailable):
+                            worker = running.enter_context(Worker(name))
+                            workers.append(_proven(worker, tenant, jwks_uri))
+                measured.append(_measured(workers, tenant, unavailable))
+    return [_figures(worker, measured) for worker in _left(workers, unavailable)], unavailable
 
 
 @contextmanager
@@ -104,25 +141,40 @@ def _measured(
 
 
 def _take_turn(worker: Worker, slices: Sequence[list[str]], rounds: Rounds) -> None:
-    seconds = {
+    taken = {
         "new": [worker.time(tokens) for tokens in slices],
         "again": [worker.time(tokens) for tokens in slices],
         "bare": [worker.bare(tokens[0], CALLS) for tokens in slices],
     }
-    for case, figures in seconds.items():
-        rounds.add(f"{worker.name}, {case}", min(figures) / CALLS)
+    for case, figures in taken.items():
+        rounds.add(f"{worker.name}, {case}", min(each.seconds for each in figures) / CALLS)
+        rounds.add(f"{worker.name}, {case}, cpu", min(each.cpu for each in figures) / CALLS)
 
 
-def _figures(worker: Worker, rounds: Rounds) -> Figures:
+def _figures(worker: Worker, runs: Sequence[Rounds]) -> Figures:
     bare, new, again = (f"{worker.name}, {case}" for case in ("bare", "new", "again"))
     return Figures(
         name=worker.name,
         runtime="node" if worker.name in NODE_PEERS else "python",
         versions=worker.versions,
-        bare_microseconds=rounds.microseconds(bare),
-        new_microseconds=rounds.microseconds(new),
-        new_to_bare=rounds.ratio(new, bare),
-        new_to_ours=rounds.ratio(new, f"{OURS}, new"),
-        again_microseconds=rounds.microseconds(again),
-        again_to_ours=rounds.ratio(again, f"{OURS}, again"),
+        bare=_time(runs, bare),
+        new=_time(runs, new),
+        again=_time(runs, again),
+        new_to_ours=_ratio(runs, new, f"{OURS}, new"),
+        cpu_to_ours=_ratio(runs, f"{new}, cpu", f"{OURS}, new, cpu"),
+        again_to_ours=_ratio(runs, again, f"{OURS}, again"),
+        new_to_bare=_ratio(runs, new, bare),
     )
+
+
+def _time(runs: Sequence[Rounds], case: str) -> Time:
+    return Time(
+        median(run.microseconds(case) for run in runs),
+        min(run.least_microseconds(case) for run in runs),
+        median(run.microseconds(f"{case}, cpu") for run in runs),
+    )
+
+
+def _ratio(runs: Sequence[Rounds], case: str, against: str) -> Ratio:
+    ratios = [run.ratio(case, against) for run in runs]
+    return Ratio(median(ratios), min(ratios), max(ratios))

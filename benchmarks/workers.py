@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,12 +17,24 @@ from benchmarks.environments import PEERS as ADAPTERS
 from benchmarks.environments import node_modules, python_for
 
 OURS = "jwks-guard"
+OURS_FAST = "jwks-guard-fast"
+OWN = (OURS, OURS_FAST)
 PYTHON_PEERS = ("joserfc", "jwks-client", "auth0-api-python", "fastmcp", "python-jose", "pyjwt")
 NODE_PEERS = ("jose", "fast-jwt", "fast-jwt-cached", "jwks-rsa")
 PEERS = (*PYTHON_PEERS, *NODE_PEERS)
+RUST_PEERS = ("oxyjwt", "oxyjwt-key", "webtoken", "ryjwt")
+"""Python libraries that read the time from the system, where it can't be turned."""
 
 _ROOT = ADAPTERS.parent.parent
 _PATIENCE = 120.0  # s for one command; after that the worker is taken for dead
+
+
+@dataclass(frozen=True, slots=True)
+class Took:
+    """Seconds on the clock, and of the processor: in Python of the calling thread alone."""
+
+    seconds: float
+    cpu: float
 
 
 class PeerUnavailableError(Exception):
@@ -93,13 +106,13 @@ class Worker:
         results: list[str | None] = self._ask("verify", tokens=list(tokens))["results"]
         return results
 
-    def time(self, tokens: Sequence[str]) -> float:
-        """Seconds that verifying all of `tokens` takes; raises PeerError if one is refused."""
-        return float(self._ask("time", tokens=list(tokens))["seconds"])
+    def time(self, tokens: Sequence[str]) -> Took:
+        """What verifying all of `tokens` takes; raises PeerError if one is refused."""
+        return Took(**self._ask("time", tokens=list(tokens)))
 
-    def bare(self, token: str, count: int) -> float:
-        """Seconds that `count` bare signature checks of `token` (RS256) take over there."""
-        return float(self._ask("bare", token=token, count=count)["seconds"])
+    def bare(self, token: str, count: int) -> Took:
+        """What `count` bare signature checks of `token` (RS256) take over there."""
+        return Took(**self._ask("bare", token=token, count=count))
 
     def advance(self, seconds: float) -> None:
         """Turn the process's clock, and let it do what is due then."""
@@ -153,7 +166,7 @@ def command(name: str) -> list[str]:
 
 def _python_command(name: str) -> list[str]:
     # We are installed here already, and from the source that is to be measured.
-    python = Path(sys.executable) if name == OURS else python_for(name)
+    python = Path(sys.executable) if name in OWN else python_for(name)
     return [str(python), "-m", "benchmarks.peers.worker", name]
 
 

@@ -31,17 +31,26 @@ def row(case: str, ratio: float, goal: float | None = None) -> dict[str, Any]:
     return {"case": case, **figures, "against": against, "goal": goal}
 
 
+def time(microseconds: float) -> dict[str, float]:
+    return {"microseconds": microseconds, "least": 0.9 * microseconds, "cpu": microseconds}
+
+
+def spread(ratio: float) -> dict[str, float]:
+    return {"median": ratio, "lowest": 0.9 * ratio, "highest": 1.1 * ratio}
+
+
 def peer(name: str, ratio: float, runtime: str = "python") -> dict[str, Any]:
     return {
         "name": name,
         "runtime": runtime,
         "versions": {name: "1.0", runtime: "3.0"},
-        "bare_microseconds": 20.0,
-        "new_microseconds": 24.0 * ratio,
-        "new_to_bare": 1.2 * ratio,
-        "new_to_ours": ratio,
-        "again_microseconds": 2.0 * ratio,
-        "again_to_ours": ratio,
+        "bare": time(20.0),
+        "new": time(24.0 * ratio),
+        "again": time(2.0 * ratio),
+        "new_to_ours": spread(ratio),
+        "cpu_to_ours": spread(ratio),
+        "again_to_ours": spread(ratio),
+        "new_to_bare": spread(1.2 * ratio),
     }
 
 
@@ -192,7 +201,7 @@ def test_what_was_not_measured_neither_meets_nor_misses(
 def test_peers_that_verify_faster_are_said_to_be_ahead(
     results: dict[str, Any], tmp_path: Path
 ) -> None:
-    results["speed"]["peers"][2]["again_to_ours"] = 0.5
+    results["speed"]["peers"][2]["again_to_ours"]["median"] = 0.5
     assert "**Ahead of us** in seen again: *jose*." in written(results, tmp_path)
 
 

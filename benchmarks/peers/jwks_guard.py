@@ -1,4 +1,4 @@
-"""Ourselves, under the same conditions as everyone."""
+"""Ourselves, under the same conditions as everyone: without the extra `fast`."""
 
 from __future__ import annotations
 
@@ -13,10 +13,15 @@ PACKAGES = ("jwks-guard", "cryptography")
 
 @asynccontextmanager
 async def consumer(
-    issuer: str, jwks_uri: str, audience: str, algorithms: list[str]
+    issuer: str,
+    jwks_uri: str,
+    audience: str,
+    algorithms: list[str],
+    *,
+    fast_rsa: bool = False,
 ) -> AsyncIterator[Consumer]:
     async with TokenVerifier(
-        issuer, audience, jwks_uri=jwks_uri, algorithms=algorithms
+        issuer, audience, jwks_uri=jwks_uri, algorithms=algorithms, fast_rsa=fast_rsa
     ) as verifier:
 
         async def distrust(kid: str) -> None:

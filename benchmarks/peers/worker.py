@@ -61,22 +61,22 @@ class Peer:
         return {"results": [await self._refusal(token) for token in tokens]}
 
     async def time(self, tokens: list[str]) -> Answer:
-        """How long all of `tokens` take; no coroutine is made for a function that is none."""
+        """What all of `tokens` take; no coroutine is made for a function that is none."""
         verify: Callable[[str], Any] = self._opened.verify
         if not inspect.iscoroutinefunction(verify):
-            return {"seconds": _seconds(verify, tokens)}
-        began = time.perf_counter()
+            return _called(verify, tokens)
+        began = _now()
         for token in tokens:
             await verify(token)
-        return {"seconds": time.perf_counter() - began}
+        return _since(began)
 
     async def bare(self, token: str, count: int) -> Answer:
-        """How long `count` bare signature checks take."""
+        """What `count` bare signature checks take."""
         (check,) = bare_checks([token], self._jwks)
-        began = time.perf_counter()
+        began = _now()
         for _ in range(count):
             check()
-        return {"seconds": time.perf_counter() - began}
+        return _since(began)
 
     async def advance(self, seconds: float) -> Answer:
         """Turn the clock, and let tasks that are due then begin."""
@@ -113,20 +113,30 @@ class Peer:
         return None
 
 
-def _seconds(verify: Callable[[str], object], tokens: list[str]) -> float:
-    """How long a plain function takes for all of `tokens`.
+def _now() -> tuple[float, float]:
+    return time.perf_counter(), time.thread_time()
+
+
+def _since(began: tuple[float, float]) -> Answer:
+    """Seconds by the clock, and those that the processor worked for this thread."""
+    cpu, seconds = time.thread_time() - began[1], time.perf_counter() - began[0]
+    return {"seconds": seconds, "cpu": cpu}
+
+
+def _called(verify: Callable[[str], object], tokens: list[str]) -> Answer:
+    """What a plain function takes for all of `tokens`.
 
     Raises TypeError if it gives an awaitable: then nothing was verified yet.
     """
     first, *others = tokens
-    began = time.perf_counter()
+    began = _now()
     result = verify(first)
     for token in others:
         verify(token)
-    seconds = time.perf_counter() - began
+    took = _since(began)
     if inspect.isawaitable(result):
         raise TypeError("the adapter's `verify` gives an awaitable: make it a coroutine function")
-    return seconds
+    return took
 
 
 def described(error: Exception, token: str = "\0") -> str:
