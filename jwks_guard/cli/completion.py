@@ -34,8 +34,8 @@ _CLOSING_SECONDS = 0.1
 _ANY_KID = "-"  # states do not depend on the kid
 _STATES = {"current": "current", "next": "next", "previous": "previously used"}
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+/=-]*")
-"""bash expands `*` in what is offered, zsh evaluates it: a kid with other characters is left out.
-One that begins with a dash would be an option."""
+"""bash expands `*` in what is offered, zsh evaluates it and the help beside it: a kid with other
+characters is left out. One that begins with a dash would be an option."""
 _T = TypeVar("_T")
 Offers = list[tuple[str, str]]
 """What to type, and what that is."""
@@ -80,18 +80,15 @@ def offering(
         with suppress(Exception, KeyboardInterrupt), asyncio.Runner() as runner:
             runner.get_loop().set_default_executor(_Unwaited())
             runner.run(_look(known, ctx.params))
+        plain = {kid: each for kid, each in known.items() if _PLAIN.fullmatch(kid)}
         named = [
             (word, f"{kid}, {_STATES[word]}")
             for word in words
-            for kid, each in known.items()
+            for kid, each in plain.items()
             if each.state == _STATES[word]
         ]
-        kids = [(kid, str(each)) for kid, each in known.items() if wanted(each)]
-        return [
-            (value, text)
-            for value, text in dict([*named, *kids]).items()
-            if value.startswith(incomplete) and _PLAIN.fullmatch(value)
-        ]
+        kids = [(kid, str(each)) for kid, each in plain.items() if wanted(each)]
+        return [each for each in dict([*named, *kids]).items() if each[0].startswith(incomplete)]
 
     return offered
 

@@ -219,6 +219,21 @@ def test_kid_that_a_shell_would_read_as_more_than_a_word_is_left_out(
     assert set(offered(of_fleet, "watch ", shell)) == {"good"}
 
 
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_kid_that_a_shell_would_evaluate_is_not_in_the_help_beside_a_word_either(
+    tmp_path: Path, shell: str
+) -> None:
+    """zsh evaluates the help too, and a backslash before the `$` undoes how that is escaped."""
+    file = tmp_path / "tenant.json"
+    with LocalTenant(algorithm="ES256", state=file) as tenant:
+        kid = tenant.key().kid
+    file.write_text(file.read_text().replace(kid, r"\\$(id)"))
+    with LocalTenant(algorithm="ES256", state=file) as tenant:
+        assert tenant.key().kid == r"\$(id)"
+        environ = environment(tmp_path, **of_tenant(tenant))
+        assert set(offered(environ, "keys show ", shell)) == {"next", tenant.key("next").kid}
+
+
 def test_bash_expands_no_kid(fleet: ShownFleet, of_fleet: dict[str, str], tmp_path: Path) -> None:
     """The script that `--show-completion` prints replaces a `*` by the names of files."""
     fleet.show(state(ISSUER, "good", "*"))
