@@ -13,8 +13,9 @@ import msgspec
 
 from jwks_guard.distrust.state import MAX_NUMBER, Decision, Distrust, Name, State
 from jwks_guard.jose.header import is_kid
+from jwks_guard.readiness.clients import MAX_CHARS, MAX_CLIENTS
 from jwks_guard.readiness.state import InstanceState
-from jwks_guard.readiness.usage import NEVER
+from jwks_guard.readiness.usage import NEVER, KeyUsage
 
 MAX_DECISIONS = 10_000
 """More keys than a fleet distrusts in its life."""
@@ -95,19 +96,26 @@ def states_in(values: Iterable[bytes | None], issuer: str) -> tuple[InstanceStat
 
 
 def _is_plausible(state: InstanceState) -> bool:
-    """Whether its words can be printed on a terminal, its instants be read, its counts be added."""
+    """Whether its words can be printed on a terminal, and its instants be read as dates."""
     instants = [state.started_at, state.reported_at, *state.refused.values()]
     instants += [at for at in (state.confirmed_at, state.trusted_until) if at is not None]
-    counts = []
     for usage in state.usage.values():
         instants += [*usage.reach, usage.last_seen or 0.0]
-        counts += [usage.accepted, usage.rejected, usage.recent]
-        counts += [usage.other_clients, *(each.accepted for each in usage.clients)]
     words = f"{state.name}{state.last_error or ''}{state.version or ''}"
-    possible = all(0 <= at <= NEVER for at in instants) and all(
-        0 <= n <= _MAX_COUNT for n in counts
+    possible = all(0 <= at <= NEVER for at in instants) and words.isprintable()
+    return possible and all(map(_is_countable, state.usage.values()))
+
+
+def _is_countable(usage: KeyUsage) -> bool:
+    """Whether its counts can be added and written, and its clients' names be such as are kept."""
+    counts = [usage.accepted, usage.rejected, usage.recent, usage.other_clients]
+    counts += [each.accepted for each in usage.clients]
+    names = {name for each in usage.clients for name in (each.client, each.organization) if name}
+    return (
+        all(0 <= count <= _MAX_COUNT for count in counts)
+        and len(usage.clients) <= MAX_CLIENTS
+        and all(len(name) <= MAX_CHARS and name.isprintable() for name in names)
     )
-    return possible and words.isprintable()
 
 
 def silent_state(

@@ -138,8 +138,18 @@ def test_a_state_that_could_upset_its_reader_is_passed_over() -> None:
         state(usage={"a": KeyUsage(clients=(ClientUsage("hides others", None, -9),))}),
         state(usage={"a": KeyUsage(accepted=10**308)}),
         state(usage={"a": KeyUsage(recent=-1)}),
+        state(usage={"a": KeyUsage(clients=(ClientUsage("a\x1b[2J", None, 1),))}),
+        state(usage={"a": KeyUsage(clients=(ClientUsage("a", "o" * (MAX_CHARS + 1), 1),))}),
+        state(usage={"a": KeyUsage(clients=(ClientUsage("a", None, 1),) * (MAX_CLIENTS + 1))}),
     ):
         assert states_in([msgspec.json.encode(odd)], ISSUER) == ()
+
+
+def test_a_count_that_is_too_long_to_be_written_once_it_is_added_is_passed_over() -> None:
+    """Two of 4,300 digits make one that Python does not write: it would end an incident."""
+    counted = state(usage={"a": KeyUsage(clients=(ClientUsage("a", None, 12345),))})
+    huge = msgspec.json.encode(counted).replace(b"12345", b"9" * 4300)
+    assert states_in([huge], ISSUER) == ()
 
 
 def test_a_state_that_would_be_too_long_to_be_read_is_shortened() -> None:
