@@ -25,6 +25,7 @@ from jwks_guard.admin.revocable import Revocable
 from jwks_guard.admin.rotation import KeyRotation, require_fleet
 from jwks_guard.base.arguments import require_seconds, require_text
 from jwks_guard.base.clock import Clock
+from jwks_guard.base.events import logger
 from jwks_guard.errors import (
     ConfigurationError,
     DistrustNotSharedError,
@@ -132,7 +133,7 @@ class Incident:
         self._steps: dict[StepName, Step] = {}
         self._radius: BlastRadius | None = None
         self._refusals: tuple[Refusal, ...] = ()
-        self._unreached = False
+        self._unreached = self._cut_off = False
 
     @property
     def report(self) -> IncidentReport:
@@ -149,6 +150,7 @@ class Incident:
             refusals=self._refusals,
             unreached=self._unreached,
             operation=self._intent.operation,
+            uncertain=self._cut_off or (self._tenant is not None and self._tenant.uncertain),
         )
 
     async def run(self) -> AsyncIterator[Step]:
@@ -173,6 +175,7 @@ class Incident:
             try:
                 result, detail = await do()
             except asyncio.CancelledError:
+                self._cut_off |= name == "refuse"
                 self._note(Step(name, began, self._seconds(), "failed", "It was interrupted."))
                 raise
             except TimeoutError:
@@ -181,6 +184,9 @@ class Incident:
             except JWKSGuardError as error:
                 self._unreached |= isinstance(error, _UNREACHED)
                 result, detail = "failed", str(error)
+            except Exception as error:
+                logger.exception("the step %s failed", name)
+                result, detail = "failed", f"{type(error).__name__}: {error}"
             yield self._note(Step(name, began, self._seconds(), result, detail))
 
     def _sequence(self) -> Iterator[tuple[StepName, Do]]:
@@ -237,7 +243,8 @@ class Incident:
     async def _refuse(self) -> Ended:
         if not self._fleet:
             return "skipped", _NO_FLEET
-        state = "" if self._tenant is None else self._tenant.state
+        tenant = self._tenant
+        state = "" if tenant is None or tenant.uncertain else tenant.state
         if not self._refuse_first and state in ("", "current"):
             why = _STILL_CURRENT if state else _NOT_KNOWN
             return await self._told("not_refused", "failed", why)

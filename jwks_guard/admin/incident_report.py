@@ -53,6 +53,7 @@ class IncidentReport:
 
     `at_tenant`: whether the key has to be revoked at the tenant too. `unreached`: whether the
     tenant or the fleet could not be reached in a step. `operation`: its id in the journal.
+    `uncertain`: whether a change was begun of which it is not known whether it was made.
     """
 
     kid: str
@@ -66,6 +67,7 @@ class IncidentReport:
     refusals: tuple[Refusal, ...]
     unreached: bool = False
     operation: str = ""
+    uncertain: bool = False
 
     @property
     def complete(self) -> bool:
@@ -76,7 +78,9 @@ class IncidentReport:
 
     @property
     def nothing_done(self) -> bool:
-        """Whether neither an instance nor the tenant is known to have changed anything."""
+        """Whether neither an instance nor the tenant has changed anything."""
+        if self.uncertain:
+            return False
         at_tenant = any(s.name in ("rotate", "revoke") and s.result == "ok" for s in self.steps)
         return not at_tenant and not any(each.since for each in self.refusals)
 

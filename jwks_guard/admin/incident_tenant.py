@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 from jwks_guard.admin.incident_report import Outcome
@@ -11,7 +12,12 @@ from jwks_guard.admin.journal import Intent
 from jwks_guard.admin.key_set import SigningKeys
 from jwks_guard.admin.rotation import KeyRotation
 from jwks_guard.admin.signing_key import SigningKey
-from jwks_guard.errors import NotFoundError
+from jwks_guard.errors import (
+    JWKSGuardError,
+    NotFoundError,
+    RotationUncertainError,
+    UnavailableError,
+)
 
 LOOK_SECONDS = 10.0
 """The time that one look at the fleet or the tenant has: the key is accepted all the while."""
@@ -34,6 +40,8 @@ class TenantPart:
         self._keys = SigningKeys()
         self._key: SigningKey | None = None
         self._rotated = False
+        self.uncertain = False
+        """Whether a change was begun of which it is not known whether the tenant has made it."""
 
     @property
     def state(self) -> str:
@@ -61,7 +69,8 @@ class TenantPart:
             await self.look()
             if self.state != "current":
                 return "ok", f"{self._keys.current.kid} is the current key already."
-            receipt = await self._rotation.rotated(self._intent, self._keys)
+            with self._changing():
+                receipt = await self._rotation.rotated(self._intent, self._keys)
         self._key = replace(receipt.previous, current=False, current_until=receipt.rotated_at)
         self._rotated = True
         return "ok", f"{receipt.current.kid} is the current key now."
@@ -78,7 +87,8 @@ class TenantPart:
         ):  # right after a rotation it may still be called current
             key = await self._rotation.keys.revocable(self._intent.kid)
         intent = self._intent if self._rotated else replace(self._intent, action="revoke")
-        self._key = await self._rotation.revocation.acknowledged(intent, key)
+        with self._changing():
+            self._key = await self._rotation.revocation.acknowledged(intent, key)
         await self._rotation.journal.tell(self._intent, "acknowledged")
         return "ok", f"The tenant has revoked it{' already' if before == 'revoked' else ''}."
 
@@ -89,3 +99,15 @@ class TenantPart:
         if await self._rotation.revocation.left_jwks(self._intent) is None:
             return "warning", "The key set still lists it, or could not be read."
         return "ok", "The key set does not list it any more."
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Be uncertain of a change until the block ends, or its error says that none was made."""
+        self.uncertain = True
+        try:
+            yield
+        except JWKSGuardError as error:
+            lost = isinstance(error, UnavailableError) and error.sent
+            self.uncertain = lost or isinstance(error, RotationUncertainError)
+            raise
+        self.uncertain = False

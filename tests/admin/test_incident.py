@@ -216,6 +216,49 @@ async def test_member_that_fails_keeps_no_other_from_refusing(scene: Scene) -> N
     assert results(report)["revoke"] == "ok"
 
 
+async def test_step_that_fails_in_a_way_nobody_thought_of_keeps_no_other_from_its_part(
+    scene: Scene,
+) -> None:
+    verifier, failing = await scene.verifier(), FakeRevocable()
+
+    async def observe(kid: str) -> Observed:
+        raise ValueError("Exceeds the limit for integer string conversion")
+
+    failing.observe = observe  # type: ignore[method-assign]
+    kid, token = scene.used_key()
+    report = await ended(Incident(kid, scene.rotation(verifier, failing)))
+    assert results(report)["blast radius"] == "failed"
+    assert "ValueError: Exceeds the limit" in report.steps[0].detail
+    assert await verdict(verifier, token) == "revoked_key"
+    assert scene.tenant.key("revoked").kid == kid
+
+
+@pytest.mark.parametrize("path", ["rotate", "revoke"])
+async def test_change_whose_answer_is_lost_is_not_said_to_be_nothing(
+    scene: Scene, path: str
+) -> None:
+    kid = scene.tenant.key().kid if path == "rotate" else scene.used_key()[0]
+    asked = ROTATE if path == "rotate" else revoke_path(kid)
+    hanging = scene.tenant.faults.hold(path=asked)
+    incident = Incident(kid, scene.rotation())
+    task = asyncio.create_task(ended(incident))
+    await hanging.arrived.wait(60)
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+    hanging.release()
+    assert incident.report.nothing_done is False
+    assert incident.report.uncertain is True
+
+
+async def test_rotation_that_may_have_been_made_is_not_said_to_be_nothing(scene: Scene) -> None:
+    kid = scene.tenant.key().kid
+    scene.tenant.faults.status(502, path=ROTATE)
+    report = await ended(Incident(kid, scene.rotation()))
+    assert results(report)["rotate"] == "failed"
+    assert report.nothing_done is False
+
+
 async def test_rotation_that_fails_leaves_the_current_key_accepted_and_says_so(
     scene: Scene,
 ) -> None:
