@@ -17,6 +17,7 @@ from jwks_guard.admin.incident_report import (
     StepName,
     radius_of,
     refusals_in,
+    updated,
 )
 from jwks_guard.admin.incident_tenant import LOOK_SECONDS, Do, Ended, TenantPart
 from jwks_guard.admin.journal import AdminEvent, Intent, Journal, Result, default_actor
@@ -264,8 +265,7 @@ class Incident:
             await self._sleep(_PAUSE_SECONDS)
             async with asyncio.timeout(LOOK_SECONDS):
                 states = (await observe_all(self._fleet, self.kid))[0].states
-            if states:
-                self._refusals = refusals_in(self.kid, states)
+            self._refusals = updated(self._refusals, refusals_in(self.kid, states))
             live = reporting_in(states, LIVE_SECONDS, self._clock.time())
             if all(self.kid in s.refused for s in states if s.instance in live):
                 break  # the others are silent: they won't tell

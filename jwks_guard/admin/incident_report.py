@@ -123,3 +123,16 @@ def refusals_in(kid: str, states: Iterable[InstanceState]) -> tuple[Refusal, ...
         else Refusal(state.name, None, "it has not acknowledged the decision")
         for state in states
     )
+
+
+def updated(before: Iterable[Refusal], now: Iterable[Refusal]) -> tuple[Refusal, ...]:
+    """What was said before, with what is shown `now` of those that did not refuse the key then.
+
+    One that failed and shows nothing stays, and so does one that could not store the decision. Who
+    is new is added while it does not refuse the key.
+    """
+    shown = {each.who: each for each in now}
+    known = [shown.pop(each.who, each) if each.since is None else each for each in before]
+    named = {each.who for each in known}
+    new = [each for each in shown.values() if each.since is None and each.who not in named]
+    return (*known, *new)

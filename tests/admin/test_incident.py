@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -257,6 +258,41 @@ async def test_rotation_that_may_have_been_made_is_not_said_to_be_nothing(scene:
     report = await ended(Incident(kid, scene.rotation()))
     assert results(report)["rotate"] == "failed"
     assert report.nothing_done is False
+
+
+async def test_member_that_failed_and_shows_nothing_stays_in_the_report(scene: Scene) -> None:
+    verifier, failing = await scene.verifier(), FakeRevocable(failure=RuntimeError("broken"))
+    kid, _ = scene.used_key()
+    report = await ended(Incident(kid, scene.rotation(verifier, failing), acknowledge_within=1.0))
+    assert (results(report)["acknowledge"], report.complete) == ("warning", False)
+    assert [each.error for each in report.refusals] == [None, "RuntimeError: broken"]
+
+
+async def test_instance_that_shows_itself_no_more_stays_in_the_report(scene: Scene) -> None:
+    class Vanishing(Slow):
+        async def observe(self, kid: str) -> Observed:
+            (state,) = (await super().observe(kid)).states
+            return Observed((replace(state, instance="1" * 32, refused={kid: state.reported_at}),))
+
+    kid, _ = scene.used_key()
+    fleet = Vanishing(scene.clock, looks=1)
+    report = await ended(Incident(kid, scene.rotation(fleet), acknowledge_within=1.0))
+    assert (results(report)["acknowledge"], report.complete) == ("warning", False)
+    assert [each.who for each in report.refusals if each.since is None] == ["web-1 (00000000)"]
+
+
+async def test_decision_that_could_not_be_stored_stays_in_the_report(
+    scene: Scene, tmp_path: Path
+) -> None:
+    verifier = await scene.verifier(snapshot_path=tmp_path / "keys.json")
+    kid, _ = scene.used_key()
+    await verifier.keys.refresh()
+    (journal,) = verifier.keys.register.journals
+    Path(journal.path).unlink(missing_ok=True)
+    Path(journal.path).mkdir()
+    report = await ended(Incident(kid, scene.rotation(verifier), acknowledge_within=1.0))
+    assert results(report)["acknowledge"] == "warning"
+    assert not report.complete
 
 
 async def test_rotation_that_fails_leaves_the_current_key_accepted_and_says_so(
