@@ -18,7 +18,7 @@ from jwks_guard.jose.compact import b64url_decode
 from jwks_guard.testing import LocalTenant
 from tests.cli.fleet_running import ShownFleet, instance, state, used
 from tests.cli.instances_running import answer, over_redis
-from tests.cli.keys_running import PROGRAM, environment, of_tenant, run, terminal
+from tests.cli.keys_running import PROGRAM, environment, of_tenant, run, run_process, terminal
 from tests.process.programs import wait_until
 from tests.redis_server import RedisServer
 
@@ -320,6 +320,32 @@ def test_timeline_never_replaces_a_file_and_nothing_is_done_then(
     assert there.read_text() == "another record"
     assert not (tmp_path / "elsewhere.md").exists()
     assert tenant.key().kid == kid
+
+
+def test_full_disk_keeps_no_step_from_its_part_and_is_said(
+    tenant: LocalTenant, instances: list[SyncTokenVerifier], admins: dict[str, str], tmp_path: Path
+) -> None:
+    kid, token = tenant.key().kid, tenant.token()
+    limited = ("bash", "-c", 'ulimit -f 0; exec "$0" "$@"', *INCIDENT)
+    file = tmp_path / "timeline.md"
+    done = run_process(admins, kid, *LEAKED, "--timeline", str(file), command=limited)
+    assert done.returncode == 0
+    assert steps(done.stdout) == dict.fromkeys(ALL, "ok")
+    assert words(done.stderr).count(f"The timeline {file} can't be written") == 1
+    assert "but its end could not be written" in words(done.stdout)
+    assert answers(instances, token) == {"revoked_key"}
+    assert tenant.key("revoked").kid == kid
+
+
+def test_output_that_nobody_reads_keeps_no_step_from_its_part(
+    tenant: LocalTenant, instances: list[SyncTokenVerifier], admins: dict[str, str]
+) -> None:
+    kid, token = tenant.key().kid, tenant.token()
+    piped = ("bash", "-c", '"$0" "$@" | true; exit "${PIPESTATUS[0]}"', *INCIDENT)
+    done = run_process(admins, kid, *LEAKED, command=piped)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert answers(instances, token) == {"revoked_key"}
+    assert tenant.key("revoked").kid == kid
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import json
 import os
 import shlex
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -150,7 +151,9 @@ def incident(
         console.print()
         print_conclusion(report, again, console)
         if record is not None:
-            console.print(f"The timeline is in {record.path}", soft_wrap=True, markup=False)
+            where = f"The timeline is in {record.path}"
+            missing = "" if record.complete else ", but its end could not be written"
+            console.print(f"{where}{missing}", soft_wrap=True, markup=False)
     if report.complete:
         raise typer.Exit(0)
     raise typer.Exit(3 if report.nothing_done and report.unreached else 1)
@@ -213,7 +216,8 @@ async def _told(running: Incident, note: Callable[[], None], console: Console | 
     async for step in running.run():
         note()
         if console is not None and step.ended is not None:
-            step_line(step, console)
+            with suppress(OSError, SystemExit):  # nobody reads on, and Rich would end the command
+                step_line(step, console)
     if console is not None:
         for each in Screen(running.report).hits:
             console.print(each)

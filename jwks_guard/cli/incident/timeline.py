@@ -17,12 +17,16 @@ from jwks_guard.errors import ConfigurationError
 
 
 class TimelineFile:
-    """A new file (mode 0600) that is rewritten with each step, so that no crash loses it."""
+    """A new file (mode 0600) that is rewritten with each step, so that no crash loses it.
+
+    `complete` is False where its last content could not be written, which is said once.
+    """
 
     def __init__(self, path: Path) -> None:
         """Make it; raises OSError, also where something is at `path` already."""
         files.require_support()
         self.path = path
+        self.complete = True
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         self._descriptor = os.open(path, flags, 0o600)
 
@@ -34,11 +38,18 @@ class TimelineFile:
             self.write_text(markdown(report, __version__))
 
     def write_text(self, text: str) -> None:
-        """Replace its content by that text."""
-        data = text.encode()
-        os.pwrite(self._descriptor, data, 0)
-        os.ftruncate(self._descriptor, len(data))
-        os.fsync(self._descriptor)
+        """Replace its content by that text; the disk may be full, which must stop nothing."""
+        data, said = text.encode(), not self.complete
+        try:
+            written = os.pwrite(self._descriptor, data, 0)
+            self.complete = written == len(data)
+            os.ftruncate(self._descriptor, written)
+            os.fsync(self._descriptor)
+            why = "the disk is full"
+        except OSError as error:
+            self.complete, why = False, str(error)
+        if not (self.complete or said):
+            complain(f"The timeline {self.path} can't be written ({why}). The command goes on.")
 
     def close(self) -> None:
         """Close it."""
