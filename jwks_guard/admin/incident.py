@@ -185,7 +185,7 @@ class Incident:
             except JWKSGuardError as error:
                 self._unreached |= isinstance(error, _UNREACHED)
                 result, detail = "failed", str(error)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - of none may it end, or the key stays accepted
                 logger.exception("the step %s failed", name)
                 result, detail = "failed", f"{type(error).__name__}: {error}"
             yield self._note(Step(name, began, self._seconds(), result, detail))

@@ -15,6 +15,7 @@ from jwks_guard.admin.signing_key import SigningKey
 from jwks_guard.errors import (
     JWKSGuardError,
     NotFoundError,
+    RotationRefusedError,
     RotationUncertainError,
     UnavailableError,
 )
@@ -69,8 +70,14 @@ class TenantPart:
             await self.look()
             if self.state != "current":
                 return "ok", f"{self._keys.current.kid} is the current key already."
-            with self._changing():
-                receipt = await self._rotation.rotated(self._intent, self._keys)
+            try:
+                with self._changing():
+                    receipt = await self._rotation.rotated(self._intent, self._keys)
+            except RotationRefusedError:  # somebody elsewhere has done it at this very moment
+                await self.look()
+                if self.state == "current":
+                    raise
+                return "ok", f"{self._keys.current.kid} is the current key already."
         self._key = replace(receipt.previous, current=False, current_until=receipt.rotated_at)
         self._rotated = True
         return "ok", f"{receipt.current.kid} is the current key now."

@@ -6,7 +6,11 @@ from http import HTTPStatus
 from typing import Literal
 
 from jwks_guard.admin.signing_key import SigningKey
-from jwks_guard.errors import ManagementAPIError, RevocationRefusedError
+from jwks_guard.errors import (
+    ManagementAPIError,
+    RevocationRefusedError,
+    RotationRefusedError,
+)
 
 
 class SigningKeys(tuple[SigningKey, ...]):
@@ -61,6 +65,15 @@ class SigningKeys(tuple[SigningKey, ...]):
             raise RevocationRefusedError(
                 "The tenant's answer does not say which keys are current and next, so it can't be "
                 f"told whether {key.kid} is one of them. Look at the list of keys."
+            )
+
+    def require_current(self, kid: str) -> None:
+        """Raise RotationRefusedError unless `kid` is the current key."""
+        if self.current.kid != kid:
+            raise RotationRefusedError(
+                f"The keys have changed meanwhile: {self.current.kid} is the current key now, and "
+                f"{kid} was when they were looked at. Nothing was done. Look at the keys; rotate "
+                "again if that is still needed."
             )
 
     def require_complete(self) -> None:

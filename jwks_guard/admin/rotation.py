@@ -162,7 +162,7 @@ class KeyRotation:
         if (done := await self._unfinished.rotation(keys)) is not None:
             return done
         if current is not None:
-            _require_current(keys, current)
+            keys.require_current(current)
         await self.require_prepared(keys)
         intent = self.intent("rotate", keys.current.kid, reason)
         await self.journal.begin(intent)
@@ -359,11 +359,11 @@ class KeyRotation:
         warning = saml_warning(keys.next.kid, certificates_of(self._keys.base_url))
         await self.journal.tell(intent, "warned", "warning", warning)
         try:
-            new = await self._keys.rotate()
+            new = await self._keys.rotate(current=keys.current.kid)
         except RotationUncertainError as error:
             await self.journal.tell(intent, "uncertain", "failed", str(error))
             raise
-        except ManagementAPIError as error:
+        except (ManagementAPIError, RotationRefusedError) as error:
             await self.journal.tell(intent, "failed", "failed", str(error))
             raise
         await self.journal.tell(intent, "rotated", detail=f"current is {keys.next.kid}")
@@ -410,15 +410,6 @@ def require_fleet(fleet: Revocable | Iterable[Revocable]) -> tuple[Revocable, ..
             "process refuses the keys that it distrusts."
         )
     return members
-
-
-def _require_current(keys: SigningKeys, kid: str) -> None:
-    if keys.current.kid != kid:
-        raise RotationRefusedError(
-            f"The keys have changed meanwhile: {keys.current.kid} is the current key now, and "
-            f"{kid} was when the plan was shown. Nothing was done. Look at the keys; rotate again "
-            "if that is still needed."
-        )
 
 
 @contextmanager

@@ -146,7 +146,7 @@ class SigningKeysClient:
         """
         return _named(kid, await self._api.read(_path_of(kid), READ_SCOPES))
 
-    async def rotate(self) -> SigningKey:
+    async def rotate(self, *, current: str | None = None) -> SigningKey:
         """Make the next key current; gives the new next key.
 
         POST /api/v2/keys/signing/rotate, scopes create:signing_keys and update:signing_keys, sent
@@ -156,9 +156,14 @@ class SigningKeysClient:
         A rotation that somebody else makes at that very moment can't be told from this one. On a
         401 there is no second attempt either: the list before has just been answered with this
         token. An UnavailableError means that nothing was sent.
+
+        `current` is the kid that the caller believes to be current: raises RotationRefusedError,
+        and nothing is sent, if the list before says otherwise.
         """
         try:
             before = SigningKeys(await self.list())
+            if current is not None:
+                before.require_current(current)
             token = await self._api.token()
         except UnavailableError as error:
             error.sent = False

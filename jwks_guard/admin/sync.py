@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Self, Unpack
 
 from jwks_guard.admin.signing_key import SigningKey
@@ -40,9 +41,9 @@ class SyncSigningKeysClient:
         """The signing key `kid`; raises NotFoundError."""
         return process_portal.run(self._client.get, kid)
 
-    def rotate(self) -> SigningKey:
+    def rotate(self, *, current: str | None = None) -> SigningKey:
         """Rotate once, as SigningKeysClient.rotate does; gives the new next key."""
-        return process_portal.run(self._client.rotate)
+        return process_portal.run(partial(self._client.rotate, current=current))
 
     def revoke(self, kid: str) -> SigningKey:
         """Revoke a previously used key for good, as SigningKeysClient.revoke does."""

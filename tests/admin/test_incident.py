@@ -260,6 +260,21 @@ async def test_rotation_that_may_have_been_made_is_not_said_to_be_nothing(scene:
     assert report.nothing_done is False
 
 
+async def test_key_that_somebody_else_rotates_at_that_moment_is_not_rotated_twice(
+    scene: Scene,
+) -> None:
+    verifier = await scene.verifier()
+    kid, token = scene.tenant.key().kid, scene.tenant.token()
+    incident = Incident(kid, scene.rotation(verifier))
+    async for step in incident.run():
+        if step.name == "tenant" and step.ended is not None:
+            scene.tenant.rotate()
+    assert scene.sent("POST") == []
+    assert incident.report.complete
+    assert await verdict(verifier, token) == "revoked_key"
+    assert scene.tenant.key("revoked").kid == kid
+
+
 async def test_member_that_failed_and_shows_nothing_stays_in_the_report(scene: Scene) -> None:
     verifier, failing = await scene.verifier(), FakeRevocable(failure=RuntimeError("broken"))
     kid, _ = scene.used_key()
@@ -288,8 +303,8 @@ async def test_decision_that_could_not_be_stored_stays_in_the_report(
     kid, _ = scene.used_key()
     await verifier.keys.refresh()
     (journal,) = verifier.keys.register.journals
-    Path(journal.path).unlink(missing_ok=True)
-    Path(journal.path).mkdir()
+    Path(journal.path).unlink(missing_ok=True)  # noqa: ASYNC240
+    Path(journal.path).mkdir()  # noqa: ASYNC240
     report = await ended(Incident(kid, scene.rotation(verifier), acknowledge_within=1.0))
     assert results(report)["acknowledge"] == "warning"
     assert not report.complete

@@ -370,6 +370,21 @@ async def test_same_plan_that_is_carried_out_twice_rotates_once(scene: Scene) ->
     assert scene.sent("POST") == [ROTATE]
 
 
+async def test_keys_that_somebody_else_rotates_while_verifiers_are_asked_are_not_rotated_twice(
+    scene: Scene,
+) -> None:
+    class Slow(FakeRevocable):
+        async def refresh(self) -> None:
+            self.kids = {scene.tenant.key("next").kid}
+            scene.tenant.rotate()
+
+    kid = scene.tenant.key().kid
+    with pytest.raises(RotationRefusedError, match=f"{kid} was when they were looked at"):
+        await scene.rotation(Slow()).rotate()
+    assert scene.sent("POST") == []
+    assert scene.steps == ["intended", "warned", "failed"]
+
+
 async def test_expiry_that_no_date_can_express_is_not_told(scene: Scene) -> None:
     receipt = await scene.rotation(token_lifetime=timedelta.max).rotate()
     assert receipt.tokens_expire_by is None
