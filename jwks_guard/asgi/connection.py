@@ -31,6 +31,13 @@ class ConnectionRequest(msgspec.Struct, frozen=True):
     native: Scope
     headers: Iterable[Header]
 
+    def __repr__(self) -> str:
+        return f"<ConnectionRequest {self.method!r}>"  # the headers carry the token
+
+    def __rich_repr__(self) -> list[tuple[str, str]]:
+        """What Rich shows, as in a traceback."""
+        return [("method", self.method)]
+
     @property
     def method(self) -> str:
         """The method; GET for a WebSocket."""

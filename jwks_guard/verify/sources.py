@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from inspect import iscoroutinefunction
 from typing import Any, Protocol, TypeAlias
 
@@ -58,12 +58,12 @@ class Request(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class HTTPRequest:
-    """A request by its parts."""
+    """A request by its parts; all but the method may carry the token, and are not in its repr."""
 
     method: str
-    url: str
-    headers: tuple[Header, ...]
-    native: Any = None
+    url: str = field(repr=False)
+    headers: tuple[Header, ...] = field(repr=False)
+    native: Any = field(default=None, repr=False)
 
     @property
     def websocket(self) -> bool:
@@ -264,8 +264,8 @@ def as_bytes(token: object) -> bytes | None:
 def _cookies(headers: Iterable[Header]) -> Iterator[tuple[bytes, bytes]]:
     """The cookies by name (RFC 6265 section 4.2.1); HTTP/2 may part them into several fields."""
     count = 0
-    for field, value in headers:
-        if field == b"cookie":
+    for header, value in headers:
+        if header == b"cookie":
             count += value.count(b";") + 1
             if count > _MOST_COOKIES:
                 raise InvalidRequestError("the request has too many cookies")

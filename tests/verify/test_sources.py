@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.pretty import pretty_repr
 
 from jwks_guard import (
     ConfigurationError,
@@ -17,6 +19,7 @@ from jwks_guard import (
     OriginNotAllowedError,
     RequestRefusedError,
 )
+from jwks_guard.asgi.connection import ConnectionRequest
 from jwks_guard.verify.sources import (
     HTTPRequest,
     Request,
@@ -286,3 +289,13 @@ def test_no_headers_raise_a_foreign_error(headers: list[tuple[bytes, bytes]], me
     except RequestRefusedError:
         return
     assert token is None or isinstance(token, bytes)
+
+
+@pytest.mark.parametrize("show", [repr, str, pretty_repr])
+def test_request_shows_no_token_where_it_is_printed(show: Callable[[object], str]) -> None:
+    headers = [(b"authorization", b"Bearer not-for-logs")]
+    scope = {"type": "http", "method": "GET", "headers": headers}
+    url = "https://api.test/?access_token=not-for-logs"
+    for request in (ConnectionRequest(scope, headers), HTTPRequest("GET", url, tuple(headers))):
+        assert "not-for-logs" not in show(request)
+        assert "GET" in show(request)
