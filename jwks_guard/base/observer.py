@@ -6,9 +6,13 @@ nothing of traces or metrics.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from types import TracebackType
 from typing import Literal, Protocol, TypeAlias
+
+from jwks_guard.base.events import logger
 
 Kind: TypeAlias = Literal["fetch", "exchange", "management"]
 
@@ -44,7 +48,10 @@ class Activity:
 
 
 class Observer(Protocol):
-    """Is told what verifiers, fleets and the Management API's client do; it must not raise."""
+    """Is told what verifiers, fleets and the Management API's client do.
+
+    What it raises is logged, and changes nothing.
+    """
 
     def during(self, activity: Activity) -> AbstractContextManager[object]:
         """Enter when `activity` begins, and leave when it has ended."""
@@ -67,5 +74,42 @@ class Observer(Protocol):
 
 
 def observed(observer: Observer | None, activity: Activity) -> AbstractContextManager[object]:
-    """What to do `activity` in."""
-    return nullcontext() if observer is None else observer.during(activity)
+    """What to do `activity` in; an observer that raises does not keep it from being done."""
+    return nullcontext() if observer is None else _Observed(observer, activity)
+
+
+def tell(telling: Callable[..., None], *what: object) -> None:
+    """Call a method of an observer; what that raises is logged."""
+    try:
+        telling(*what)
+    except Exception:  # noqa: BLE001 - as a span processor of the application may
+        logger.exception("the observer raised: its trace has gaps")
+
+
+class _Observed(AbstractContextManager[None]):
+    def __init__(self, observer: Observer, activity: Activity) -> None:
+        self._observer = observer
+        self._activity = activity
+        self._entered: AbstractContextManager[object] | None = None
+
+    def __enter__(self) -> None:
+        tell(self._enter)
+
+    def _enter(self) -> None:
+        during = self._observer.during(self._activity)
+        during.__enter__()
+        self._entered = during
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._entered is None:
+            return
+        try:
+            self._entered.__exit__(kind, error, traceback)
+        except Exception as raised:  # noqa: BLE001 - as `tell`
+            if raised is not error:
+                logger.exception("the observer raised: its trace has gaps")

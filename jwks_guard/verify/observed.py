@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NoReturn
 
+from jwks_guard.base.observer import tell
 from jwks_guard.errors import JWKSGuardError
 from jwks_guard.keys.store import KeyStore
 from jwks_guard.verify.token import VerifiedToken
@@ -30,12 +31,12 @@ class ObservedVerification(Verification):
         """Tell of a refusal and raise it."""
         if (observer := self._keys.observer) is not None:
             # An error has a kid only where the issuer has, or had, such a key.
-            observer.refused(self._keys.issuer, error.kid, type(error).code)
+            tell(observer.refused, self._keys.issuer, error.kid, type(error).code)
         super().refused(error)
 
     def _accepted(self, token: VerifiedToken) -> None:
         if (observer := self._keys.observer) is not None:
-            observer.accepted(self._keys.issuer, token.kid)
+            tell(observer.accepted, self._keys.issuer, token.kid)
 
 
 def verification_of(keys: KeyStore) -> type[Verification]:

@@ -15,7 +15,7 @@ from typing import Any, Protocol, Self, TypeAlias, TypedDict, Unpack, cast
 import msgspec
 
 from jwks_guard.base.arguments import require_flag
-from jwks_guard.base.observer import Observer
+from jwks_guard.base.observer import Observer, tell
 from jwks_guard.claims.combining import ClaimCheck, combined
 from jwks_guard.errors import (
     ConfigurationError,
@@ -204,7 +204,7 @@ class _Rules:
             refused = _malformed(compact) or error
         refused.refusal = self._word(refused)
         if self._observer is not None:
-            self._observer.answered(type(refused).code)
+            tell(self._observer.answered, type(refused).code)
         if self._on_refusal is not None:
             self._reword(self._on_refusal, refused)
         _log.debug("refused with %d: %s", refused.http_status, refused.code)

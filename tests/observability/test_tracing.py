@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Annotated, Any
 
 import httpx
@@ -23,12 +23,15 @@ from jwks_guard import (
     KeysUnavailableError,
     ManagementAPIError,
     MultiIssuerVerifier,
+    RequestGuard,
+    RequestRefusedError,
     SyncTokenVerifier,
     TokenVerifier,
     VerifiedToken,
 )
 from jwks_guard.admin import ClientCredentials, SigningKeysClient
 from jwks_guard.asgi import JWKSGuardMiddleware, operations
+from jwks_guard.base.observer import Activity
 from jwks_guard.fleet import HTTPFleet, RedisFleet
 from jwks_guard.integrations.fastapi import Guard
 from jwks_guard.testing import LocalTenant
@@ -475,3 +478,44 @@ async def test_each_call_of_the_management_api_is_a_span_of_an_http_client(
     shown = "".join(span.to_json() for span in telemetry.spans())
     assert auth.client_secret not in shown
     assert "eyJ" not in shown  # as every token begins
+
+
+# --- an observer that fails ---
+
+
+class Failing:
+    """Raises wherever it is told of something, at the end of an activity too."""
+
+    def __init__(self, telling: str) -> None:
+        self.telling = telling
+
+    def fail(self, *_: object) -> None:
+        raise RuntimeError("a span processor's fault")
+
+    accepted = refused = answered = fail
+
+    @contextmanager
+    def during(self, activity: Activity) -> Iterator[None]:
+        if self.telling == "begin":
+            self.fail()
+        yield
+        self.fail()
+
+
+@pytest.mark.parametrize("telling", ["begin", "end"])
+async def test_observer_that_raises_changes_nothing_but_the_log(
+    clock: HandClock, telling: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with LocalTenant(in_process=True, algorithm="ES256", clock=clock) as tenant:
+        async with verifier_of(tenant, clock, observer=Failing(telling)) as verifier:
+            await verifier.keys.refresh()
+            guard = RequestGuard(verifier)
+            for token, accepted in ((tenant.token(), True), (tenant.forged_token(), False)):
+                headers = {"Authorization": f"Bearer {token}"}
+                asked = guard.authenticate(method="GET", url="/", headers=headers)
+                if accepted:
+                    assert (await asked).token is not None
+                else:
+                    with pytest.raises(RequestRefusedError):
+                        await asked
+    assert "the observer raised" in caplog.text
