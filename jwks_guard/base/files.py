@@ -148,9 +148,11 @@ def is_held_open(path: Path) -> bool:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
+    else:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)  # as _flocked: a child may have a copy open
+        return False
     finally:
         os.close(descriptor)
-    return False
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from itertools import groupby, islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from jwks_guard.base.histogram import Durations, Stopwatch
 from jwks_guard.keys.judgement import Outcome
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 MOST_KIDS = 100
 """So many keys of an issuer have time series; the sums by issuer count the tokens of all."""
-STATUSES = ("ok", "degraded", "unavailable")
+Status = Literal["ok", "degraded", "unavailable"]
+STATUSES: tuple[Status, ...] = ("ok", "degraded", "unavailable")
 """From the best one to the worst one."""
 REFUSALS = (
     "algorithm_not_allowed",
@@ -71,7 +72,7 @@ class Reading:
 
     issuer: str
     process: str
-    status: str
+    status: Status
     confirmed_at: float | None
     trusted_until: float | None
     detection_bound: float

@@ -101,9 +101,13 @@ class Workers:
         return joined([own, *live], ended.shown)
 
     def write(self) -> None:
-        """Write what this process shows; raises OSError."""
-        self._begun = self._begun or any(not store.home.vacant for store in self._stores())
-        if self._begun:
+        """Write what this process shows; raises OSError.
+
+        Once its verifiers are gone, as at the end of a process, what was written last stays.
+        """
+        stores = self._stores()
+        self._begun = self._begun or any(not store.home.vacant for store in stores)
+        if self._begun and stores:
             self._written()
 
     # --- this process ---
@@ -157,9 +161,11 @@ class Workers:
         for name, path in self._files():
             if name in ended.names:  # a crash has left it
                 self._remove(name)
-            elif (found := self._loaded(path, Shown)) is None:
                 continue
-            elif is_held_open(self._path(name, "lock")):
+            runs = is_held_open(self._path(name, "lock"))  # before its last content is read
+            if (found := self._loaded(path, Shown)) is None:
+                continue
+            if runs:
                 live.append(found)
             else:
                 new[name] = found

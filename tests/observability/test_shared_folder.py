@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import httpx
+import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
@@ -15,10 +18,12 @@ from starlette.routing import Mount
 
 from jwks_guard import ConfigurationError
 from jwks_guard.asgi import operations
+from jwks_guard.base.files import held_open, write_atomically
 from jwks_guard.base.histogram import BOUNDS, Durations
 from jwks_guard.observability import VerifierCollector
 from jwks_guard.observability.joining import joined, kept
 from jwks_guard.observability.reading import Reading, Shown, shown
+from jwks_guard.observability.workers import workers_of
 from jwks_guard.readiness.usage import KeyUsage
 from jwks_guard.testing import LocalTenant
 from tests.observability.samples import registry_of
@@ -198,3 +203,64 @@ async def test_verifier_that_is_gone_is_shown_no_more(
     gc.collect()
     async with verifier_of(tenant, clock) as another:
         assert registry_of(another).value(VERIFICATIONS, outcome="accepted") == 0
+
+
+async def test_counts_of_a_process_whose_verifiers_are_gone_before_it_ends_are_not_taken_back(
+    tenant: LocalTenant, clock: HandClock, folder: Path
+) -> None:
+    async with verifier_of(tenant, clock) as verifier:
+        workers = workers_of(verifier)
+        assert workers is not None
+        await verifier.verify(tenant.token())
+        workers.write()
+        (file,) = folder.glob("jwks_guard-*.json")  # noqa: ASYNC240
+        written = file.read_bytes()
+    del verifier
+    gc.collect()
+    workers.write()  # as at the end of the process, with verifiers that `main` had
+    assert file.read_bytes() == written
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [(b'"status":"ok"', b'"status":"fine"'), (b'"counts":[', b'"counts":[0,')]
+)
+async def test_file_that_can_not_be_added_up_is_left_out(
+    tenant: LocalTenant, clock: HandClock, folder: Path, old: bytes, new: bytes
+) -> None:
+    async with verifier_of(tenant, clock) as verifier:
+        workers = workers_of(verifier)
+        assert workers is not None
+        await verifier.verify(tenant.token())
+        workers.read()
+        (file,) = folder.glob("jwks_guard-*.json")  # noqa: ASYNC240
+        content = file.read_bytes()
+        assert old in content
+        foreign = folder / "jwks_guard-0123456789abcdef.json"
+        foreign.write_bytes(content.replace(old, new))
+        foreign.chmod(0o600)
+        assert registry_of(verifier).value(VERIFICATIONS, outcome="accepted") == 1
+
+
+async def test_what_a_worker_writes_as_its_last_is_counted_however_a_scrape_meets_its_end(
+    reading: Reading, tenant: LocalTenant, clock: HandClock, folder: Path
+) -> None:
+    """A scrape that reads its file, and only then looks whether it runs, misses what came between.
+
+    One in several hundred scrapes did, so many workers end here while they are scraped.
+    """
+    first = msgspec.json.encode(Shown((reading,)))
+    last = msgspec.json.encode(Shown((replace(reading, outcomes={"accepted": 2}),)))
+    async with verifier_of(tenant, clock) as verifier:
+        workers = workers_of(verifier)
+        assert workers is not None
+        for number in range(1, 400):
+            path = folder / f"jwks_guard-{number:016x}"
+            held = held_open(path.with_suffix(".lock"))
+            write_atomically(path.with_suffix(".json"), first, durable=False)
+            with ThreadPoolExecutor(1) as pool:
+                scraping = pool.submit(workers.read)
+                write_atomically(path.with_suffix(".json"), last, durable=False)
+                os.close(held)
+                scraping.result()
+            (sum_,) = workers.read().issuers
+            assert sum_.outcomes["accepted"] == 2 * number
