@@ -21,6 +21,8 @@ _SLICE_SECONDS = 300.0
 _MARKS = int(HOUR_SECONDS / _SLICE_SECONDS) + 2
 MAX_COUNTED = 200
 """Clients and organizations of one key that are counted apart, the others together."""
+MAX_PLACES = 1000
+"""Those of all keys of an issuer, which may be hostile and publish any number of keys."""
 MAX_CLIENTS = 50
 """Those that are shown, the most active ones."""
 MAX_CHARS = 100
@@ -52,19 +54,30 @@ class ClientCounter:
         """When its last token expires at the latest; known once somebody has looked."""
 
 
+class Places:
+    """How many clients and organizations more are counted apart."""
+
+    __slots__ = ("free",)
+
+    def __init__(self, free: int) -> None:
+        self.free = free
+
+
 class Clients:
     """The counters of one key's tokens, by client and organization.
 
-    One that was not used for an hour, and of which every token has expired, makes place for others.
-    Until then a result that is kept may count with it.
+    They take `places` that it shares with other keys. One that was not used for an hour, and of
+    which every token has expired, makes place for others. Until then a result that is kept may
+    count with it.
     """
 
-    __slots__ = ("_free", "_gone", "_marks", "_others", "named")
+    __slots__ = ("_gone", "_marks", "_others", "_own", "_places", "named")
 
-    def __init__(self) -> None:
+    def __init__(self, places: Places | None = None) -> None:
         self.named: dict[str | None, dict[str | None, ClientCounter]] = {}
         self._others = ClientCounter()
-        self._free = MAX_COUNTED
+        self._own = Places(MAX_COUNTED)
+        self._places = Places(MAX_PLACES) if places is None else places
         self._begin()
 
     def _begin(self) -> None:
@@ -90,36 +103,54 @@ class Clients:
         found = self.named.get(client, {}).get(organization)
         if found is not None:
             return found
-        if self._free <= 0:
+        if self._own.free <= 0 or self._places.free <= 0:
             return self._others
-        self._free -= 1
+        self._take(1)
+        new = ClientCounter()
         while True:
             organizations = self.named.setdefault(client, {})
-            counter = organizations.setdefault(organization, ClientCounter())
+            counter = organizations.setdefault(organization, new)
             if self.named.get(client) is organizations:  # else it was just dropped, by a thread
-                return counter
+                break
+        if counter is not new:  # another thread was faster
+            self._take(-1)
+        return counter
+
+    def give_way(self) -> None:
+        """Leave the places to other keys: nobody counts here any more."""
+        self._take(self._own.free - MAX_COUNTED)
+
+    def _take(self, number: int) -> None:
+        self._own.free -= number
+        self._places.free -= number
 
     def mark(self, now: float, ends: float) -> None:
         """Begin a new slice of time, if it is time; all tokens so far expire by `ends`."""
-        at, before = self._marks[-1]
+        at = self._marks[-1][0]
         if at <= now < at + _SLICE_SECONDS:
             return
         counters = self._counters()
+        before = self._an_hour_before(now)
         for counter in counters.values():
+            # Not since the last mark alone: a thread may have counted while that was made.
             if counter.accepted != before.get(counter):
                 counter.ends = ends
-        self._drop(counters, now)
+        self._drop(counters, before, now)
         counts = {each: each.accepted for each in (*self._counters().values(), self._others)}
         self._marks = (*self._marks[1 - _MARKS :], (now, counts))
 
-    def _drop(self, counters: Mapping[Name, ClientCounter], now: float) -> None:
-        before = self._an_hour_before(now)
+    def _drop(
+        self,
+        counters: Mapping[Name, ClientCounter],
+        before: Mapping[ClientCounter, int],
+        now: float,
+    ) -> None:
         for (client, organization), counter in counters.items():
             if counter.ends > now or counter.accepted != before.get(counter):
                 continue
             with suppress(KeyError):  # another thread has just done it
                 del self.named[client][organization]
-                self._free += 1
+                self._take(-1)
                 self._gone += counter.accepted
                 if not self.named[client]:  # no other thread comes between this and the next line
                     del self.named[client]

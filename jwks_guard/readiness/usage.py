@@ -15,7 +15,14 @@ from typing import NamedTuple
 
 from jwks_guard.base.durations import span
 from jwks_guard.base.histogram import Stopwatch
-from jwks_guard.readiness.clients import Clients, ClientUsage, joined, ranked
+from jwks_guard.readiness.clients import (
+    MAX_PLACES,
+    Clients,
+    ClientUsage,
+    Places,
+    joined,
+    ranked,
+)
 
 RECENT_SECONDS = 600.0
 RECENT = span(RECENT_SECONDS)
@@ -93,10 +100,10 @@ class Counter:
         *("lifetime", "named", "rejected", "until"),
     )
 
-    def __init__(self) -> None:
+    def __init__(self, places: Places | None = None) -> None:
         self.until = 0.0
         self.lifetime = 0.0
-        self.clients = Clients()
+        self.clients = Clients(places)
         self.named = self.clients.named
         self.begin_anew()
 
@@ -167,13 +174,14 @@ class Usage:
         self.refusals: defaultdict[str, int] = defaultdict(int)
         self._forgotten = 0
         self._leeway = leeway
+        self._places = Places(MAX_PLACES)
         self._counters: dict[str, Counter] = {}
 
     def counter(self, kid: str) -> Counter:
         """The counter of a kid that is trusted."""
         found = self._counters.get(kid)
         if found is None:
-            found = self._counters.setdefault(kid, Counter())
+            found = self._counters.setdefault(kid, Counter(self._places))
             self._forget_the_oldest()
         return found
 
@@ -215,6 +223,7 @@ class Usage:
             oldest = min(kids[:-1], key=lambda item: item[1].last_use)
             if (gone := self._counters.pop(oldest[0], None)) is not None:
                 self._forgotten += gone.accepted
+                gone.clients.give_way()
 
 
 def total(reports: Iterable[Mapping[str, KeyUsage]]) -> Mapping[str, KeyUsage]:

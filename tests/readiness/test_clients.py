@@ -14,11 +14,12 @@ from jwks_guard.readiness.clients import (
     MAX_CHARS,
     MAX_CLIENTS,
     MAX_COUNTED,
+    MAX_PLACES,
     ClientCounter,
     Clients,
     ClientUsage,
 )
-from jwks_guard.readiness.usage import KeyUsage, Usage, most, total
+from jwks_guard.readiness.usage import MAX_KIDS, KeyUsage, Usage, most, total
 from jwks_guard.testing import LocalTenant
 from tests.support import HandClock, verifier_of
 
@@ -154,6 +155,24 @@ def test_clients_beyond_the_bound_count_together() -> None:
     assert sum(map(len, clients.named.values())) == MAX_COUNTED
 
 
+def test_clients_of_all_keys_are_bounded_and_keys_that_are_forgotten_leave_their_places() -> None:
+    usage = Usage(leeway=0.0)
+
+    def named(kids: range) -> int:
+        total = 0
+        for kid in kids:
+            clients = usage.counter(f"k{kid}").clients
+            for number in range(MAX_COUNTED):
+                accept(clients, azp=f"client {number}")
+            usage.sample(NOW + kid)
+            total += len(clients.named)
+        return total
+
+    assert named(range(MAX_KIDS)) == MAX_PLACES
+    assert named(range(MAX_KIDS, 2 * MAX_KIDS)) == MAX_PLACES
+    assert usage.accepted == 2 * MAX_KIDS * MAX_COUNTED
+
+
 def test_a_name_is_cut_and_printable() -> None:
     clients = Clients()
     for _ in range(2):
@@ -243,6 +262,27 @@ def test_threads_lose_no_count() -> None:
         sys.setswitchinterval(interval)
     assert clients.accepted == 4 * 3_000
     assert sum(map(len, clients.named.values())) <= MAX_COUNTED + len(threads)
+
+
+def test_threads_that_meet_at_a_name_take_one_place() -> None:
+    clients, interval = Clients(), sys.getswitchinterval()
+    began = threading.Barrier(4)
+
+    def count() -> None:
+        for number in range(MAX_COUNTED):
+            began.wait()
+            accept(clients, azp=f"client {number}")
+
+    threads = [threading.Thread(target=count) for _ in range(4)]
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert len(clients.named) == MAX_COUNTED
 
 
 class Dropping(dict[str | None, dict[str | None, ClientCounter]]):
