@@ -221,6 +221,19 @@ def test_fleet_that_is_down_without_the_management_api_is_unreachable(
     assert "Nothing was done." in done.stdout
 
 
+def test_command_to_run_again_is_about_the_same_fleet(
+    people: dict[str, str], tmp_path: Path
+) -> None:
+    config = tmp_path / "prod fleet.toml"
+    config.write_text('fleet = "redis://127.0.0.1:1"\nissuer = "https://prod.test/"\n')
+    environ = {name: v for name, v in people.items() if not name.startswith("JWKS_GUARD_")}
+    arguments = ("a-leaked-key", *LEAKED, "--refuse-first", "--config", str(config))
+    done = run(environ, *arguments, command=INCIDENT)
+    assert (
+        f"  jwks-guard incident --config '{config}' --refuse-first -- a-leaked-key\n" in done.stdout
+    )
+
+
 def test_tenant_that_is_down_is_said_before_the_consent_and_the_key_is_refused(
     tenant: LocalTenant, instances: list[SyncTokenVerifier], admins: dict[str, str]
 ) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
@@ -44,6 +44,7 @@ _CHANGING = "with --yes write the kid: after a rotation, that word names another
 
 
 def incident(
+    ctx: typer.Context,
     kid: Annotated[
         str | None,
         typer.Argument(
@@ -142,7 +143,7 @@ def incident(
             running = _incident(target, kid, reason, refuse_first, journal)
             target.run(_followed(running, record, as_json=as_json))
     report = running.report
-    again = shlex.join(["jwks-guard", "incident", "--", kid])
+    again = shlex.join(["jwks-guard", "incident", *_given(ctx), "--", kid])
     if as_json:
         path = None if record is None else str(record.path)
         typer.echo(json.dumps({**document(report, __version__), "timeline": path}, indent=2))
@@ -157,6 +158,16 @@ def incident(
     if report.complete:
         raise typer.Exit(0)
     raise typer.Exit(3 if report.nothing_done and report.unreached else 1)
+
+
+def _given(ctx: typer.Context) -> Iterator[str]:
+    """The options that say what it is about, as they were given; the environment is still there."""
+    for name in ("domain", "client_id", "config", "journal", "refuse_first"):
+        source = ctx.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            yield f"--{name.replace('_', '-')}"
+            if name != "refuse_first":
+                yield str(ctx.params[name])
 
 
 def _agreed(target: Target, kid: str, *, refuse_first: bool, yes: bool) -> None:
