@@ -4,15 +4,9 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from dataclasses import dataclass
-from typing import Annotated
-
-from msgspec import Meta
 
 BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """The upper bounds of the buckets in seconds; the last bucket has none."""
-_BUCKETS = len(BOUNDS) + 1
-_ONE_EACH = Meta(min_length=_BUCKETS, max_length=_BUCKETS)
-"""What another version has written has other buckets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +16,13 @@ class Durations:
     `bounds` and `seconds`, the sum of all, are in seconds.
     """
 
-    counts: Annotated[tuple[int, ...], _ONE_EACH] = (0,) * _BUCKETS
+    counts: tuple[int, ...] = (0,) * (len(BOUNDS) + 1)
     seconds: float = 0.0
     bounds: tuple[float, ...] = BOUNDS
+
+    def __post_init__(self) -> None:
+        if len(self.counts) != len(self.bounds) + 1:
+            raise ValueError("there is one bucket more than there are bounds")
 
     def with_one(self, seconds: float) -> Durations:
         """These, and one of so many seconds."""

@@ -9,7 +9,7 @@ from functools import reduce
 from itertools import groupby, islice
 from typing import TYPE_CHECKING, Literal
 
-from jwks_guard.base.histogram import Durations, Stopwatch
+from jwks_guard.base.histogram import BOUNDS, Durations, Stopwatch
 from jwks_guard.keys.judgement import Outcome
 from jwks_guard.readiness.usage import VERIFICATION_BOUNDS, KeyUsage, total
 
@@ -87,6 +87,10 @@ class Reading:
     fetches: Mapping[str, int]
     fetch_durations: Durations
 
+    def __post_init__(self) -> None:
+        _require_bounds(self.verification_durations, VERIFICATION_BOUNDS)
+        _require_bounds(self.fetch_durations, BOUNDS)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exchanges:
@@ -95,6 +99,9 @@ class Exchanges:
     process: str
     counts: Mapping[str, int]
     durations: Durations
+
+    def __post_init__(self) -> None:
+        _require_bounds(self.durations, BOUNDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +179,12 @@ def added(counts: Iterable[Mapping[str, int]]) -> Mapping[str, int]:
     for each in counts:
         total.update(each)
     return dict(total)
+
+
+def _require_bounds(durations: Durations, bounds: tuple[float, ...]) -> None:
+    """Raise ValueError for the buckets of another version, which can't be added to ours."""
+    if durations.bounds != bounds:
+        raise ValueError("the durations are counted in other buckets")
 
 
 def together(durations: Iterable[Durations]) -> Durations:

@@ -222,7 +222,12 @@ async def test_counts_of_a_process_whose_verifiers_are_gone_before_it_ends_are_n
 
 
 @pytest.mark.parametrize(
-    ("old", "new"), [(b'"status":"ok"', b'"status":"fine"'), (b'"counts":[', b'"counts":[0,')]
+    ("old", "new"),
+    [
+        (b'"status":"ok"', b'"status":"fine"'),
+        (b'"counts":[', b'"counts":[0,'),
+        (b'"bounds":[0.005', b'"bounds":[0.004'),
+    ],
 )
 async def test_file_that_can_not_be_added_up_is_left_out(
     tenant: LocalTenant, clock: HandClock, folder: Path, old: bytes, new: bytes
