@@ -61,7 +61,7 @@ class Reading:
         distrusted: how many keys are distrusted.
         fleet_complete: whether decisions can be shared; None without a fleet.
         outcomes: how many verifications ended how: ACCEPTED, one of REFUSALS, or OTHER.
-        usage: what became of the tokens of each kid in `trusted`.
+        usage: what became of the tokens of each kid in `trusted`, without the clients' names.
         others: how many refused tokens name none of the kids that are counted.
         misses: how many of the accepted tokens were not answered from the cache.
         verification_durations: how long one of every TIMED_EVERY of these took.
@@ -148,7 +148,7 @@ def _reading(stores: Sequence[KeyStore]) -> Reading:
         distrusted=len(distrusted),
         fleet_complete=all(fleet.error is None for fleet in fleets) if fleets else None,
         outcomes=_outcomes(stores),
-        usage={kid: usage.get(kid, KeyUsage()) for kid in trusted},
+        usage={kid: usage.get(kid, KeyUsage()).nameless for kid in trusted},
         others=sum(each.others for store in stores for each in store.usages),
         misses=sum(each.misses for store in stores for each in store.usages),
         verification_durations=together(
