@@ -187,7 +187,8 @@ class Incident:
                 result, detail = "failed", str(error)
             except Exception as error:  # noqa: BLE001 - of none may it end, or the key stays accepted
                 logger.exception("the step %s failed", name)
-                result, detail = "failed", f"{type(error).__name__}: {error}"
+                result = "failed"
+                detail = f"{type(error).__name__}, which was not expected; see the log."
             yield self._note(Step(name, began, self._seconds(), result, detail))
 
     def _sequence(self) -> Iterator[tuple[StepName, Do]]:

@@ -63,8 +63,8 @@ def used_by_all(instances: list[SyncTokenVerifier], token: str, redis: RedisServ
     assert len(answers(instances, token)) == 1
 
     def shows(value: bytes) -> bool:
-        (usage,) = json.loads(value)["usage"].values()
-        return client in {each["client"] for each in usage["clients"]}
+        usages = json.loads(value)["usage"].values()  # none, if nobody has looked yet
+        return client in {each["client"] for usage in usages for each in usage["clients"]}
 
     def all_show() -> bool:
         with redis.client() as client:

@@ -342,14 +342,15 @@ async def test_second_one_is_refused_while_one_runs_and_everybody_sees_that_one(
     ]
 
 
-async def test_error_that_nobody_expected_ends_it_and_is_said(stage: Stage) -> None:
+async def test_error_that_nobody_expected_is_said_and_ends_a_step_alone(stage: Stage) -> None:
     fleet = FakeFleet()
     fleet.failure = RuntimeError("a bug of the fleet")
     app = console(None, fleet, login=SECRETS, clock=stage.scene.clock)
     async with running(app), stage.operator(app=app) as browser:
         assert (await begin(browser, "k")).status_code == 303
         page = await ended(browser)
-        assert "It was ended by an error that was not expected" in page
+        assert "RuntimeError, which was not expected; see the log." in page
+        assert "acknowledge" in page, "the steps after it were done"
         assert (await begin(browser, "k")).status_code == 303  # it keeps no other from beginning
 
 
