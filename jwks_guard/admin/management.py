@@ -185,7 +185,7 @@ class ManagementAPI:
 
 
 def _activity(base_url: str, request: httpx.Request) -> Activity:
-    """What the observer is told of a request; which key it is about is in `url.full`."""
+    """The method and path that an observer gets; which key it is about is in `url.full`."""
     path = request.url.path
     template = _KID_IN_PATH.sub(r"\1{kid}", path)
     details: dict[str, str | int] = {

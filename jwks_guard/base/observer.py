@@ -1,4 +1,4 @@
-"""What an observer is told of: what takes time, and what became of a token.
+"""What an observer gets to see: what takes time, and what became of a token.
 
 The code that does something hands its observer an Activity and fills in how it ended. It knows
 nothing of traces or metrics.

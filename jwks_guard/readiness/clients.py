@@ -1,7 +1,7 @@
 """Whose tokens of one key are accepted: by client and organization, in the last hour.
 
-The names are claims of verified tokens. Whoever can sign tokens chooses them, so they are short and
-printable, and there are only so many of them.
+The names are claims of verified tokens. An attacker with the signing key chooses them, so they are
+short and printable, and there are only so many of them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Verification whose results the observer of its store is told of; without one it is not used."""
+"""Verification that passes its results to the observer of its store; unused without one."""
 
 from __future__ import annotations
 
