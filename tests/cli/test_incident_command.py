@@ -461,3 +461,30 @@ def test_drill_on_a_tenant_needs_its_name_and_all_that_it_measures_with(
     done = run(people, kid, "--drill", "--staging", host, *probe, "--yes", command=INCIDENT)
     assert done.returncode == 2
     assert "needs a fleet and access" in words(done.stderr)
+
+
+@pytest.mark.parametrize("access", ["people", "admins"])
+def test_kid_that_nobody_knows_is_refused_nowhere_without_being_asked(
+    access: str,
+    request: pytest.FixtureRequest,
+    tenant: LocalTenant,
+    instances: list[SyncTokenVerifier],
+    redis: RedisServer,
+    tmp_path: Path,
+) -> None:
+    environ: dict[str, str] = request.getfixturevalue(access)
+    used_by_all(instances, tenant.token(claims={"azp": "shop"}), redis)  # so they report
+    mistyped = tenant.key().kid[:-1] + "~"
+    done = run(environ, mistyped, *LEAKED, command=INCIDENT)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"{mistyped} is not known: " in words(done.stderr)
+    assert ("the tenant does not list it" in words(done.stderr)) == (access == "admins")
+    assert not (tmp_path / ".local/state/jwks-guard").exists()
+    assert not any(each.distrusted for each in instances)
+
+
+def test_missing_settings_are_named_before_consent_is_asked_for(tmp_path: Path) -> None:
+    done = run(environment(tmp_path), "a-leaked-key", command=INCIDENT)
+    assert done.returncode == 2
+    assert "Not configured: set JWKS_GUARD_DOMAIN" in done.stderr
+    assert "--yes" not in done.stderr

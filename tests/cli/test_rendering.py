@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 from pathlib import Path
@@ -213,3 +214,11 @@ def test_evidence_of_a_drill(width: int) -> None:
     console, out = printed(width)
     print_evidence(Evidence(MOMENT, "2 probes", "test", measures, REPORT), console)
     compare("evidence", width, out.getvalue())
+
+
+@pytest.mark.parametrize(("uncertain", "advice"), [(True, "Wait a few minutes"), (False, "Remove")])
+def test_change_that_may_still_be_made_is_waited_for(uncertain: bool, advice: str) -> None:
+    console, out = printed(80)
+    report = replace(REPORT, uncertain=uncertain)
+    print_conclusion(report, "jwks-guard incident -- a-leaked-key", console)
+    assert advice in out.getvalue()

@@ -99,6 +99,7 @@ def test_kid_that_no_instance_knows_is_no_empty_table(
     fleet.show(state(ISSUER, "new"))
     done = run(environ, "another", "--once", command=COMMAND)
     assert done.stdout.splitlines()[1:] == ["No instance knows the key another."]
+    assert done.returncode == 1
     assert rows(run(environ, "new", "--once", command=COMMAND).stdout) != []
 
 

@@ -60,11 +60,17 @@ class View:
         if self.error is not None:
             parts.append(Text(printable(self.error), "bold red"))
         shown = self.shown
-        if self.kid is not None and shown and not any(map(_shows_a_key, shown)):
-            parts.append(Text(f"No instance knows the key {printable(self.kid)}.", "bold yellow"))
+        if shown and not self.found:
+            kid = printable(self.kid or "")
+            parts.append(Text(f"No instance knows the key {kid}.", "bold yellow"))
         else:
             parts.append(KidsTable(shown, now) if shown else Text(NO_INSTANCE))
         return Group(*parts)
+
+    @property
+    def found(self) -> bool:
+        """Whether an instance reports, and one knows the key that is asked for."""
+        return any(self.kid is None or _shows_a_key(state) for state in self.shown)
 
     @property
     def shown(self) -> tuple[InstanceState, ...]:
@@ -100,7 +106,8 @@ def watch(
     JWKS_GUARD_FLEET names the fleet, JWKS_GUARD_DOMAIN or JWKS_GUARD_ISSUER the issuer of the keys.
     Without a terminal it is shown once. Ctrl-C ends it.
 
-    Exit status: 0 shown, 1 no instance reports, 2 usage, 3 the fleet could not be reached.
+    Exit status: 0 shown, 1 no instance reports or knows KID, 2 usage, 3 the fleet could not be
+    reached.
     """
     if as_json and not once:
         raise typer.BadParameter("it takes --once as well", param_hint="--json")
@@ -115,7 +122,7 @@ def watch(
         typer.echo(json.dumps(_document(view), indent=2))
     elif once or not console.is_terminal:
         console.print(view)
-    raise typer.Exit(0 if view.states else 1)
+    raise typer.Exit(0 if view.found else 1)
 
 
 async def _dismissed(fleet: ConfiguredFleet, named: str) -> str:

@@ -126,10 +126,10 @@ def incident(
     if run_drill and staging is None:
         raise typer.Exit(local_drill(timeline, as_json=as_json))
     with errors_told():
-        require_terminal(yes=yes)
         if yes and (kid is None or kid in STATES) and staging is None:
             raise typer.BadParameter(_CHANGING, param_hint="KID")
         with opened_target(domain, client_id, config) as target:
+            require_terminal(yes=yes)
             kid = target.kid(kid)
             if staging is not None:
                 require_staging(target, staging, kid, probe or ())
@@ -174,6 +174,7 @@ def _agreed(target: Target, kid: str, *, refuse_first: bool, yes: bool) -> None:
     """Show whom it hits and what will happen; return if the user agrees, else end the command."""
     plan = target.plan(kid, refuse_first=refuse_first)
     if yes:
+        target.require_known(kid)
         return
     console = Console(stderr=True, highlight=False)
     console.print(f"kid  {kid}", soft_wrap=True, markup=False)

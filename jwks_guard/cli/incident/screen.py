@@ -110,11 +110,13 @@ def print_conclusion(report: IncidentReport, again: str, console: Console) -> No
         return
     headline = "Nothing was done." if report.nothing_done else "Not everything is done or known."
     print_prose(headline, console, style="bold red" if report.nothing_done else "bold yellow")
-    print_prose(
-        "Remove the cause that a step names, and run it again: it does what is left, and never "
-        "rotates twice.",
-        console,
+    first = (
+        "A change that was begun may still be made at the tenant. Wait a few minutes, look at "
+        "`jwks-guard keys list`, and then run it again"
+        if report.uncertain
+        else "Remove the cause that a step names, and run it again"
     )
+    print_prose(f"{first}: it does what is left, and never rotates twice.", console)
     console.print(Text(f"  {printable(again)}"), soft_wrap=True)
 
 

@@ -28,6 +28,12 @@ from jwks_guard.readiness.state import Observed
 
 _LOOK_SECONDS = 10.0
 _ANY_KID = "-"  # states do not depend on the kid
+_MISTYPED = (
+    "{kid} is not known: {why}. Nothing was done. Compare it with the header of a token: "
+    "`jwks-guard inspect` prints that. Without --yes it can be refused all the same."
+)
+_NO_INSTANCE = "no instance trusts it, refuses it or has seen a token of it"
+_NOT_LISTED = "the tenant does not list it"
 _NO_ACCESS = (
     "No access to the Management API is configured (JWKS_GUARD_CLIENT_ID and a secret), so the "
     "tenant is told nothing, and goes on listing the key and signing with it if it is the current "
@@ -64,9 +70,21 @@ class Target:
                 f"Give the KID: only the tenant can tell which key is {text or 'current'}. "
                 f"{self.unasked}"
             )
-        observed = self.observed(_ANY_KID)
-        kids = {k for s in observed.states for k in (*s.kids, *s.refused, *s.usage)}
-        return matching(text, kids) or text
+        return matching(text, _kids(self.observed(_ANY_KID))) or text
+
+    def require_known(self, kid: str) -> None:
+        """Raise ConfigurationError for a kid that neither the tenant nor an instance knows.
+
+        Where nobody can be asked, any kid may be one.
+        """
+        observed = self.observed(kid)
+        listed = self.keys is not None and self.keys.get(kid) is not None
+        if listed or observed.latest_expiry is not None or kid in _kids(observed):
+            return
+        unknown = [_NOT_LISTED] if self.keys is not None else []
+        unknown += [_NO_INSTANCE] if observed.states else []
+        if unknown:
+            raise ConfigurationError(_MISTYPED.format(kid=kid, why=", and ".join(unknown)))
 
     def observed(self, kid: str) -> Observed:
         """What the instances show; nothing where they can't be asked or told apart."""
@@ -102,6 +120,11 @@ class Target:
     def rotation(self, journal: Path | None) -> KeyRotation | None:
         """What changes the tenant's keys; None without the Management API."""
         return None if self.session is None else self.session.rotation(journal)
+
+
+def _kids(observed: Observed) -> set[str]:
+    """The keys that an instance trusts, refuses, or has accepted or refused a token of."""
+    return {kid for s in observed.states for kid in (*s.kids, *s.refused, *s.usage)}
 
 
 @contextmanager
