@@ -104,9 +104,10 @@ pictures: $(STAMP) ## take the README's pictures of the console and of the comma
 instructions: $(STAMP) ## count instructions per verification; fails where they grew by more than 10 %
 	@$(BIN)/python -m benchmarks.instructions --check
 
-check: lint test test-outside ## lint, all tests, and the demo from the wheel in an empty environment
+check: lint test test-outside ## lint, all tests, the packages, and the demo from the wheel in an empty environment
 	@rm -rf dist $(WHEEL_VENV)
-	@$(BIN)/python -m build --wheel --outdir dist . >/dev/null
+	@$(BIN)/python -m build --outdir dist . >/dev/null
+	@$(BIN)/twine check --strict dist/*
 	@$(PYTHON) -m venv $(WHEEL_VENV)
 	@$(WHEEL_VENV)/bin/python -m pip install --quiet --disable-pip-version-check "$$(ls dist/*.whl)[cli]"
 	@cd $(WHEEL_VENV) && bin/jwks-guard demo

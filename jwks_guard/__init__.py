@@ -53,7 +53,7 @@ from jwks_guard.verify.sync import SyncTokenVerifier
 from jwks_guard.verify.token import VerifiedToken
 from jwks_guard.verify.verifier import TokenVerifier
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "AlgorithmNotAllowedError",
