@@ -11,6 +11,7 @@ import os
 import re
 import secrets
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -23,7 +24,6 @@ import httpx
 import yaml
 
 from tests.process.programs import PROJECT, require_program, wait_until
-from tests.redis_server import free_port
 from tests.support import PATIENCE
 
 HERE = PROJECT / "examples" / "operations"
@@ -61,13 +61,16 @@ class Composed:
     """The services, in `folder`: their files and their ports."""
 
     folder: Path
-    ports: dict[tuple[str, str], int] = field(init=False)
-    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    ports: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.ports = {
-            (name, port): free_port() for name, each in SERVICES.items() for port in ports_of(each)
-        }
+        self._held: dict[str, list[socket.socket]] = {name: [] for name in SERVICES}
+        for name, service in SERVICES.items():
+            for port in ports_of(service):
+                # Bound until the service starts: no connection of another one may take the port.
+                self._held[name].append(held := socket.socket())
+                held.bind(("127.0.0.1", 0))
+                self.ports[name, port] = held.getsockname()[1]
         for name in COMPOSE["secrets"]:
             self.file(f"secrets/{name}").write_text(secrets.token_hex(32) + "\n")
 
@@ -78,6 +81,15 @@ class Composed:
 
     def secret(self, name: str) -> str:
         return self.file(f"secrets/{name}").read_text().strip()
+
+    def release(self, name: str) -> None:
+        """Give the ports of the service away."""
+        while self._held[name]:
+            self._held[name].pop().close()
+
+    def close(self) -> None:
+        for name in SERVICES:
+            self.release(name)
 
     def url(self, name: str) -> str:
         """Where the service is, by its only port."""
@@ -154,6 +166,7 @@ class Composed:
     def running(self, name: str) -> Iterator[None]:
         """Run the service until the end of the block, once its health check succeeds."""
         self.translate_mounts(name)
+        self.release(name)
         inherited = {key: text for key, text in os.environ.items() if "JWKS_GUARD_" not in key}
         with (
             self.file(f"logs/{name}").open("wb") as log,

@@ -17,7 +17,15 @@ def build(source: Path, target: Path) -> tuple[Path, Path]:
 
     It uses the build backend of this environment, so it needs no network.
     """
-    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", target, source]
+    command: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "build",
+        "--no-isolation",
+        "--outdir",
+        target,
+        source,
+    ]
     assert run_to_end(command, timeout=5 * PATIENCE).returncode == 0
     (sdist,), (wheel,) = target.glob("*.tar.gz"), target.glob("*.whl")
     return sdist, wheel

@@ -7,6 +7,7 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -35,8 +36,9 @@ PYTHON = [name for name, each in SERVICES.items() if "build" in each]
 
 
 @pytest.fixture
-def composed(tmp_path: Path) -> Composed:
-    return Composed(tmp_path)
+def composed(tmp_path: Path) -> Iterator[Composed]:
+    with closing(Composed(tmp_path)) as composed:
+        yield composed
 
 
 def texts() -> Iterator[tuple[str, str]]:
@@ -71,7 +73,13 @@ def test_image_is_built_from_what_the_dockerfile_copies_alone(wheel: Path, tmp_p
         copy = shutil.copytree if (PROJECT / source).is_dir() else shutil.copy
         copy(PROJECT / source, target)
     pip = [sys.executable, "-m", "pip", "wheel", "--disable-pip-version-check", "--quiet"]
-    options = ["--no-deps", "--no-build-isolation", "--wheel-dir", tmp_path, context]
+    options: list[str | Path] = [
+        "--no-deps",
+        "--no-build-isolation",
+        "--wheel-dir",
+        tmp_path,
+        context,
+    ]
     assert run_to_end([*pip, *options], timeout=5 * PATIENCE).returncode == 0
     made = (tmp_path / wheel.name).read_bytes()
     assert sha256(made).digest() == sha256(wheel.read_bytes()).digest()
@@ -98,7 +106,11 @@ def test_image_has_extras_that_the_package_has() -> None:
 
 
 def test_compose_file_is_one_by_the_specification() -> None:
-    check = [TOOLS / "check-jsonschema", "--builtin-schema", "vendor.compose-spec"]
+    check: list[str | Path] = [
+        TOOLS / "check-jsonschema",
+        "--builtin-schema",
+        "vendor.compose-spec",
+    ]
     assert run_to_end([*check, HERE / "compose.yaml"]).returncode == 0
 
 

@@ -32,7 +32,7 @@ def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("environment")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
     python = folder / "bin" / "python"
-    pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet"]
+    pip: list[str | Path] = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet"]
     wanted = [f"{wheel}[fastapi,redis,testing]", "pytest"]
     done = run_to_end([*pip, "--disable-pip-version-check", *wanted], timeout=5 * PATIENCE)
     assert done.returncode == 0
@@ -60,7 +60,14 @@ def test_users_program_has_no_type_errors_and_wrong_use_has(
     if checker == "pyright":
         require_program("node", "apt-get install -y nodejs")
     files = ["program.py", "wrong.py"]
-    command = [sys.executable, "-m", checker, *options[checker], environment, *files]
+    command: list[str | Path] = [
+        sys.executable,
+        "-m",
+        checker,
+        *options[checker],
+        environment,
+        *files,
+    ]
     done = run_to_end(command, cwd=project, timeout=5 * PATIENCE)
     assert done.returncode == 1
     found = re.findall(r"(?m)^\s*(\S+\.py):(\d+)\b.*error", done.stdout)
@@ -70,7 +77,7 @@ def test_users_program_has_no_type_errors_and_wrong_use_has(
 
 
 def test_users_program_runs(environment: Path, project: Path) -> None:
-    command = [environment, "-W", "error", "-m", "pytest", "-q", "program.py"]
+    command: list[str | Path] = [environment, "-W", "error", "-m", "pytest", "-q", "program.py"]
     done = run_to_end(command, cwd=project, timeout=5 * PATIENCE)
     assert done.returncode == 0
     assert "3 passed" in done.stdout
