@@ -114,7 +114,7 @@ check: lint test test-outside ## lint, all tests, the packages, and the demo fro
 	@rm -rf $(WHEEL_VENV)
 
 system-deps: ## install what tests and benchmarks need besides Python (Debian, Ubuntu)
-	@missing=""; for each in redis-server chromium valgrind wrk nginx node:nodejs npm promtool:prometheus; do \
+	@missing=""; for each in redis-server chromium valgrind wrk nginx node:nodejs npm promtool:prometheus curl openssl wget; do \
 	  command -v $${each%:*} >/dev/null || missing="$$missing $${each#*:}"; done; \
 	[ -z "$$missing" ] || { run=""; [ "$$(id -u)" = 0 ] || run=sudo; \
 	  $$run apt-get update -qq && $$run env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $$missing >/dev/null; }

@@ -125,7 +125,7 @@ class Composed:
         for target, source in mounts_of(SERVICES[name]).items():
             inside[target] = str(self._mounted(name, source))
         for scratch in SERVICES[name].get("tmpfs", []):
-            inside[scratch.partition(":")[0]] = str(self._folder(f"scratch/{name}"))
+            inside[scratch] = str(self._folder(f"scratch/{name}"))
         return {"alone": alone, "inside": inside}
 
     def _folder(self, name: str) -> Path:

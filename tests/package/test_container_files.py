@@ -159,6 +159,15 @@ def test_service_has_a_health_check_and_no_rights_that_it_does_not_need(name: st
     assert name in PYTHON or (image and re.match(r"v?\d+\.\d+", tag)), "a version, not latest"
 
 
+def test_console_takes_the_address_of_a_client_from_the_network_of_nginx_alone() -> None:
+    (shared,) = {*SERVICES["console"]["networks"]} & {*SERVICES["nginx"]["networks"]}
+    (range_,) = COMPOSE["networks"][shared]["ipam"]["config"]
+    command = command_of(SERVICES["console"])
+    assert [command[at + 1] for at, each in enumerate(command) if each == "--proxy"] == [
+        range_["subnet"]
+    ]
+
+
 @pytest.mark.parametrize("name", PYTHON)
 def test_variables_of_a_service_are_settings(name: str, composed: Composed) -> None:
     environment = composed.environment(name)
