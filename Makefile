@@ -73,6 +73,7 @@ format: $(STAMP) ## let ruff rewrite what it can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
+# ROUNDS=1 tries each of these in a short form, whose figures say little.
 bench: $(STAMP) ## measure verification against the bare signature check and against the peers
 	@$(BIN)/python -m benchmarks.speed
 
@@ -94,9 +95,8 @@ bench-forged: $(STAMP) ## measure what a million forged kids leave in memory
 bench-hostile: $(STAMP) ## measure what it costs to refuse each shape of hostile input, and to take hostile key sets
 	@$(BIN)/python -m benchmarks.hostile
 
-bench-report: bench bench-revocation bench-http bench-footprint ## all of these, and their tables and charts in the README
-	@$(BIN)/python -m benchmarks.instructions
-	@$(BIN)/python -m benchmarks.report
+bench-report: $(STAMP) ## run these benchmarks, about 20 minutes, and write tables and charts into docs/measured.md
+	@$(BIN)/python -m benchmarks.report --measure
 
 pictures: $(STAMP) ## take the README's pictures of the console and of the commands, from a demo that runs
 	@$(BIN)/python -m benchmarks.pictures

@@ -7,24 +7,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from xml.etree import ElementTree as ET
 
-from benchmarks.report_figures import HTTP, Results, Speed
+from benchmarks.http_apps.catalogue import UNGUARDED
+from benchmarks.report_figures import HTTP, Revocation, Speed
 from benchmarks.revocation_tables import ACCEPTED_FOR, ONCE_TOLD, Findings
 from benchmarks.workers import OURS, OWN
 
 WIDTH, ROW, BAR, HEAD, GAP = 800, 26, 14, 64, 8
 CHARACTER = 7.9  # px, of a bold letter at 13 px in the widest usual font
-# A page may be dark on a light system: each of these colours can be read on both.
+# A page may be dark on a light system, or light on a dark one: each colour can be read on both.
 STYLE = """
-text { font: 13px system-ui, -apple-system, "Segoe UI", sans-serif; fill: #59636e }
+text { font: 13px system-ui, -apple-system, "Segoe UI", sans-serif; fill: #68717b }
 .title { font-weight: 600; font-size: 15px }
 .ours { font-weight: 700 }
 .mark { font-size: 12px }
-line { stroke: #59636e; stroke-dasharray: 3 3; opacity: 0.6 }
+line { stroke: #68717b; stroke-dasharray: 3 3; opacity: 0.6 }
 .bar { fill: #9aa4af }
 .bar.ours { fill: #1f6feb }
 @media (prefers-color-scheme: dark) {
-  text { fill: #9198a1 }
-  line { stroke: #c9d1d9 }
+  text { fill: #8b949e }
+  line { stroke: #8b949e }
   .bar { fill: #656d76 }
   .bar.ours { fill: #388bfd }
 }
@@ -151,15 +152,6 @@ def _px(value: float) -> str:
     return f"{value:.1f}"
 
 
-def drawn(results: Results) -> list[Chart]:
-    """Every chart of the report."""
-    return [
-        new_token(results.speed),
-        revoked_key(results.revocation),
-        guarded_requests(results.http),
-    ]
-
-
 def new_token(speed: Speed) -> Chart:
     """What verifying a new token takes, for us and the peers, with the bare check as a line."""
     ordered = sorted(speed.peers, key=lambda each: each.new.microseconds)
@@ -175,10 +167,13 @@ def new_token(speed: Speed) -> Chart:
     return Chart("new-token", summary, bar_chart(title, summary, bars, scale, marks))
 
 
-def revoked_key(rows: Sequence[Findings]) -> Chart:
+def revoked_key(revocation: Revocation) -> Chart:
     """How long a revoked key is accepted, on a logarithmic scale."""
+    rows = revocation.found
     told = [
-        Bar(f"{row.name}, told", row.told.accepted_for, ONCE_TOLD.shown(row), row.name == OURS)
+        Bar(
+            f"{row.name}, distrusted", row.told.accepted_for, ONCE_TOLD.shown(row), row.name == OURS
+        )
         for row in rows
         if row.told is not None
     ]
@@ -198,16 +193,16 @@ def guarded_requests(http: HTTP) -> Chart:
     bars = [
         Bar(
             f"{each.framework}: {each.name}",
-            each.rate_ratio,
-            f"{each.rate_ratio:.2f}",
+            each.rate_ratio.median,
+            f"{each.rate_ratio.median:.2f}",
             each.name.startswith("jwks_guard"),
         )
         for each in http.throughput
-        if each.name != "unguarded"
+        if each.name != UNGUARDED
     ]
     title = "Requests a second, guarded / unguarded (more is better)"
     summary = f"{title}: {_listed(bars)}."
-    scale = Scale(0.0, max(1.0, *(each.rate_ratio for each in http.throughput)))
+    scale = Scale(0.0, max(1.0, *(each.rate_ratio.median for each in http.throughput)))
     marks = [(1.0, "unguarded")]
     return Chart("guarded-requests", summary, bar_chart(title, summary, bars, scale, marks))
 

@@ -27,15 +27,15 @@ from benchmarks import results
 from benchmarks.fleet_load import Load, called_in_one
 from benchmarks.http_apps.catalogue import ROOT
 from benchmarks.machine import heading
+from benchmarks.rounds import at_most
 from benchmarks.tenants import free_port
 from jwks_guard.fleet import RedisFleet
 from jwks_guard.testing import LocalTenant
 
 PROCESSES = 4
-REVOCATIONS = 20
+REVOCATIONS = at_most(20)
 WATCHED_SECONDS = 1.1
 """For so long acceptances are looked for after each call: longer than the worst may be."""
-GOAL_MEDIAN, GOAL_WORST = 0.020, 0.2
 _PATIENCE = 30.0  # s for a server to start
 SEPARATE, WORKERS = f"{PROCESSES} uvicorn processes", f"uvicorn --workers {PROCESSES}"
 
@@ -53,8 +53,8 @@ def main() -> None:
         figures[setting] = _figures(delays, load)
         print(_text(setting, figures[setting]), flush=True)
     results.save("fleet", figures)
-    if not all(each["refused_valid"] == 0 and _is_reached(each) for each in figures.values()):
-        sys.exit("a goal was missed")
+    if any(each["refused_valid"] for each in figures.values()):
+        sys.exit("valid tokens were refused")
 
 
 async def _revocations(
@@ -102,14 +102,10 @@ def _text(setting: str, found: dict[str, float]) -> str:
         f"{setting}, one Redis, {found['requests_per_second']:.0f} requests/s: from the call of "
         f"`distrust` to the last acceptance anywhere, {found['revocations']:.0f} revocations\n"
         f"  each process is asked with the revoked key every {1000 * found['gap']:.1f} ms\n"
-        f"  median {1000 * found['median']:6.1f} ms   (goal: under {1000 * GOAL_MEDIAN:.0f} ms)\n"
-        f"  worst  {1000 * found['worst']:6.1f} ms   (goal: under {1000 * GOAL_WORST:.0f} ms)\n"
+        f"  median {1000 * found['median']:6.1f} ms\n"
+        f"  worst  {1000 * found['worst']:6.1f} ms\n"
         f"  valid tokens refused: {found['refused_valid']:.0f} of {found['requests'] / 2:.0f}\n"
     )
-
-
-def _is_reached(found: dict[str, float]) -> bool:
-    return found["median"] < GOAL_MEDIAN and found["worst"] < GOAL_WORST
 
 
 def _started(setting: str, running: ExitStack) -> tuple[LocalTenant, str, list[int]]:

@@ -22,12 +22,19 @@ def machine() -> dict[str, str]:
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         **{name: version(name) for name in ("jwks-guard", "cryptography", "pyjwt", "msgspec")},
         "awscrt": _awscrt(),
+        **_short_form(),
     }
 
 
 def heading() -> str:
     """The same on one line."""
     return ", ".join(f"{name} {value}" for name, value in machine().items())
+
+
+def _short_form() -> dict[str, str]:
+    """What says that the figures are of a run with fewer rounds, see `rounds.at_most`."""
+    rounds = os.environ.get("ROUNDS")
+    return {"short form": f"with ROUNDS={rounds}"} if rounds else {}
 
 
 def _awscrt() -> str:

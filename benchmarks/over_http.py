@@ -1,8 +1,9 @@
 """Guarded apps against unguarded ones over HTTP, also in a flood of forged tokens.
 
-`make bench-http` needs wrk, and node and npm for the Node peers. It takes about seven minutes.
+`make bench-http` needs wrk, and node and npm for the Node peers. It takes about seven minutes, and
+with ROUNDS=1 about two, whose figures say little.
 Every app is seen to answer 200 to a good token and 401 to a bad one before it is measured; one
-that can't be had or does not, is named with the reason.
+that can't be had or does not, is named with the reason, and the others are measured.
 """
 
 from __future__ import annotations
@@ -17,8 +18,13 @@ from types import FrameType
 
 from benchmarks import results
 from benchmarks.http_apps import flood, throughput
-from benchmarks.http_apps.catalogue import APPS, OURS, UNGUARDED, UnavailableError
-from benchmarks.http_apps.cores import leave_the_server_alone
+from benchmarks.http_apps.catalogue import (
+    APPS,
+    OUR_PACKAGE,
+    UNGUARDED,
+    UnavailableError,
+)
+from benchmarks.http_apps.cores import leave_the_server_alone, pinned
 from benchmarks.http_apps.server import Served, served
 from benchmarks.machine import heading
 
@@ -33,11 +39,16 @@ def main() -> None:
         print(heading(), end="\n\n", flush=True)
         for app, reason in missing.items():
             print(f"not measured: {app}: {reason}")
-        rates = throughput.measured(apps)
+        print(pinned(), end="\n\n")
+        rates, failed = throughput.measured(apps)
         print(throughput.table(rates), end="\n\n", flush=True)
-        floods = flood.measured(_flooded(apps))
+        floods, drowned = flood.measured(_flooded(apps))
         print(flood.table(floods), flush=True)
-    results.save("http", {"throughput": rates, "flood": floods, "not_measured": missing})
+    for app, reason in {**failed, **drowned}.items():
+        print(f"failed: {app}: {reason}")
+    left_out = {**missing, **failed, **drowned}
+    figures = {"cores": pinned(), "throughput": rates, "flood": floods, "not_measured": left_out}
+    results.save("http", figures)
 
 
 def _started(folder: Path, running: ExitStack) -> tuple[list[Served], dict[str, str]]:
@@ -48,7 +59,7 @@ def _started(folder: Path, running: ExitStack) -> tuple[list[Served], dict[str, 
         try:
             apps.append(running.enter_context(served(app, folder)))
         except UnavailableError as reason:
-            if app.environment == OURS:
+            if app.package == OUR_PACKAGE:
                 sys.exit(f"{app.title}: {reason}")
             missing[app.title] = str(reason)
     compared = {each.app.framework for each in apps if each.app.name == UNGUARDED}

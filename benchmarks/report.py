@@ -1,118 +1,152 @@
-"""`make bench-report`: the README's section about the measurements, and its charts.
+"""`make bench-report`: every benchmark, and docs/measured.md with its charts.
 
-It is written from what the benchmarks left in `.bench/results`, and from that alone: the same
-figures give the same bytes. Nothing is written unless all of it can be.
+Each block of the page, between `<!-- NAME -->` and `<!-- /NAME -->`, is written from what one
+benchmark left in `.bench/results`, and from that alone: the same figures give the same bytes. A
+benchmark that fails is named at the end, and its blocks stay as they are, with their date.
 """
 
 from __future__ import annotations
 
+import argparse
+import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from textwrap import wrap
+from typing import Any
 
-from benchmarks.charts import Chart, drawn
-from benchmarks.http_apps.server import TOKENS
-from benchmarks.report_figures import Results, ResultsError, read
-from benchmarks.report_tables import OUR_FRAMEWORK, http_table, peer_table, revocation_table
-from benchmarks.report_targets import target_table
+from benchmarks.charts import Chart, guarded_requests, new_token, revoked_key
+from benchmarks.report_costs import (
+    fleet_table,
+    flood_table,
+    footprint_table,
+    http_table,
+    instruction_table,
+)
+from benchmarks.report_figures import BENCHMARKS, Result, ResultsError, read
+from benchmarks.report_headline import headline
+from benchmarks.report_tables import own_table, peer_table, revocation_table
 from benchmarks.results import RESULTS
 
 ROOT = Path(__file__).parent.parent
-README, CHARTS = ROOT / "README.md", Path("benchmarks") / "charts"
-BEGIN, END = "<!-- benchmarks -->", "<!-- /benchmarks -->"
-SELF_EXPLANATORY = ("date", "processor", "system", "python")
+PAGE, README, CHARTS = Path("docs/measured.md"), Path("README.md"), Path("docs/charts")
+FIGURES = "figures"
+"""The block of the most important figures, which the README has too."""
 WIDTH = 118  # characters of a line of prose
 
-AGAINST_PEERS = (
-    "Each library as its documentation shows it for Auth0's RS256 tokens, in a process of its own, "
-    "all in turn; ratios are medians of the rounds' ratios. Tokens come one after the other, so "
-    "this is what one request waits: `jose` checks signatures in other threads, and gets more out "
-    "of many requests at once."
-)
-WHEN_REVOKED = (
-    "Each library with its defaults, its clock turned by the benchmark. The tenant withdraws the "
-    "key right after the library fetched the set. Once told: by the library's own call to distrust "
-    "a key. One older answer: from a cache in between, later."
-)
-OVER_HTTP = (
-    f"One worker on one core, {TOKENS} tokens in turn. The flood is of forged tokens with unknown "
-    "kids, the p99 of legitimate requests. Guards for frameworks in which ours is not measured are "
-    f"compared with ours in {OUR_FRAMEWORK}."
-)
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A table of one benchmark, and the chart above it."""
+
+    benchmark: str
+    table: Callable[[Any], Iterator[str]]
+    chart: Callable[[Any], Chart] | None = None
+
+    def text(self, result: Result, chart: Chart | None) -> str:
+        """What stands between the markers."""
+        image = [f"![{chart.summary}](charts/{chart.name}.svg)"] if chart else []
+        return markdown([*image, *self.table(result.figures), result.printed_by])
 
 
-def section(results: Results, charts: list[Chart]) -> str:
-    """What stands between the markers."""
-    lines = [line for line in _lines(results, charts) for line in _wrapped(line)]
-    return "\n".join(lines) + "\n"
+BLOCKS = {
+    "peers": Block("speed", peer_table, new_token),
+    "ours": Block("speed", own_table),
+    "revocation": Block("revocation", revocation_table, revoked_key),
+    "fleet": Block("fleet", fleet_table),
+    "http": Block("http", http_table, guarded_requests),
+    "flood": Block("http", flood_table),
+    "footprint": Block("footprint", footprint_table),
+    "instructions": Block("instructions", instruction_table),
+}
 
 
-def _lines(results: Results, charts: list[Chart]) -> Iterator[str]:
-    image = {
-        each.name: f"![{each.summary}]({CHARTS.as_posix()}/{each.name}.svg)" for each in charts
-    }
-    yield from ("## Measured", "", _circumstances(results), "")
-    yield from target_table(results)
-    yield from ("", image["new-token"], "", AGAINST_PEERS, "")
-    yield from peer_table(results.speed)
-    yield from ("", image["revoked-key"], "", WHEN_REVOKED, "")
-    yield from revocation_table(results.revocation, results.unexamined)
-    yield from ("", image["guarded-requests"], "", OVER_HTTP, "")
-    yield from http_table(results.http)
+def markdown(lines: Iterable[str]) -> str:
+    """Rows of tables one below the other, and everything else as a paragraph of its own."""
+    written: list[str] = []
+    in_table = False
+    for line in lines:
+        row = line.startswith("|")
+        if written and not (row and in_table):
+            written.append("")
+        written += [line] if row or line.startswith("![") else _wrapped(line)
+        in_table = row
+    return "\n".join(written) + "\n"
 
 
 def _wrapped(line: str) -> list[str]:
-    if not line or line.startswith(("|", "![")):
-        return [line]
     return wrap(line, WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
-def _circumstances(results: Results) -> str:
-    """Date, machine and versions; where the benchmarks' differ, those of each."""
-    names = results.machines["speed"]
-    facts = ", ".join(_fact(results, name) for name in names)
-    return (
-        f"{facts}. RS256 with 2048 bits, an access token of {results.speed.token_bytes} bytes. "
-        "`make bench-report` measures and writes all of this again."
-    )
-
-
-def _fact(results: Results, name: str) -> str:
-    """One line of the machine's description, which is one for all benchmarks if it is the same."""
-    benchmarks: dict[str, list[str]] = {}
-    for benchmark, machine in results.machines.items():
-        benchmarks.setdefault(machine.get(name, "unknown"), []).append(benchmark)
-    each = [f"{value} ({', '.join(of)})" for value, of in benchmarks.items()]
-    value = " or ".join(each) if len(benchmarks) > 1 else next(iter(benchmarks))
-    return value if name in SELF_EXPLANATORY else f"{name} {value}"
-
-
-def placed(readme: str, text: str) -> str:
-    """The README with `text` between the markers. Raises ResultsError if it has none."""
-    before, begin, rest = readme.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ResultsError(f"README.md lacks the markers {BEGIN} and {END}")
+def placed(page: str, name: str, text: str) -> str:
+    """The page with `text` in the block `name`. Raises ResultsError if it has no such block."""
+    begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+    before, found, rest = page.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not found or not closed:
+        raise ResultsError(f"{PAGE} lacks the markers {begin} and {end}")
     return f"{before}{begin}\n{text}{end}{after}"
 
 
-def write(results: Path, root: Path) -> None:
-    """Write section and charts below `root` from what is in `results`."""
-    found = read(results)
-    charts = drawn(found)
-    readme = placed((root / README.name).read_text(), section(found, charts))
+def write(results: Path, root: Path) -> list[str]:
+    """Write page and charts below `root` from what is in `results`; gives what is missing there.
+
+    Raises ResultsError, with nothing written, if the page lacks a block.
+    """
+    found, problems = _found(results)
+    page, charts = (root / PAGE).read_text(), []
+    for name, block in BLOCKS.items():
+        if block.benchmark in found:
+            result = found[block.benchmark]
+            chart = block.chart(result.figures) if block.chart else None
+            charts += [chart] if chart else []
+            page = placed(page, name, block.text(result, chart))
+    readme = (root / README).read_text()
+    if found.keys() >= {"speed", "revocation", "fleet"}:
+        text = markdown([headline({name: each.figures for name, each in found.items()})])
+        page = placed(page, FIGURES, text)
+        readme = placed(readme, FIGURES, text) if f"<!-- {FIGURES} -->" in readme else readme
     (root / CHARTS).mkdir(parents=True, exist_ok=True)
     for chart in charts:
         (root / CHARTS / f"{chart.name}.svg").write_text(chart.svg)
-    (root / README.name).write_text(readme)
+    (root / PAGE).write_text(page)
+    (root / README).write_text(readme)
+    return problems
+
+
+def _found(folder: Path) -> tuple[dict[str, Result], list[str]]:
+    found, problems = {}, []
+    for name in BENCHMARKS:
+        try:
+            found[name] = read(folder, name)
+        except ResultsError as error:
+            problems.append(str(error))
+    return found, problems
+
+
+def measure(benchmarks: Mapping[str, Any] = BENCHMARKS) -> list[str]:
+    """Run every benchmark, whatever becomes of those before; gives the ones that failed."""
+    minutes = sum(each.minutes for each in benchmarks.values())
+    print(f"{len(benchmarks)} benchmarks, about {minutes:.0f} minutes in all", flush=True)
+    failed = []
+    for each in benchmarks.values():
+        print(f"\n--- {each.command}, about {each.minutes:g} min", flush=True)
+        if subprocess.run([sys.executable, "-m", each.module], cwd=ROOT, check=False).returncode:
+            failed.append(f"{each.command} failed: its tables are older, see their dates")
+    return failed
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description="Write docs/measured.md and its charts.")
+    parser.add_argument("--measure", action="store_true", help="run every benchmark before")
+    failed = measure() if parser.parse_args().measure else []
     try:
-        write(RESULTS, ROOT)
+        problems = [*failed, *write(RESULTS, ROOT)]
     except ResultsError as error:
-        sys.exit(str(error))
+        problems = [*failed, str(error)]
+    if problems:
+        sys.exit("\n".join(problems))
 
 
 if __name__ == "__main__":

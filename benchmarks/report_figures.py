@@ -5,29 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
 from benchmarks.revocation_tables import Findings
-from benchmarks.rounds import Row
+from benchmarks.rounds import Ratio, Row
 from benchmarks.speed_peers import Figures
 from benchmarks.speed_threads import Waiting
-
-COMMANDS = {
-    "speed": "make bench",
-    "revocation": "make bench-revocation",
-    "http": "make bench-http",
-    "footprint": "make bench-footprint",
-    "instructions": "make instructions",
-}
-"""The results that a report needs, and what leaves them."""
-
-T = TypeVar("T")
-
-
-class ResultsError(Exception):
-    """Results that are missing or can't be read, and the commands that make them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +28,43 @@ class Speed:
 
 
 @dataclass(frozen=True, slots=True)
+class Revocation:
+    """Of `benchmarks.revocation`; `unavailable` says why a consumer was not measured."""
+
+    found: list[Findings]
+    unavailable: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """Of `benchmarks.fleet`, one way to run processes; times in seconds."""
+
+    revocations: int
+    median: float
+    worst: float
+    requests: int
+    requests_per_second: int
+    gap: float
+    refused_valid: int
+
+
+@dataclass(frozen=True, slots=True)
 class Throughput:
-    """Of one app under load; p50 and p99 in milliseconds."""
+    """Of one app under load; ratios are to the unguarded app and to the one that does nothing.
+
+    `cpu` is the server's processor time for a request in microseconds; p50 and p99 are in
+    milliseconds.
+    """
 
     framework: str
     name: str
     version: str
-    target: float | None
     rate: float
-    rate_ratio: float
+    rate_ratio: Ratio
+    floor: str | None
+    floor_ratio: Ratio | None
+    cpu: float
+    cpu_ratio: Ratio
     p50: float
     p99: float
     failed: int
@@ -63,16 +76,20 @@ class Flooded:
 
     framework: str
     name: str
+    version: str
     calm_p99: float
     p99: float
+    p99_ratio: Ratio
+    longest: float
     failed: int
     fetches: list[int]
 
 
 @dataclass(frozen=True, slots=True)
 class HTTP:
-    """Of `benchmarks.over_http`."""
+    """Of `benchmarks.over_http`; `cores` says whether server and load had a core each."""
 
+    cores: str
     throughput: list[Throughput]
     flood: list[Flooded]
     not_measured: dict[str, str]
@@ -84,6 +101,7 @@ class Footprint:
 
     megabytes: dict[str, dict[str, float]]
     import_seconds: dict[str, float]
+    import_ratio: Ratio
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,46 +112,65 @@ class Instructions:
 
 
 @dataclass(frozen=True, slots=True)
-class Results:
-    """All of it. `machines` says by benchmark what it ran on."""
+class Benchmark:
+    """The command that prints it, its module, how long that takes, and the form of its figures."""
 
-    machines: dict[str, dict[str, str]]
-    speed: Speed
-    revocation: list[Findings]
-    unexamined: dict[str, str]
-    """Consumers that `benchmarks.revocation` could not measure, and why."""
-    http: HTTP
-    footprint: Footprint
-    calls: dict[str, int]
+    command: str
+    module: str
+    minutes: float
+    form: Any
 
 
-def read(folder: Path) -> Results:
-    """The results in `folder`. Raises ResultsError, which names every file that is missing."""
-    missing = [name for name in COMMANDS if not (folder / f"{name}.json").exists()]
-    if missing:
-        raise ResultsError("\n".join(_remedy(name, "is missing") for name in missing))
-    kept = {name: json.loads((folder / f"{name}.json").read_bytes()) for name in COMMANDS}
-    figures = {name: each["figures"] for name, each in kept.items()}
-    examined = figures["revocation"]
-    reasons = {name: each.get("unavailable") for name, each in examined.items()}
-    found = [each for name, each in examined.items() if not reasons[name]]
-    return Results(
-        machines={name: each["machine"] for name, each in kept.items()},
-        speed=_typed("speed", figures["speed"], Speed),
-        revocation=[_typed("revocation", each, Findings) for each in found],
-        unexamined={name: reason for name, reason in reasons.items() if reason},
-        http=_typed("http", figures["http"], HTTP),
-        footprint=_typed("footprint", figures["footprint"], Footprint),
-        calls=_typed("instructions", figures["instructions"], Instructions).calls,
-    )
+BENCHMARKS = {
+    "speed": Benchmark("make bench", "benchmarks.speed", 4, Speed),
+    "revocation": Benchmark("make bench-revocation", "benchmarks.revocation", 2, Revocation),
+    "fleet": Benchmark("make bench-fleet", "benchmarks.fleet", 1.5, dict[str, Fleet]),
+    "http": Benchmark("make bench-http", "benchmarks.over_http", 7, HTTP),
+    "footprint": Benchmark("make bench-footprint", "benchmarks.footprint", 1, Footprint),
+    "instructions": Benchmark("make instructions", "benchmarks.instructions", 0.5, Instructions),
+}
+"""What the report is made of. Minutes are those of a quiet machine of two cores."""
 
 
-def _typed(name: str, figures: Any, kind: type[T]) -> T:
+class ResultsError(Exception):
+    """Results that are missing or can't be read, and the command that makes them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One benchmark's figures, in its own form, and what they were measured on."""
+
+    name: str
+    machine: dict[str, str]
+    figures: Any
+
+    @property
+    def printed_by(self) -> str:
+        """The command that prints these figures, and when and on what it did."""
+        facts = [
+            value if name in SELF_EXPLANATORY else f"{name} {value}"
+            for name, value in self.machine.items()
+            if name != "date"
+        ]
+        command, date = BENCHMARKS[self.name].command, self.machine["date"]
+        return f"Printed by `{command}` on {date}: {', '.join(facts)}."
+
+
+SELF_EXPLANATORY = ("processor", "system", "python")
+
+
+def read(folder: Path, name: str) -> Result:
+    """One benchmark's results. Raises ResultsError."""
+    path = folder / f"{name}.json"
+    if not path.exists():
+        raise ResultsError(_remedy(name, "is missing"))
+    kept = json.loads(path.read_bytes())
     try:
-        return msgspec.convert(figures, kind)
+        figures = msgspec.convert(kept["figures"], BENCHMARKS[name].form)
     except msgspec.ValidationError as error:
         raise ResultsError(_remedy(name, f"has another form ({error})")) from None
+    return Result(name, kept["machine"], figures)
 
 
 def _remedy(name: str, fault: str) -> str:
-    return f"{name}.json {fault}: {COMMANDS[name]}"
+    return f"{name}.json {fault}: {BENCHMARKS[name].command}"

@@ -1,25 +1,25 @@
-"""The report's tables of us and the peers, as Markdown, and who is ahead of us in what.
+"""The report's tables of speed and of revoked keys, as Markdown, and who is ahead of us in what.
 
 Nothing that they say in words about anybody's figures is written by hand.
 """
 
 from __future__ import annotations
 
-import math
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 
 from benchmarks import revocation_tables as revocation
-from benchmarks.http_apps.catalogue import BARE, UNGUARDED
-from benchmarks.report_figures import HTTP, Flooded, Speed, Throughput
+from benchmarks.peers import PINNED
+from benchmarks.report_figures import Revocation, Speed
 from benchmarks.revocation_tables import Findings
-from benchmarks.speed_peers import Figures
+from benchmarks.rounds import Row
+from benchmarks.speed_peers import Figures, faster
 from benchmarks.workers import OURS, OWN
 
-OUR_GUARD = "jwks_guard"
-OUR_FRAMEWORK = "Starlette"
-"""Guards in a framework that we were not measured in are compared with ours in this one."""
+REMARKS = {
+    "jwks-guard-fast": "jwks-guard with the extra `fast`, which checks RSA signatures by AWS-LC",
+    "oxyjwt-key": "oxyjwt with its key handed over once: it reads no `kid` and fetches no key set",
+    "fast-jwt-cached": "fast-jwt with its cache of results switched on",
+}
 
 
 def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
@@ -29,19 +29,27 @@ def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> It
         yield f"| {' | '.join(escaped)} |"
 
 
-def folded(summary: str, table: Iterator[str]) -> Iterator[str]:
-    """A table that opens when its summary is clicked on, where Markdown is rendered."""
-    yield from (f"<details><summary>{summary}</summary>", "", *table, "", "</details>")
+def named(label: str, ours: bool) -> str:
+    """A row's name: ours stands out."""
+    return f"**{label}**" if ours else label
 
 
 def ahead_of_us(better: Mapping[str, Sequence[str]]) -> str:
     """Who has the better figure, by what the figure is of."""
-    named = [
-        f"{what}: {', '.join(f'*{name}*' for name in names)}"
-        for what, names in better.items()
-        if names
-    ]
-    return f"**Ahead of us** in {'; '.join(named)}." if named else "Nobody here is ahead of us."
+    ahead = [f"{what}: {', '.join(names)}" for what, names in better.items() if names]
+    if not ahead:
+        return "No other in this table has a better figure than jwks-guard."
+    return f"**Better than jwks-guard** in {'; '.join(ahead)}."
+
+
+def left_out(reasons: Mapping[str, str]) -> Iterator[str]:
+    """Who was not measured, and why."""
+    for name, reason in reasons.items():
+        last_line = reason.strip().rpartition("\n")[2]
+        yield f"Not measured: {name} ({last_line})."
+
+
+# --- speed ---
 
 
 def peer_table(speed: Speed) -> Iterator[str]:
@@ -51,41 +59,69 @@ def peer_table(speed: Speed) -> Iterator[str]:
         runtime: _shared([each for each in rows if each.runtime == runtime])
         for runtime in ("python", "node")
     }
-    table = markdown_table(
+    yield from markdown_table(
         (
             "",
             "new token, / ours",
-            "processor, / ours",
-            "seen again, / ours",
-            "new, / bare check",
-            "new, µs (least)",
-            "seen again, µs",
+            "its processor time, / ours",
+            "seen before, / ours",
+            "new token, / bare check",
+            "new token, µs (least)",
+            "its processor time, µs",
+            "seen before, µs",
             "versions",
         ),
         [(*_timed(each), _apart(each, common[each.runtime])) for each in rows],
     )
-    yield from folded("Each library's time for a token, and its version", table)
-    yield ""
-    parts = (f"{runtime.title()} libraries with {_versions(of)}" for runtime, of in common.items())
-    yield f"{'; '.join(parts)}."
-    rivals = [each for each in rows if each.name not in OWN]
+    present = {each.name for each in rows}
+    yield from (f"{name}: {of}." for name, of in REMARKS.items() if name in present)
+    shared = (f"{runtime.title()} libraries with {_versions(of)}" for runtime, of in common.items())
+    yield f"{'; '.join(shared)}. Each version is the newest as of {PINNED}."
     yield ahead_of_us(
         {
-            "new token": [each.name for each in rivals if each.new_to_ours.median < 1],
-            "seen again": [each.name for each in rivals if each.again_to_ours.median < 1],
+            case: [f"*{name}*, {ratio} of our time" for name, ratio in names.items()]
+            for case, names in faster(speed.peers).items()
         }
     )
-    yield from _left_out(speed.unavailable)
+    yield from left_out(speed.unavailable)
+
+
+def own_table(speed: Speed) -> Iterator[str]:
+    """Our calls against the bare signature check."""
+    yield from markdown_table(
+        ("", "time, / of", "processor time, / of", "", "µs (least)", "processor, µs"),
+        [_own(row) for row in (*speed.ours, *speed.other_algorithms)],
+    )
+    seen = speed.threads
+    yield (
+        f"{seen.threads} threads verified known tokens while another thread waited "
+        f"{seen.fetch_milliseconds:.0f} ms for a fetch: the slowest verification took "
+        f"{seen.slowest_milliseconds:.1f} ms, and "
+        f"{seen.slowest_otherwise_milliseconds:.1f} ms while nobody fetched."
+    )
+
+
+def _own(row: Row) -> tuple[str, ...]:
+    alone = row.case == row.against
+    return (
+        row.case,
+        "1" if alone else str(row.ratio),
+        "1" if alone else str(row.cpu_ratio),
+        "" if alone else row.against,
+        f"{row.time.microseconds:.1f} ({row.time.least:.1f})",
+        f"{row.time.cpu:.1f}",
+    )
 
 
 def _timed(each: Figures) -> tuple[str, ...]:
     return (
-        _named(each.name, each.name in OWN),
+        named(each.name, each.name in OWN),
         str(each.new_to_ours),
         str(each.cpu_to_ours),
         str(each.again_to_ours),
         str(each.new_to_bare),
         f"{each.new.microseconds:.1f} ({each.new.least:.1f})",
+        f"{each.new.cpu:.1f}",
         f"{each.again.microseconds:.1f}",
     )
 
@@ -110,7 +146,7 @@ def _versions(versions: Mapping[str, str]) -> str:
 
 _REVOCATION: dict[str, tuple[revocation.Column, ...]] = {
     "revoked key accepted for": (revocation.ACCEPTED_FOR,),
-    "once told": (revocation.ONCE_TOLD,),
+    "after a call to distrust it": (revocation.ONCE_TOLD,),
     "one older answer: back for": (revocation.BACK_FOR,),
     "failed in an outage of 60 s": (revocation.FAILED,),
     "fetches for 1000 unknown kids, in health / outage": (
@@ -124,14 +160,14 @@ _REVOCATION: dict[str, tuple[revocation.Column, ...]] = {
 }
 
 
-def revocation_table(rows: Sequence[Findings], unexamined: Mapping[str, str]) -> Iterator[str]:
+def revocation_table(results: Revocation) -> Iterator[str]:
     """What becomes of a revoked key, and what a bad hour of the issuer costs."""
+    rows = results.found
     ordered = sorted((row for row in rows if row.fetches), key=lambda row: row.name != OURS)
     yield from markdown_table(
         ("", *_REVOCATION),
-        [(_named(revocation.label(row), row.name == OURS), *_fates(row)) for row in ordered],
+        [(named(revocation.label(row), row.name == OURS), *_fates(row)) for row in ordered],
     )
-    yield ""
     yield ahead_of_us(
         {
             _what(heading, column): revocation.ahead(column, rows, OURS)
@@ -143,7 +179,7 @@ def revocation_table(rows: Sequence[Findings], unexamined: Mapping[str, str]) ->
     aside = [revocation.label(row) for row in rows if not row.fetches]
     if aside:
         yield f"Up to the application, which has to fetch the key set: {', '.join(aside)}."
-    yield from _left_out(unexamined)
+    yield from left_out(results.unavailable)
 
 
 def _what(heading: str, column: revocation.Column) -> str:
@@ -154,99 +190,3 @@ def _what(heading: str, column: revocation.Column) -> str:
 def _fates(row: Findings) -> Iterator[str]:
     for columns in _REVOCATION.values():
         yield " / ".join(column.shown(row) for column in columns)
-
-
-# --- over HTTP ---
-
-
-@dataclass(frozen=True, slots=True)
-class _Guard:
-    """One guarded app, under load and, if that was tried, in the flood."""
-
-    load: Throughput
-    flood: Flooded | None
-
-    @property
-    def ours(self) -> bool:
-        return self.load.name.startswith(OUR_GUARD)
-
-    @property
-    def failed(self) -> int:
-        return self.load.failed + (self.flood.failed if self.flood else 0)
-
-    @property
-    def label(self) -> str:
-        return f"{self.load.framework}: {self.load.name} {self.load.version}".rstrip()
-
-    def cells(self) -> tuple[str, ...]:
-        load, flood = self.load, self.flood
-        return (
-            _named(self.label, self.ours),
-            f"{load.rate_ratio:.2f}",
-            f"{load.p50:.1f} / {load.p99:.1f}",
-            f"{flood.p99:.1f} ({flood.calm_p99:.1f})" if flood else "-",
-            f"{max(flood.fetches)}" if flood else "-",
-            f"{self.failed}",
-        )
-
-
-_BETTER: dict[str, Callable[[_Guard, _Guard], bool]] = {
-    "requests a second": lambda one, other: one.load.rate_ratio > other.load.rate_ratio,
-    "p50": lambda one, other: one.load.p50 < other.load.p50,
-    "p99": lambda one, other: one.load.p99 < other.load.p99,
-    "p99 in the flood": lambda one, other: _in_flood(one)[0] < _in_flood(other)[0],
-    "fetches in the flood": lambda one, other: _in_flood(one)[1] < _in_flood(other)[1],
-    "failed requests": lambda one, other: one.failed < other.failed,
-}
-
-
-def http_table(http: HTTP) -> Iterator[str]:
-    """Guarded apps, in load and in a flood, those of one framework together."""
-    floods = {(each.framework, each.name): each for each in http.flood}
-    guards = [
-        _Guard(each, floods.get((each.framework, each.name)))
-        for each in http.throughput
-        if each.name != UNGUARDED
-    ]
-    table = markdown_table(
-        (
-            "",
-            "requests a second, guarded / unguarded",
-            "p50 / p99, ms",
-            "p99 in a flood (before it), ms",
-            "fetches in it",
-            "failed",
-        ),
-        [guard.cells() for guard in guards if guard.flood or not guard.ours],
-    )
-    yield from folded("Each guard's throughput, latency, and what a flood does to it", table)
-    yield ""
-    ours = {each.load.framework: each for each in guards if each.load.name == OUR_GUARD}
-    yield ahead_of_us(
-        {
-            what: [
-                each.load.name
-                for each in guards
-                if not each.ours
-                and each.load.name != BARE
-                and better(each, ours.get(each.load.framework, ours[OUR_FRAMEWORK]))
-            ]
-            for what, better in _BETTER.items()
-        }
-    )
-    yield from _left_out(http.not_measured)
-
-
-def _in_flood(guard: _Guard) -> tuple[float, int]:
-    """p99 and fetches; nothing is less than those of a guard that was not flooded."""
-    return (guard.flood.p99, max(guard.flood.fetches)) if guard.flood else (math.inf, sys.maxsize)
-
-
-def _named(label: str, ours: bool) -> str:
-    return f"**{label}**" if ours else label
-
-
-def _left_out(reasons: Mapping[str, str]) -> Iterator[str]:
-    for name, reason in reasons.items():
-        last_line = reason.strip().rpartition("\n")[2]
-        yield f"Not measured: {name} ({last_line})."

@@ -34,7 +34,7 @@ def examined(name: str) -> Findings | str:
     try:
         with Worker(name, virtual_clock=True) as worker, staged(worker) as stage:
             return findings(name, stage)
-    except (PeerUnavailableError, PeerError) as error:
+    except (PeerUnavailableError, PeerError, AssertionError) as error:
         if name == OURS:
             raise
         return str(error)
@@ -85,19 +85,15 @@ def main() -> None:
     assert not unread, f"read these sources first, and note it in LIFETIMES: {sorted(unread)}"
     print(heading())
     examinations = {name: examined(name) for name in (OURS, *PEERS)}
+    unavailable = {name: why for name, why in examinations.items() if isinstance(why, str)}
     rows = [found for found in examinations.values() if isinstance(found, Findings)]
     print(versions(rows))
     for table in TABLES:
         print("\n".join(text(table, rows, OURS)))
-    for name, found in examinations.items():
-        if isinstance(found, str):
-            print(f"\nnot measured: {name}: {found}")
-    save("revocation", {name: _plain(found) for name, found in examinations.items()})
+    for name, why in unavailable.items():
+        print(f"\nnot measured: {name}: {why}")
+    save("revocation", {"found": [asdict(row) for row in rows], "unavailable": unavailable})
     keep_their_word(next(row for row in rows if row.name == OURS))
-
-
-def _plain(found: Findings | str) -> dict[str, object]:
-    return {"unavailable": found} if isinstance(found, str) else asdict(found)
 
 
 if __name__ == "__main__":

@@ -1,27 +1,71 @@
-"""Figures of things that were run alternately: medians, and medians of ratios within a round."""
+"""Figures of cases that ran in turn: medians, least values, and ratios within a round.
+
+A run is a number of rounds in processes of its own, whose memory lies otherwise. What is reported
+is the median over runs, with the lowest and the highest of them.
+"""
 
 from __future__ import annotations
 
+import os
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Self, TypeVar
 
 T = TypeVar("T")
 
 
+def at_most(usual: int) -> int:
+    """The number of rounds or runs: `usual`, or the environment's ROUNDS if that is less.
+
+    ROUNDS=1 tries a benchmark in a short form, whose figures say little.
+    """
+    return min(usual, max(1, int(os.environ.get("ROUNDS") or usual)))
+
+
+@dataclass(frozen=True, slots=True)
+class Took:
+    """Seconds on the clock, and of the processor: in Python of the calling thread alone."""
+
+    seconds: float
+    cpu: float
+
+
+@dataclass(frozen=True, slots=True)
+class Time:
+    """Microseconds of a call: median and least by the clock, median of the processor."""
+
+    microseconds: float
+    least: float
+    cpu: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """The median of some ratios, and the lowest and the highest of them."""
+
+    median: float
+    lowest: float
+    highest: float
+
+    @classmethod
+    def of(cls, ratios: Sequence[float]) -> Self:
+        """Of at least one ratio."""
+        return cls(statistics.median(ratios), min(ratios), max(ratios))
+
+    def __str__(self) -> str:
+        return f"{self.median:.2f} ({self.lowest:.2f}-{self.highest:.2f})"
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of a table: what a call takes, and how many times as long as `against` that is.
-
-    `goal` is the largest ratio that this project is content with.
-    """
+    """What a call takes, and how many times as long as `against` that is."""
 
     case: str
-    microseconds: float
-    ratio: float
+    time: Time
+    ratio: Ratio
+    cpu_ratio: Ratio
     against: str
-    goal: float | None = None
 
 
 class Rounds:
@@ -33,6 +77,11 @@ class Rounds:
     def add(self, case: str, *seconds: float) -> None:
         """Note what one call of `case` took in this round, once or in each slice of it."""
         self._seconds.setdefault(case, []).extend(seconds)
+
+    def add_slices(self, case: str, slices: Sequence[Took], calls: int) -> None:
+        """Note slices of so many calls, by the clock and by the processor's time."""
+        self.add(case, *(each.seconds / calls for each in slices))
+        self.add(cpu(case), *(each.cpu / calls for each in slices))
 
     def __contains__(self, case: str) -> bool:
         return case in self._seconds
@@ -60,12 +109,39 @@ class Rounds:
         first, _, third = statistics.quantiles([mine / theirs for mine, theirs in pairs], n=4)
         return first, third
 
-    def row(self, case: str, against: str, goal: float | None = None) -> Row:
-        """Both figures of a case."""
-        return Row(case, self.microseconds(case), self.ratio(case, against), against, goal)
+
+def cpu(case: str) -> str:
+    """The name of a case's processor time."""
+    return f"{case}, cpu"
+
+
+def time_of(runs: Sequence[Rounds], case: str) -> Time:
+    """What a call takes in these runs."""
+    return Time(
+        statistics.median(run.microseconds(case) for run in runs),
+        min(run.least_microseconds(case) for run in runs),
+        statistics.median(run.microseconds(cpu(case)) for run in runs),
+    )
+
+
+def ratio_of(runs: Sequence[Rounds], case: str, against: str) -> Ratio:
+    """How many times as long as `against` a case takes in these runs."""
+    return Ratio.of([run.ratio(case, against) for run in runs])
+
+
+def row_of(runs: Sequence[Rounds], case: str, against: str) -> Row:
+    """All figures of a case."""
+    ratios = ratio_of(runs, case, against), ratio_of(runs, cpu(case), cpu(against))
+    return Row(case, time_of(runs, case), *ratios, against)
 
 
 def turned(cases: Sequence[T], number: int) -> list[T]:
     """The order for round `number`: nobody is always the first, or always after the same one."""
     first = number % len(cases)
     return [*cases[first:], *cases[:first]]
+
+
+def mirrored(cases: Sequence[T], number: int) -> list[T]:
+    """The same, but each odd round is the reverse of the one before: so a steady drift cancels."""
+    order = turned(cases, number // 2)
+    return order[::-1] if number % 2 else order

@@ -3,6 +3,7 @@
 Every case of a round verifies the same tokens, each made for this round: the bare check, too, has
 to fetch its bytes. A round gives each case as many slices, and slice is compared with slice: where
 other programs run, most slices are short enough to be left alone, and the median is one of those.
+Each run of some rounds has a process of its own.
 """
 
 from __future__ import annotations
@@ -11,17 +12,20 @@ import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from multiprocessing import get_context
 from typing import TypeVar
 
 from benchmarks.peers.bare import bare_checks
-from benchmarks.rounds import Rounds, Row, turned
+from benchmarks.rounds import Rounds, Row, Took, at_most, row_of, turned
 from benchmarks.tenants import access_tokens, loopback_tenant
 from jwks_guard import SyncTokenVerifier, TokenVerifier
 from jwks_guard.errors import InvalidSignatureError
 from jwks_guard.testing import LocalTenant
 
-ROUNDS, SLICES, CALLS = 40, 5, 50  # a slice is timed as a whole
+RUNS, ROUNDS = at_most(5), at_most(8)
+SLICES, CALLS = 5, 50  # of a round; a slice is timed as a whole
 CACHE_SIZE = 10_000  # the default
 OTHER_ALGORITHMS = ("PS256", "ES256", "EdDSA")
 
@@ -37,21 +41,42 @@ FAST = "verify, cache off, by AWS-LC"
 
 def rs256() -> list[Row]:
     """Every case with RS256."""
-    with loopback_tenant() as (tenant, jwks_uri):
-        rounds = asyncio.run(_rs256(tenant, jwks_uri))
-    rows = [
-        rounds.row(BARE, BARE),
-        rounds.row(UNCACHED, BARE, 1.20),
-        rounds.row(NEW, BARE, 1.30),
-        rounds.row(CACHED, BARE, 0.10),
-        rounds.row(SYNC, CACHED, 1.20),
-    ]
-    return [*rows, rounds.row(FAST, BARE)] if FAST in rounds else rows
+    runs = _in_processes(_rs256_run)
+    compared = [(BARE, BARE), (UNCACHED, BARE), (NEW, BARE), (CACHED, BARE), (SYNC, CACHED)]
+    if FAST in runs[0]:
+        compared.append((FAST, BARE))
+    return [row_of(runs, case, against) for case, against in compared]
 
 
 def other_algorithms() -> list[Row]:
     """Verification without the cache, with each of OTHER_ALGORITHMS."""
-    return [row for algorithm in OTHER_ALGORITHMS for row in _without_cache(algorithm)]
+    rows = []
+    for algorithm in OTHER_ALGORITHMS:
+        runs = _in_processes(partial(_other_run, algorithm))
+        bare, verify = _names(algorithm)
+        rows += [row_of(runs, bare, bare), row_of(runs, verify, bare)]
+    return rows
+
+
+def _in_processes(run: Callable[[], Rounds]) -> list[Rounds]:
+    """The rounds of RUNS runs, one after the other, each in a new process."""
+    spawn = get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawn, max_tasks_per_child=1) as pool:
+        return [pool.submit(run).result() for _ in range(RUNS)]
+
+
+def _rs256_run() -> Rounds:
+    with loopback_tenant() as (tenant, jwks_uri):
+        return asyncio.run(_rs256(tenant, jwks_uri))
+
+
+def _other_run(algorithm: str) -> Rounds:
+    with loopback_tenant(algorithm=algorithm) as (tenant, jwks_uri):
+        return asyncio.run(_two_sided(tenant, jwks_uri, algorithm))
+
+
+def _names(algorithm: str) -> tuple[str, str]:
+    return f"{algorithm}, {BARE}", f"{algorithm}, {UNCACHED}"
 
 
 async def _rs256(tenant: LocalTenant, jwks_uri: str) -> Rounds:
@@ -72,7 +97,7 @@ async def _rs256(tenant: LocalTenant, jwks_uri: str) -> Rounds:
             await _called(sync.verify, known)
             for number in range(ROUNDS):
                 new, again = access_tokens(tenant, SLICES * CALLS), _received(known)
-                cases: list[tuple[str, Callable[[], Awaitable[list[float]]]]] = [
+                cases: list[tuple[str, Callable[[], Awaitable[list[Took]]]]] = [
                     (BARE, partial(_checked, bare_checks(new, tenant.jwks()))),
                     (UNCACHED, partial(_awaited, off.verify, new)),
                     (NEW, partial(_awaited, full.verify, new)),
@@ -82,20 +107,12 @@ async def _rs256(tenant: LocalTenant, jwks_uri: str) -> Rounds:
                 if fast.health().rsa_engine != "cryptography":
                     cases.append((FAST, partial(_awaited, fast.verify, new)))
                 for case, timed in turned(cases, number):
-                    rounds.add(case, *await timed())
+                    rounds.add_slices(case, await timed(), CALLS)
     return rounds
 
 
-def _without_cache(algorithm: str) -> list[Row]:
-    bare, verify = f"{algorithm}, {BARE}", f"{algorithm}, {UNCACHED}"
-    with loopback_tenant(algorithm=algorithm) as (tenant, jwks_uri):
-        rounds = asyncio.run(_two_sided(tenant, jwks_uri, algorithm, (bare, verify)))
-    return [rounds.row(bare, bare), rounds.row(verify, bare)]
-
-
-async def _two_sided(
-    tenant: LocalTenant, jwks_uri: str, algorithm: str, names: tuple[str, str]
-) -> Rounds:
+async def _two_sided(tenant: LocalTenant, jwks_uri: str, algorithm: str) -> Rounds:
+    bare, verify = _names(algorithm)
     rounds = Rounds()
     async with TokenVerifier(
         tenant.issuer,
@@ -108,8 +125,8 @@ async def _two_sided(
         await _proven(verifier.verify, tenant)
         for _ in range(ROUNDS):
             new = access_tokens(tenant, SLICES * CALLS)
-            rounds.add(names[0], *await _checked(bare_checks(new, tenant.jwks())))
-            rounds.add(names[1], *await _awaited(verifier.verify, new))
+            rounds.add_slices(bare, await _checked(bare_checks(new, tenant.jwks())), CALLS)
+            rounds.add_slices(verify, await _awaited(verifier.verify, new), CALLS)
     return rounds
 
 
@@ -129,39 +146,46 @@ async def _proven(verify: Callable[[str], object], tenant: LocalTenant) -> None:
     raise AssertionError("a token with a bad signature was accepted")
 
 
-async def _awaited(
-    verify: Callable[[str], Awaitable[object]], tokens: Sequence[str]
-) -> list[float]:
-    """Seconds per call of each slice of `tokens`."""
-    seconds = []
+async def _awaited(verify: Callable[[str], Awaitable[object]], tokens: Sequence[str]) -> list[Took]:
+    """What each slice of `tokens` takes."""
+    slices = []
     for part in _slices(tokens):
-        began = time.perf_counter()
+        began = _now()
         for token in part:
             await verify(token)
-        seconds.append((time.perf_counter() - began) / CALLS)
-    return seconds
+        slices.append(_since(began))
+    return slices
 
 
-async def _called(verify: Callable[[str], object], tokens: Sequence[str]) -> list[float]:
+async def _called(verify: Callable[[str], object], tokens: Sequence[str]) -> list[Took]:
     """The same of a function that is no coroutine function."""
-    seconds = []
+    slices = []
     for part in _slices(tokens):
-        began = time.perf_counter()
+        began = _now()
         for token in part:
             verify(token)
-        seconds.append((time.perf_counter() - began) / CALLS)
-    return seconds
+        slices.append(_since(began))
+    return slices
 
 
-async def _checked(checks: Sequence[Callable[[], None]]) -> list[float]:
+async def _checked(checks: Sequence[Callable[[], None]]) -> list[Took]:
     """The same of the bare checks of as many tokens."""
-    seconds = []
+    slices = []
     for part in _slices(checks):
-        began = time.perf_counter()
+        began = _now()
         for check in part:
             check()
-        seconds.append((time.perf_counter() - began) / CALLS)
-    return seconds
+        slices.append(_since(began))
+    return slices
+
+
+def _now() -> Took:
+    return Took(time.perf_counter(), time.thread_time())
+
+
+def _since(began: Took) -> Took:
+    cpu, seconds = time.thread_time() - began.cpu, time.perf_counter() - began.seconds
+    return Took(seconds, cpu)
 
 
 def _slices(items: Sequence[T]) -> list[Sequence[T]]:

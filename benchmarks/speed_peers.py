@@ -9,9 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from statistics import median
 
-from benchmarks.rounds import Rounds, turned
+from benchmarks.rounds import (
+    Ratio,
+    Rounds,
+    Time,
+    at_most,
+    cpu,
+    ratio_of,
+    time_of,
+    turned,
+)
 from benchmarks.tenants import access_token, access_tokens, bad_tokens, loopback_tenant
 from benchmarks.workers import (
     NODE_PEERS,
@@ -25,30 +33,12 @@ from benchmarks.workers import (
 )
 from jwks_guard.testing import LocalTenant
 
-RUNS, ROUNDS = 5, 6  # each run in processes of its own, whose memory lies otherwise
+RUNS, ROUNDS = (
+    at_most(5),
+    at_most(6),
+)  # each run in processes of its own, whose memory lies otherwise
 SLICES, CALLS = 10, 30  # of a consumer's turn, see _measured
 WARM_UP = 40  # slices; node compiles what it sees often enough
-
-
-@dataclass(frozen=True, slots=True)
-class Time:
-    """Microseconds for a token: the median over runs, the least of all, and of the processor."""
-
-    microseconds: float
-    least: float
-    cpu: float
-
-
-@dataclass(frozen=True, slots=True)
-class Ratio:
-    """The median over the runs' ratios, each itself a median over rounds, and their extremes."""
-
-    median: float
-    lowest: float
-    highest: float
-
-    def __str__(self) -> str:
-        return f"{self.median:.2f} ({self.lowest:.2f}-{self.highest:.2f})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +59,17 @@ class Figures:
     cpu_to_ours: Ratio
     again_to_ours: Ratio
     new_to_bare: Ratio
+
+
+def faster(peers: Sequence[Figures]) -> dict[str, dict[str, Ratio]]:
+    """The peers whose time is less than ours, and by how much, by case."""
+    others = [each for each in peers if each.name not in OWN]
+    return {
+        "new token": {e.name: e.new_to_ours for e in others if e.new_to_ours.median < 1},
+        "token seen before": {
+            e.name: e.again_to_ours for e in others if e.again_to_ours.median < 1
+        },
+    }
 
 
 def against_peers(runs: int = RUNS) -> tuple[list[Figures], dict[str, str]]:
@@ -147,8 +148,9 @@ def _take_turn(worker: Worker, slices: Sequence[list[str]], rounds: Rounds) -> N
         "bare": [worker.bare(tokens[0], CALLS) for tokens in slices],
     }
     for case, figures in taken.items():
-        rounds.add(f"{worker.name}, {case}", min(each.seconds for each in figures) / CALLS)
-        rounds.add(f"{worker.name}, {case}, cpu", min(each.cpu for each in figures) / CALLS)
+        name = f"{worker.name}, {case}"
+        rounds.add(name, min(each.seconds for each in figures) / CALLS)
+        rounds.add(cpu(name), min(each.cpu for each in figures) / CALLS)
 
 
 def _figures(worker: Worker, runs: Sequence[Rounds]) -> Figures:
@@ -157,24 +159,11 @@ def _figures(worker: Worker, runs: Sequence[Rounds]) -> Figures:
         name=worker.name,
         runtime="node" if worker.name in NODE_PEERS else "python",
         versions=worker.versions,
-        bare=_time(runs, bare),
-        new=_time(runs, new),
-        again=_time(runs, again),
-        new_to_ours=_ratio(runs, new, f"{OURS}, new"),
-        cpu_to_ours=_ratio(runs, f"{new}, cpu", f"{OURS}, new, cpu"),
-        again_to_ours=_ratio(runs, again, f"{OURS}, again"),
-        new_to_bare=_ratio(runs, new, bare),
+        bare=time_of(runs, bare),
+        new=time_of(runs, new),
+        again=time_of(runs, again),
+        new_to_ours=ratio_of(runs, new, f"{OURS}, new"),
+        cpu_to_ours=ratio_of(runs, cpu(new), cpu(f"{OURS}, new")),
+        again_to_ours=ratio_of(runs, again, f"{OURS}, again"),
+        new_to_bare=ratio_of(runs, new, bare),
     )
-
-
-def _time(runs: Sequence[Rounds], case: str) -> Time:
-    return Time(
-        median(run.microseconds(case) for run in runs),
-        min(run.least_microseconds(case) for run in runs),
-        median(run.microseconds(f"{case}, cpu") for run in runs),
-    )
-
-
-def _ratio(runs: Sequence[Rounds], case: str, against: str) -> Ratio:
-    ratios = [run.ratio(case, against) for run in runs]
-    return Ratio(median(ratios), min(ratios), max(ratios))

@@ -9,12 +9,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from benchmarks.environments import PEERS as ADAPTERS
 from benchmarks.environments import node_modules, python_for
+from benchmarks.rounds import Took
 
 OURS = "jwks-guard"
 OURS_FAST = "jwks-guard-fast"
@@ -27,14 +27,6 @@ RUST_PEERS = ("oxyjwt", "oxyjwt-key", "webtoken", "ryjwt")
 
 _ROOT = ADAPTERS.parent.parent
 _PATIENCE = 120.0  # s for one command; after that the worker is taken for dead
-
-
-@dataclass(frozen=True, slots=True)
-class Took:
-    """Seconds on the clock, and of the processor: in Python of the calling thread alone."""
-
-    seconds: float
-    cpu: float
 
 
 class PeerUnavailableError(Exception):

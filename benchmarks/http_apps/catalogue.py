@@ -14,9 +14,11 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 MANIFEST = HERE / "package.json"
 NODE = "node"
+OUR_PACKAGE = "jwks-guard"
 OURS = "starlette"  # with this working tree, both Python frameworks and PyJWT: what all is held to
 
 UNGUARDED, BARE = "unguarded", "a bare signature check"
+MIDDLEWARE, DEPENDENCY = "a middleware that does nothing", "a dependency that does nothing"
 
 # An access log would cost one server more than another.
 _UVICORN = "--workers 1 --loop uvloop --http httptools --no-access-log --log-level warning"
@@ -27,6 +29,7 @@ class App:
     """One app: its file, the framework whose unguarded app it is compared with, its environment.
 
     `package` is what its version is taken from. `https_issuer` is for a guard that takes no other.
+    `floor` names the app of the same form that does nothing, which is the least that it can cost.
     """
 
     name: str
@@ -36,6 +39,7 @@ class App:
     package: str
     settings: Mapping[str, str] = field(default_factory=dict)
     https_issuer: bool = False
+    floor: str | None = None
 
     @property
     def title(self) -> str:
@@ -45,7 +49,7 @@ class App:
     @property
     def guarded(self) -> bool:
         """Whether it asks for a token."""
-        return self.name not in (UNGUARDED, BARE)
+        return self.name not in (UNGUARDED, BARE, MIDDLEWARE, DEPENDENCY)
 
     @property
     def version(self) -> str:
@@ -93,16 +97,18 @@ def _node_pins() -> dict[str, str]:
 
 APPS = (
     App(UNGUARDED, "Starlette", "starlette_plain", OURS, "starlette"),
-    App("jwks_guard", "Starlette", "starlette_jwks_guard", OURS, "jwks-guard"),
+    App(MIDDLEWARE, "Starlette", "starlette_middleware", OURS, "starlette"),
+    App("jwks_guard", "Starlette", "starlette_jwks_guard", OURS, OUR_PACKAGE, floor=MIDDLEWARE),
     App(
         "jwks_guard, cache off",
         "Starlette",
         "starlette_jwks_guard",
         OURS,
-        "jwks-guard",
+        OUR_PACKAGE,
         {"TOKEN_CACHE_SIZE": "0"},
+        floor=MIDDLEWARE,
     ),
-    App(BARE, "Starlette", "starlette_bare", OURS, "cryptography"),
+    App(BARE, "Starlette", "starlette_bare", OURS, "cryptography", floor=MIDDLEWARE),
     App(
         "FastMCP's bearer middleware",
         "Starlette",
@@ -110,15 +116,19 @@ APPS = (
         "fastmcp",
         "fastmcp",
         {"FASTMCP_LOG_LEVEL": "ERROR"},  # else it prints a line for every refusal
+        floor=MIDDLEWARE,
     ),
     App(UNGUARDED, "FastAPI", "fastapi_plain", OURS, "fastapi"),
-    App("jwks_guard", "FastAPI", "fastapi_jwks_guard", OURS, "jwks-guard"),
+    App(MIDDLEWARE, "FastAPI", "fastapi_middleware", OURS, "fastapi"),
+    App(DEPENDENCY, "FastAPI", "fastapi_dependency", OURS, "fastapi"),
+    App("jwks_guard", "FastAPI", "fastapi_jwks_guard", OURS, OUR_PACKAGE, floor=MIDDLEWARE),
     App(
         "jwks_guard, one dependency",
         "FastAPI",
         "fastapi_jwks_guard_dependency",
         OURS,
-        "jwks-guard",
+        OUR_PACKAGE,
+        floor=DEPENDENCY,
     ),
     App(
         "auth0-fastapi-api",
@@ -127,8 +137,9 @@ APPS = (
         "auth0",
         "auth0-fastapi-api",
         https_issuer=True,
+        floor=DEPENDENCY,
     ),
-    App("PyJWT, async dependency", "FastAPI", "fastapi_pyjwt", OURS, "pyjwt"),
+    App("PyJWT, async dependency", "FastAPI", "fastapi_pyjwt", OURS, "pyjwt", floor=DEPENDENCY),
     App(
         "PyJWT, dependency in a thread",
         "FastAPI",
@@ -136,6 +147,7 @@ APPS = (
         OURS,
         "pyjwt",
         {"THREADS": "1"},
+        floor=DEPENDENCY,
     ),
     App(UNGUARDED, "Express", "express_plain.cjs", NODE, "express"),
     App(

@@ -15,12 +15,15 @@ from pathlib import Path
 import httpx
 
 from benchmarks.http_apps.catalogue import ROOT, App, UnavailableError
-from benchmarks.http_apps.cores import SERVER, on_core
+from benchmarks.http_apps.cores import on_server_core
+from benchmarks.http_apps.wrk import UnansweredError
 from benchmarks.tenants import bad_tokens, free_port, under_unknown_kids
 from jwks_guard.testing import LocalTenant
 
 TOKENS = 1000
 PATIENCE = 30.0  # seconds for a server to start
+FAILURES = (UnansweredError, httpx.HTTPError, subprocess.CalledProcessError)
+"""What a server that no longer answers raises in the one that measures it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +88,7 @@ def running(app: App, tenant: LocalTenant, port: int, log: Path) -> Iterator[int
     named["TOKEN"] = tenant.token()
     with log.open("wb") as output:
         process = subprocess.Popen(
-            on_core(SERVER, command),
+            on_server_core(command),
             cwd=ROOT,
             env={**os.environ, **variables, **named, "PORT": str(port)},
             stdout=output,

@@ -1,25 +1,23 @@
-"""Requests a second of every guarded app, against the unguarded app of its framework."""
+"""Requests a second of every app, against the unguarded app and the floor of its framework.
+
+The apps of a framework take their turns in each round, and in the opposite order in the next: so
+a machine that grows slower from minute to minute favours none of them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.http_apps.catalogue import BARE, UNGUARDED
-from benchmarks.http_apps.server import TOKENS, Served
+from benchmarks.http_apps.catalogue import UNGUARDED
+from benchmarks.http_apps.server import FAILURES, TOKENS, Served
 from benchmarks.http_apps.wrk import Figures, Load
+from benchmarks.rounds import Ratio, at_most, mirrored
 
-ROUNDS, SECONDS, CONNECTIONS = 15, 1, 16
-SELDOM = 3  # cases without a goal are in every third round: that shows enough, and saves minutes
-TARGETS = {
-    ("Starlette", "jwks_guard"): 0.90,
-    ("Starlette", "jwks_guard, one token"): 0.90,
-    ("Starlette", "jwks_guard, cache off"): 0.55,
-    ("FastAPI", "jwks_guard, one dependency"): 0.80,
-}
+ROUNDS, SECONDS, CONNECTIONS = at_most(8), 1, 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,104 +33,114 @@ class Measured:
 
 @dataclass(slots=True)
 class Case:
-    """A guarded app under one file of tokens, and the unguarded one right before it, by rounds."""
+    """An app under one file of tokens, and what was measured in each round."""
 
     name: str
-    guarded: Served
-    unguarded: Served
+    served: Served
     tokens: Path
-    rounds: list[tuple[Measured, Measured]] = field(default_factory=list)
+    rounds: list[Measured] = field(default_factory=list)
 
     @property
-    def often(self) -> bool:
-        """Whether a goal is for it, or it is the bare check, which shows what a goal can ask."""
-        return self.name == BARE or (self.guarded.app.framework, self.name) in TARGETS
+    def title(self) -> str:
+        return f"{self.served.app.framework}: {self.name}"
 
     def measure(self) -> None:
-        bare = _loaded(self.unguarded, self.unguarded.tokens)
-        self.rounds.append((_loaded(self.guarded, self.tokens), bare))
+        served = self.served
+        served.ready()
+        began = served.cpu_seconds()
+        load = Load(served.url, self.tokens, CONNECTIONS, SECONDS)
+        seen = load.run().answered(served.app.title)
+        self.rounds.append(Measured(seen, (served.cpu_seconds() - began) / seen.answers * 1e6))
 
 
-def measured(apps: Iterable[Served]) -> list[dict[str, Any]]:
-    """A row for every app; the cases take turns."""
-    cases = _cases(list(apps))
-    for case in cases:
-        case.measure()  # lets caches fill and compilers finish
-        case.rounds.clear()
-    for number in range(ROUNDS):
+def measured(apps: Iterable[Served]) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """A row for every app; and why those that failed under load have none."""
+    frameworks: dict[str, list[Case]] = {}
+    for served in apps:
+        frameworks.setdefault(served.app.framework, []).extend(_cases(served))
+    failed: dict[str, str] = {}
+    for number in range(-1, ROUNDS):
+        for cases in frameworks.values():
+            for case in mirrored(cases, number + 1):
+                if case.title not in failed:
+                    _measure(case, failed)
+                if number < 0:
+                    case.rounds.clear()  # that round lets caches fill and compilers finish
+    left = [[case for case in cases if case.title not in failed] for cases in frameworks.values()]
+    return [row for cases in left for row in _rows(cases)], failed
+
+
+def _cases(served: Served) -> Iterator[Case]:
+    name = served.app.name
+    yield Case(name, served, served.tokens)
+    if name == "jwks_guard":
+        yield Case(f"{name}, one token", served, served.one_token)
+
+
+def _measure(case: Case, failed: dict[str, str]) -> None:
+    """Measure, or note why that was not possible."""
+    try:
+        case.measure()
+    except FAILURES as error:
+        failed[case.title] = str(error)
+
+
+def _rows(cases: list[Case]) -> Iterator[dict[str, Any]]:
+    """The rows of a framework; none if its unguarded app failed, as there is no ratio then."""
+    by_name = {case.name: case for case in cases}
+    if UNGUARDED in by_name:
         for case in cases:
-            if case.often or number % SELDOM == 0:
-                case.measure()
-    return [row for case in cases for row in _rows(case, cases)]
+            yield _row(case, by_name[UNGUARDED], by_name.get(case.served.app.floor or ""))
 
 
-def _loaded(served: Served, tokens: Path) -> Measured:
-    served.ready()
-    began = served.cpu_seconds()
-    seen = Load(served.url, tokens, CONNECTIONS, SECONDS).run().answered(served.app.title)
-    return Measured(seen, (served.cpu_seconds() - began) / seen.answers * 1e6)
-
-
-def _cases(apps: list[Served]) -> list[Case]:
-    unguarded = {each.app.framework: each for each in apps if each.app.name == UNGUARDED}
-    cases = []
-    for each in apps:
-        if each.app.name != UNGUARDED:
-            bare = unguarded[each.app.framework]
-            cases.append(Case(each.app.name, each, bare, each.tokens))
-            if each.app.name == "jwks_guard":
-                cases.append(Case("jwks_guard, one token", each, bare, each.one_token))
-    return cases
-
-
-def _rows(case: Case, cases: list[Case]) -> list[dict[str, Any]]:
-    """The row of a case, and that of the unguarded app before the first case of a framework."""
-    row = _row(case.name, case.guarded, case.rounds)
-    siblings = [each for each in cases if each.unguarded is case.unguarded]
-    if siblings[0] is not case:
-        return [row]
-    bare = [(bare, bare) for sibling in siblings for _, bare in sibling.rounds]
-    return [_row(case.unguarded.app.name, case.unguarded, bare), row]
-
-
-def _row(name: str, served: Served, pairs: list[tuple[Measured, Measured]]) -> dict[str, Any]:
-    own = [each for each, _ in pairs]
+def _row(case: Case, unguarded: Case, floor: Case | None) -> dict[str, Any]:
     return {
-        "framework": served.app.framework,
-        "name": name,
-        "version": served.app.version,
-        "target": TARGETS.get((served.app.framework, name)),
-        "rate": median(each.seen.rate for each in own),
-        "rate_ratio": median(each.seen.rate / bare.seen.rate for each, bare in pairs),
-        "cpu": median(each.cpu for each in own),
-        "cpu_ratio": median(bare.cpu / each.cpu for each, bare in pairs),
-        "p50": median(each.seen.p50 for each in own),
-        "p99": median(each.seen.p99 for each in own),
-        "failed": sum(each.seen.failed for each in own),
-        "rounds": len(own),
+        "framework": case.served.app.framework,
+        "name": case.name,
+        "version": case.served.app.version,
+        "rate": median(each.seen.rate for each in case.rounds),
+        "rate_ratio": asdict(_rate_ratio(case, unguarded)),
+        "floor": floor and floor.name,
+        "floor_ratio": floor and asdict(_rate_ratio(case, floor)),
+        "cpu": median(each.cpu for each in case.rounds),
+        "cpu_ratio": asdict(_cpu_ratio(case, unguarded)),
+        "p50": median(each.seen.p50 for each in case.rounds),
+        "p99": median(each.seen.p99 for each in case.rounds),
+        "failed": sum(each.seen.failed for each in case.rounds),
     }
+
+
+def _rate_ratio(case: Case, against: Case) -> Ratio:
+    pairs = zip(case.rounds, against.rounds, strict=True)
+    return Ratio.of([each.seen.rate / other.seen.rate for each, other in pairs])
+
+
+def _cpu_ratio(case: Case, against: Case) -> Ratio:
+    pairs = zip(case.rounds, against.rounds, strict=True)
+    return Ratio.of([other.cpu / each.cpu for each, other in pairs])
 
 
 def table(rows: list[dict[str, Any]]) -> str:
     """The rows for people to read."""
     head = (
         f"One worker on one core, {CONNECTIONS} connections, {TOKENS} tokens in turn, keys known; "
-        f"medians of rounds of {SECONDS} s.\nRatios are to the unguarded app of the same "
-        "framework, measured right before: of requests a second, and of\nrequests for a second of "
-        "the server's processor time, which other work on this machine disturbs less."
+        f"medians of {ROUNDS} rounds of {SECONDS} s.\nRatios with their lowest and highest: "
+        "requests a second to those of the unguarded app of the same framework, and of\n"
+        "its app with a middleware or a dependency that does nothing (floor); requests for a "
+        "second of the server's\nprocessor time to the unguarded app's, which other work on this "
+        "machine disturbs less."
     )
     names = (
-        f"{'':<50}{'req/s':>8}{'ratio':>7}{'target':>8}{'CPU us':>8}{'ratio':>7}"
-        f"{'p50 ms':>8}{'p99 ms':>8}{'failed':>8}{'rounds':>8}"
+        f"{'':<50}{'/ unguarded':>18}{'/ floor':>18}{'processor':>18}{'req/s':>8}{'CPU us':>8}"
+        f"{'p50 ms':>8}{'p99 ms':>8}{'failed':>8}"
     )
     return "\n".join((head, "", names, *map(_line, rows)))
 
 
 def _line(row: dict[str, Any]) -> str:
     name = f"{row['framework']}: {row['name']} {row['version']}"
-    target = "" if row["target"] is None else f"{row['target']:.2f}"
+    floor = Ratio(**row["floor_ratio"]) if row["floor_ratio"] else "-"
     return (
-        f"{name:<50}{row['rate']:8.0f}{row['rate_ratio']:7.2f}{target:>8}"
-        f"{row['cpu']:8.0f}{row['cpu_ratio']:7.2f}"
-        f"{row['p50']:8.2f}{row['p99']:8.2f}{row['failed']:8}{row['rounds']:8}"
+        f"{name:<50}{Ratio(**row['rate_ratio'])!s:>18}{floor!s:>18}{Ratio(**row['cpu_ratio'])!s:>18}"
+        f"{row['rate']:8.0f}{row['cpu']:8.0f}{row['p50']:8.2f}{row['p99']:8.2f}{row['failed']:8}"
     )

@@ -7,7 +7,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.http_apps.cores import LOAD, on_core
+from benchmarks.http_apps.cores import on_load_core
 
 SCRIPT = Path(__file__).parent / "load.lua"
 
@@ -31,7 +31,7 @@ class Load:
         options = ["-t1", f"-c{self.connections}", f"-d{self.seconds}s", "-s", str(SCRIPT)]
         arguments = ["--", str(self.tokens), str(self.pause)]
         command = ["wrk", *options, self.url, *arguments]
-        return subprocess.Popen(on_core(LOAD, command), stdout=subprocess.PIPE, text=True)
+        return subprocess.Popen(on_load_core(command), stdout=subprocess.PIPE, text=True)
 
     def run(self) -> Figures:
         """The figures of the whole load."""

@@ -1,0 +1,59 @@
+"""The few figures that stand first on the page, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from benchmarks.report_costs import longest_in_a_fleet
+from benchmarks.report_figures import Revocation, Speed
+from benchmarks.revocation_tables import ACCEPTED_FOR, Findings
+from benchmarks.speed_peers import Figures
+from benchmarks.workers import OURS, OWN
+
+
+def headline(figures: Mapping[str, Any]) -> str:
+    """How long a revoked key is accepted, and what a new token costs; by us and by the others."""
+    revoked = _revoked(figures["revocation"], longest_in_a_fleet(figures["fleet"]))
+    return f"{revoked} {_verified(figures['speed'])}"
+
+
+def _revoked(revocation: Revocation, in_a_fleet: str) -> str:
+    fetching = [row for row in revocation.found if row.fetches]
+    ours = next(row for row in fetching if row.name == OURS)
+    others = sorted((row for row in fetching if row is not ours), key=_seconds)
+    words = (
+        f"Once `distrust` is called, a revoked key is accepted for at most {in_a_fleet}; without "
+        f"that call for {ACCEPTED_FOR.shown(ours)}."
+    )
+    if not others:
+        return words
+    least, most = ACCEPTED_FOR.shown(others[0]), ACCEPTED_FOR.shown(others[-1])
+    return f"{words} Other libraries accept it for {least} to {most}."
+
+
+def _seconds(row: Findings) -> float:
+    """None is a key that is never refused."""
+    seconds = row.untold.accepted_for
+    return float("inf") if seconds is None else seconds
+
+
+def _verified(speed: Speed) -> str:
+    by_name = {each.name: each for each in speed.peers}
+    ours = by_name[OURS]
+    others = sorted(
+        (each for each in speed.peers if each.name not in OWN),
+        key=lambda each: each.new_to_ours.median,
+    )
+    taken = f"A new RS256 token is verified in {ours.new.microseconds:.0f} µs{_beside(others)}"
+    return f"{taken}, which is {ours.new_to_bare.median:.2f} times the bare signature check."
+
+
+def _beside(others: Sequence[Figures]) -> str:
+    ahead = [each for each in others if each.new_to_ours.median < 1]
+    behind = [each for each in others if each.new_to_ours.median >= 1]
+    words = [f"{each.name} takes {each.new_to_ours.median:.2f} of that" for each in ahead]
+    if behind:
+        next_one = behind[0]
+        words.append(f"{next_one.name} takes {next_one.new_to_ours.median:.1f} times as long")
+    return f" ({'; '.join(words)})" if words else ""
