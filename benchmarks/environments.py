@@ -21,8 +21,9 @@ BUILT = HERE.parent / ".bench"
 
 
 def python_for(name: str) -> Path:
-    """The interpreter of an environment with what `peers/<name>.txt` requires."""
-    requirements, home = PEERS / f"{name}.txt", BUILT / name
+    """The interpreter of an environment, of this version, with what `peers/<name>.txt` needs."""
+    requirements = PEERS / f"{name}.txt"
+    home = BUILT / f"{name}-{sys.version_info.major}.{sys.version_info.minor}"
     python = home / "bin" / "python"
     pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
 

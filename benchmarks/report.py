@@ -11,6 +11,7 @@ import argparse
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import wrap
@@ -26,13 +27,13 @@ from benchmarks.report_costs import (
 )
 from benchmarks.report_figures import BENCHMARKS, Result, ResultsError, read
 from benchmarks.report_headline import headline
-from benchmarks.report_tables import own_table, peer_table, revocation_table
+from benchmarks.report_tables import own_table, peer_table, python_table, revocation_table
 from benchmarks.results import RESULTS
 
 ROOT = Path(__file__).parent.parent
 PAGE, README, CHARTS = Path("docs/measured.md"), Path("README.md"), Path("docs/charts")
-FIGURES = "figures"
-"""The block of the most important figures, which the README has too."""
+FIGURES, PYTHONS = "figures", "pythons"
+"""The blocks of the most important figures, which the README has too, and of other Pythons."""
 WIDTH = 118  # characters of a line of prose
 
 
@@ -102,6 +103,8 @@ def write(results: Path, root: Path) -> list[str]:
             chart = block.chart(result.figures) if block.chart else None
             charts += [chart] if chart else []
             page = placed(page, name, block.text(result, chart))
+    if everywhere := _on_every_python(results.parent):
+        page = placed(page, PYTHONS, markdown(python_table(everywhere)))
     readme = (root / README).read_text()
     if found.keys() >= {"speed", "revocation", "fleet"}:
         text = markdown([headline({name: each.figures for name, each in found.items()})])
@@ -113,6 +116,15 @@ def write(results: Path, root: Path) -> list[str]:
     (root / PAGE).write_text(page)
     (root / README).write_text(readme)
     return problems
+
+
+def _on_every_python(folder: Path) -> list[Result]:
+    """The results of `make bench` by each Python that ran it, where they can be read."""
+    found = []
+    for path in sorted(folder.glob("*/speed.json")):
+        with suppress(ResultsError):
+            found.append(read(path.parent, "speed"))
+    return sorted(found, key=lambda each: [*map(int, each.python.split()[-1].split("."))])
 
 
 def _found(folder: Path) -> tuple[dict[str, Result], list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
@@ -56,9 +57,9 @@ def fleet_table(settings: Mapping[str, Fleet]) -> Iterator[str]:
 
 
 def longest_in_a_fleet(settings: Mapping[str, Fleet]) -> str:
-    """The longest of all that, in words."""
+    """The longest of all that, rounded up, in words."""
     longest = max(each.worst for each in settings.values())
-    return f"{1e3 * longest:.0f} ms on {PROCESSES} processes that share a Redis"
+    return f"{math.ceil(1e3 * longest)} ms on {PROCESSES} processes that share a Redis"
 
 
 # --- over HTTP ---

@@ -145,6 +145,11 @@ class Result:
     figures: Any
 
     @property
+    def python(self) -> str:
+        """The Python that ran it."""
+        return self.machine["python"]
+
+    @property
     def printed_by(self) -> str:
         """The command that prints these figures, and when and on what it did."""
         facts = [

@@ -23,13 +23,13 @@ def _revoked(revocation: Revocation, in_a_fleet: str) -> str:
     ours = next(row for row in fetching if row.name == OURS)
     others = sorted((row for row in fetching if row is not ours), key=_seconds)
     words = (
-        f"Once `distrust` is called, a revoked key is accepted for at most {in_a_fleet}; without "
+        f"After a call of `distrust`, a revoked key was accepted for at most {in_a_fleet}; without "
         f"that call for {ACCEPTED_FOR.shown(ours)}."
     )
     if not others:
         return words
     least, most = ACCEPTED_FOR.shown(others[0]), ACCEPTED_FOR.shown(others[-1])
-    return f"{words} Other libraries accept it for {least} to {most}."
+    return f"{words} Other libraries accepted it for {least} to {most}."
 
 
 def _seconds(row: Findings) -> float:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from benchmarks import revocation_tables as revocation
 from benchmarks.peers import PINNED
-from benchmarks.report_figures import Revocation, Speed
+from benchmarks.report_figures import Result, Revocation, Speed
 from benchmarks.revocation_tables import Findings
 from benchmarks.rounds import Row
 from benchmarks.speed_peers import Figures, faster
@@ -79,7 +79,7 @@ def peer_table(speed: Speed) -> Iterator[str]:
     yield f"{'; '.join(shared)}. Each version is the newest as of {PINNED}."
     yield ahead_of_us(
         {
-            case: [f"*{name}*, {ratio} of our time" for name, ratio in names.items()]
+            case: [f"*{name}* {ratio} of our time" for name, ratio in names.items()]
             for case, names in faster(speed.peers).items()
         }
     )
@@ -98,6 +98,42 @@ def own_table(speed: Speed) -> Iterator[str]:
         f"{seen.fetch_milliseconds:.0f} ms for a fetch: the slowest verification took "
         f"{seen.slowest_milliseconds:.1f} ms, and "
         f"{seen.slowest_otherwise_milliseconds:.1f} ms while nobody fetched."
+    )
+
+
+def python_table(measured: Sequence[Result]) -> Iterator[str]:
+    """The speed on each Python version, and who is faster there."""
+    yield from markdown_table(
+        (
+            "",
+            "faster for a new token",
+            "next ones, / ours",
+            "new token, / bare check",
+            "µs",
+            "when",
+        ),
+        [_on_python(each) for each in measured],
+    )
+    for each in measured:
+        yield from (f"{each.python}: {line}" for line in left_out(each.figures.unavailable))
+
+
+def _on_python(result: Result) -> tuple[str, ...]:
+    speed: Speed = result.figures
+    ours = next(each for each in speed.peers if each.name == OURS)
+    others = sorted(
+        (each for each in speed.peers if each.name not in OWN),
+        key=lambda each: each.new_to_ours.median,
+    )
+    ahead = [each for each in others if each.new_to_ours.median < 1]
+    behind = [each for each in others if each not in ahead][:2]
+    return (
+        result.python,
+        ", ".join(f"*{each.name}* {each.new_to_ours}" for each in ahead) or "none",
+        ", ".join(f"{each.name} {each.new_to_ours}" for each in behind),
+        str(ours.new_to_bare),
+        f"{ours.new.microseconds:.1f} ({ours.new.least:.1f})",
+        f"{result.machine['date']}, load {result.machine['load']}",
     )
 
 
@@ -170,7 +206,7 @@ def revocation_table(results: Revocation) -> Iterator[str]:
     )
     yield ahead_of_us(
         {
-            _what(heading, column): revocation.ahead(column, rows, OURS)
+            _what(heading, column): [f"*{name}*" for name in revocation.ahead(column, rows, OURS)]
             for heading, columns in _REVOCATION.items()
             for column in columns
         }

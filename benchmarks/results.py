@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 from benchmarks.environments import BUILT
 from benchmarks.machine import machine
 
-RESULTS = BUILT / "results"
+RESULTS = BUILT / "results" / f"{sys.version_info.major}.{sys.version_info.minor}"
+"""The results of each Python version have a folder of their own."""
 
 
 def save(name: str, figures: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import select
 import shutil
 import subprocess
@@ -153,7 +154,8 @@ def command(name: str) -> list[str]:
     try:
         return _node_command(name) if name in NODE_PEERS else _python_command(name)
     except subprocess.CalledProcessError:
-        raise PeerUnavailableError(f"{name}: its packages could not be installed") from None
+        where = f"here, with Python {platform.python_version()}"
+        raise PeerUnavailableError(f"{name}: its packages cannot be installed {where}") from None
 
 
 def _python_command(name: str) -> list[str]:

@@ -8,6 +8,14 @@ from typing import Any
 import pytest
 
 from benchmarks import footprint, instructions, stubbed
+from benchmarks.http_apps import cores, throughput
+from benchmarks.http_apps.catalogue import APPS, UNGUARDED
+from benchmarks.http_apps.server import Served
+from benchmarks.http_apps.throughput import Case, Measured
+from benchmarks.http_apps.wrk import Figures
+from benchmarks.rounds import Rounds, Took, at_most, mirrored, row_of
+from benchmarks.tenants import free_port
+from jwks_guard.testing import LocalTenant
 
 
 def figures_of(counts: dict[str, int], **circumstances: str) -> dict[str, Any]:
@@ -100,3 +108,94 @@ def test_without_proc_the_growth_of_the_process_is_said_to_be_unmeasured(
     monkeypatch.setattr(footprint, "output", lambda *_: '{"tracemalloc": 12.5}')
     footprint.print_memory(footprint.memory())
     assert "is not measured" in capsys.readouterr().out
+
+
+# --- rounds ---
+
+
+def test_two_rounds_that_follow_each_other_run_in_opposite_order() -> None:
+    assert [mirrored("abc", number) for number in range(4)] == [
+        ["a", "b", "c"],
+        ["c", "b", "a"],
+        ["b", "c", "a"],
+        ["a", "c", "b"],
+    ]
+
+
+def test_fewer_rounds_can_be_asked_for_and_never_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = {"": 8, "1": 1, "0": 1, "8": 8, "100": 8}
+    for rounds, expected in asked.items():
+        monkeypatch.setenv("ROUNDS", rounds)
+        assert at_most(8) == expected
+    monkeypatch.delenv("ROUNDS")
+    assert at_most(8) == 8
+
+
+def test_a_row_has_the_median_of_the_runs_and_the_lowest_and_highest_of_them() -> None:
+    runs = []
+    for ours in (3.0, 2.0, 7.0):
+        rounds = Rounds()
+        rounds.add_slices("bare", [Took(10e-6, 5e-6)], calls=10)
+        rounds.add_slices("ours", [Took(ours * 10e-6, 5e-6)], calls=10)
+        runs.append(rounds)
+    row = row_of(runs, "ours", "bare")
+    assert str(row.ratio) == "3.00 (2.00-7.00)"
+    assert str(row.cpu_ratio) == "1.00 (1.00-1.00)"
+    assert (row.time.microseconds, row.time.least) == pytest.approx((3.0, 2.0))
+    assert row.time.cpu == pytest.approx(0.5)
+
+
+# --- over HTTP ---
+
+
+def test_every_framework_has_an_unguarded_app_and_every_floor_that_an_app_names() -> None:
+    there = {(app.framework, app.name) for app in APPS}
+    assert {(app.framework, UNGUARDED) for app in APPS} <= there
+    assert {(app.framework, app.floor) for app in APPS if app.floor} <= there
+
+
+def test_every_guard_of_a_python_framework_is_compared_with_a_floor() -> None:
+    guards = [app for app in APPS if app.guarded and app.framework in ("Starlette", "FastAPI")]
+    assert guards
+    assert all(app.floor for app in guards)
+
+
+def test_ratios_are_those_of_the_same_round(tmp_path: Path) -> None:
+    def case(name: str, rates: tuple[float, ...]) -> Case:
+        app = next(app for app in APPS if (app.framework, app.name) == ("Starlette", name))
+        served = Served(app, 0, LocalTenant(), "", tmp_path, tmp_path)
+        seen = [Figures(int(rate), rate, 1.0, 2.0, 3.0, 0) for rate in rates]
+        return Case(name, served, tmp_path, [Measured(each, 1e6 / each.rate) for each in seen])
+
+    floor = next(app.floor for app in APPS if app.name == "jwks_guard")
+    assert floor
+    cases = [
+        case(UNGUARDED, (1000.0, 2000.0, 4000.0)),
+        case(floor, (900.0, 1600.0, 4000.0)),
+        case("jwks_guard", (500.0, 1600.0, 2400.0)),
+    ]
+    ours = throughput.table(list(throughput.rows_of(cases))).splitlines()[-1]
+    assert "0.60 (0.50-0.80)" in ours
+    assert "0.60 (0.56-1.00)" in ours
+
+
+def test_an_app_that_no_longer_answers_is_named_and_has_no_row(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("a.b.c\n")
+    dead = Served(APPS[0], 0, LocalTenant(), f"http://127.0.0.1:{free_port()}/", token, token)
+    rows, failed = throughput.measured([dead])
+    assert rows == []
+    assert failed.keys() == {"Starlette: unguarded"}
+    assert "refused" in failed["Starlette: unguarded"]
+
+
+def test_what_is_printed_says_whether_server_and_load_had_a_core_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(cores, "CORES", (3, 5))
+    assert cores.pinned().startswith("The server was kept on processor 3, the load on processor 5")
+    assert cores.on_server_core(["app"]) == ["taskset", "--cpu-list", "3", "app"]
+    assert cores.on_load_core(["wrk"]) == ["taskset", "--cpu-list", "5", "wrk"]
+    monkeypatch.setattr(cores, "CORES", None)
+    assert cores.pinned().startswith("Server and load were not kept on cores of their own: ")
+    assert cores.on_server_core(["app"]) == ["app"]

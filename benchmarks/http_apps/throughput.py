@@ -67,7 +67,7 @@ def measured(apps: Iterable[Served]) -> tuple[list[dict[str, Any]], dict[str, st
                 if number < 0:
                     case.rounds.clear()  # that round lets caches fill and compilers finish
     left = [[case for case in cases if case.title not in failed] for cases in frameworks.values()]
-    return [row for cases in left for row in _rows(cases)], failed
+    return [row for cases in left for row in rows_of(cases)], failed
 
 
 def _cases(served: Served) -> Iterator[Case]:
@@ -85,8 +85,8 @@ def _measure(case: Case, failed: dict[str, str]) -> None:
         failed[case.title] = str(error)
 
 
-def _rows(cases: list[Case]) -> Iterator[dict[str, Any]]:
-    """The rows of a framework; none if its unguarded app failed, as there is no ratio then."""
+def rows_of(cases: list[Case]) -> Iterator[dict[str, Any]]:
+    """The rows of one framework's cases; none if its unguarded app failed, as there is no ratio then."""
     by_name = {case.name: case for case in cases}
     if UNGUARDED in by_name:
         for case in cases:
