@@ -95,7 +95,7 @@ bench-forged: $(STAMP) ## measure what a million forged kids leave in memory
 bench-hostile: $(STAMP) ## measure what it costs to refuse each shape of hostile input, and to take hostile key sets
 	@$(BIN)/python -m benchmarks.hostile
 
-bench-report: $(STAMP) ## run these benchmarks, about 20 minutes, and write tables and charts into docs/measured.md
+bench-report: $(STAMP) ## run six of these, less than 20 minutes, and write tables and charts into docs/measured.md
 	@$(BIN)/python -m benchmarks.report --measure
 
 pictures: $(STAMP) ## take the README's pictures of the console and of the commands, from a demo that runs

@@ -172,7 +172,10 @@ def revoked_key(revocation: Revocation) -> Chart:
     rows = revocation.found
     told = [
         Bar(
-            f"{row.name}, distrusted", row.told.accepted_for, ONCE_TOLD.shown(row), row.name == OURS
+            f"{row.name}, after distrust()",
+            row.told.accepted_for,
+            ONCE_TOLD.shown(row),
+            row.name == OURS,
         )
         for row in rows
         if row.told is not None

@@ -89,7 +89,7 @@ def peer_table(speed: Speed) -> Iterator[str]:
 def own_table(speed: Speed) -> Iterator[str]:
     """Our calls against the bare signature check."""
     yield from markdown_table(
-        ("", "time, / of", "processor time, / of", "", "µs (least)", "processor, µs"),
+        ("", "against", "time, / that", "processor time, / that", "µs (least)", "processor, µs"),
         [_own(row) for row in (*speed.ours, *speed.other_algorithms)],
     )
     seen = speed.threads
@@ -141,9 +141,9 @@ def _own(row: Row) -> tuple[str, ...]:
     alone = row.case == row.against
     return (
         row.case,
-        "1" if alone else str(row.ratio),
-        "1" if alone else str(row.cpu_ratio),
-        "" if alone else row.against,
+        "-" if alone else row.against,
+        "-" if alone else str(row.ratio),
+        "-" if alone else str(row.cpu_ratio),
         f"{row.time.microseconds:.1f} ({row.time.least:.1f})",
         f"{row.time.cpu:.1f}",
     )

@@ -37,7 +37,7 @@ def examined(name: str) -> Findings | str:
     except (PeerUnavailableError, PeerError, AssertionError) as error:
         if name == OURS:
             raise
-        return str(error)
+        return str(error).removeprefix(f"{name}: ")
     finally:
         print(f"{name}: {time.perf_counter() - began:.0f} s", file=sys.stderr)
 

@@ -54,7 +54,10 @@ class Ratio:
         return cls(statistics.median(ratios), min(ratios), max(ratios))
 
     def __str__(self) -> str:
-        return f"{self.median:.2f} ({self.lowest:.2f}-{self.highest:.2f})"
+        """Three digits of the median, and as many decimals of the others."""
+        decimals = 3 - sum(self.median >= each for each in (0.2, 10, 100))
+        shown = (f"{each:.{decimals}f}" for each in (self.median, self.lowest, self.highest))
+        return "{} ({}-{})".format(*shown)
 
 
 @dataclass(frozen=True, slots=True)

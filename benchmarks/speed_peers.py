@@ -98,7 +98,7 @@ def _or_without(name: str, unavailable: dict[str, str]) -> Iterator[None]:
     except (PeerUnavailableError, PeerError) as error:
         if name == OURS:
             raise
-        unavailable[name] = str(error).splitlines()[-1]
+        unavailable[name] = str(error).splitlines()[-1].removeprefix(f"{name}: ")
 
 
 def _left(workers: Sequence[Worker], unavailable: Mapping[str, str]) -> list[Worker]:

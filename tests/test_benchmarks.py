@@ -13,7 +13,7 @@ from benchmarks.http_apps.catalogue import APPS, UNGUARDED
 from benchmarks.http_apps.server import Served
 from benchmarks.http_apps.throughput import Case, Measured
 from benchmarks.http_apps.wrk import Figures
-from benchmarks.rounds import Rounds, Took, at_most, mirrored, row_of
+from benchmarks.rounds import Ratio, Rounds, Took, at_most, mirrored, row_of
 from benchmarks.tenants import free_port
 from jwks_guard.testing import LocalTenant
 
@@ -143,6 +143,17 @@ def test_a_row_has_the_median_of_the_runs_and_the_lowest_and_highest_of_them() -
     assert str(row.cpu_ratio) == "1.00 (1.00-1.00)"
     assert (row.time.microseconds, row.time.least) == pytest.approx((3.0, 2.0))
     assert row.time.cpu == pytest.approx(0.5)
+
+
+def test_a_ratio_is_shown_with_three_digits() -> None:
+    shown = {
+        0.0987: "0.099 (0.049-0.197)",
+        1.5: "1.50 (0.75-3.00)",
+        42.0: "42.0 (21.0-84.0)",
+        262.18: "262 (131-524)",
+    }
+    for median, text in shown.items():
+        assert str(Ratio(median, median / 2, median * 2)) == text
 
 
 # --- over HTTP ---

@@ -86,7 +86,7 @@ def _measure(case: Case, failed: dict[str, str]) -> None:
 
 
 def rows_of(cases: list[Case]) -> Iterator[dict[str, Any]]:
-    """The rows of one framework's cases; none if its unguarded app failed, as there is no ratio then."""
+    """The rows of a framework's cases; none if its unguarded app failed: no ratio is left."""
     by_name = {case.name: case for case in cases}
     if UNGUARDED in by_name:
         for case in cases:
