@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from xml.etree import ElementTree as ET
 
-from benchmarks.http_apps.catalogue import UNGUARDED
+from benchmarks.http_apps.catalogue import OUR_GUARD, UNGUARDED
 from benchmarks.report_figures import HTTP, Revocation, Speed
 from benchmarks.revocation_tables import ACCEPTED_FOR, ONCE_TOLD, Findings
 from benchmarks.workers import OURS, OWN
@@ -198,7 +198,7 @@ def guarded_requests(http: HTTP) -> Chart:
             f"{each.framework}: {each.name}",
             each.rate_ratio.median,
             f"{each.rate_ratio.median:.2f}",
-            each.name.startswith("jwks_guard"),
+            each.name.startswith(OUR_GUARD),
         )
         for each in http.throughput
         if each.name != UNGUARDED

@@ -67,8 +67,10 @@ def _started(folder: Path, running: ExitStack) -> tuple[list[Served], dict[str, 
 
 
 def _flooded(apps: list[Served]) -> list[Served]:
-    """The guarded apps, and one unguarded one to show what the load alone does."""
-    return [each for each in apps if each.app.guarded or each is apps[0]]
+    """Every peer and our guard, and one unguarded app to show what the load alone does."""
+    guarded = [each for each in apps if each.app.guarded]
+    flooded = [each for each in guarded if each.app.package != OUR_PACKAGE or each.app.plain]
+    return [*apps[:1], *flooded]
 
 
 def _stop(signum: int, frame: FrameType | None) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from benchmarks.fleet import PROCESSES
-from benchmarks.http_apps.catalogue import BARE, DEPENDENCY, MIDDLEWARE, UNGUARDED
+from benchmarks.http_apps.catalogue import BARE, DEPENDENCY, MIDDLEWARE, OUR_GUARD, UNGUARDED
 from benchmarks.report_figures import (
     HTTP,
     Fleet,
@@ -18,7 +18,6 @@ from benchmarks.report_figures import (
 )
 from benchmarks.report_tables import ahead_of_us, left_out, markdown_table, named
 
-OUR_GUARD = "jwks_guard"
 OUR_FRAMEWORK = "Starlette"
 """Guards in a framework that we were not measured in are compared with ours in this one."""
 NO_GUARDS = (UNGUARDED, MIDDLEWARE, DEPENDENCY, BARE)

@@ -17,6 +17,7 @@ NODE = "node"
 OUR_PACKAGE = "jwks-guard"
 OURS = "starlette"  # with this working tree, both Python frameworks and PyJWT: what all is held to
 
+OUR_GUARD = "jwks_guard"
 UNGUARDED, BARE = "unguarded", "a bare signature check"
 MIDDLEWARE, DEPENDENCY = "a middleware that does nothing", "a dependency that does nothing"
 
@@ -50,6 +51,11 @@ class App:
     def guarded(self) -> bool:
         """Whether it asks for a token."""
         return self.name not in (UNGUARDED, BARE, MIDDLEWARE, DEPENDENCY)
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is our guard as documented first, and no variant of it."""
+        return self.name == OUR_GUARD
 
     @property
     def version(self) -> str:
@@ -98,9 +104,9 @@ def _node_pins() -> dict[str, str]:
 APPS = (
     App(UNGUARDED, "Starlette", "starlette_plain", OURS, "starlette"),
     App(MIDDLEWARE, "Starlette", "starlette_middleware", OURS, "starlette"),
-    App("jwks_guard", "Starlette", "starlette_jwks_guard", OURS, OUR_PACKAGE, floor=MIDDLEWARE),
+    App(OUR_GUARD, "Starlette", "starlette_jwks_guard", OURS, OUR_PACKAGE, floor=MIDDLEWARE),
     App(
-        "jwks_guard, cache off",
+        f"{OUR_GUARD}, cache off",
         "Starlette",
         "starlette_jwks_guard",
         OURS,
@@ -121,9 +127,9 @@ APPS = (
     App(UNGUARDED, "FastAPI", "fastapi_plain", OURS, "fastapi"),
     App(MIDDLEWARE, "FastAPI", "fastapi_middleware", OURS, "fastapi"),
     App(DEPENDENCY, "FastAPI", "fastapi_dependency", OURS, "fastapi"),
-    App("jwks_guard", "FastAPI", "fastapi_jwks_guard", OURS, OUR_PACKAGE, floor=MIDDLEWARE),
+    App(OUR_GUARD, "FastAPI", "fastapi_jwks_guard", OURS, OUR_PACKAGE, floor=MIDDLEWARE),
     App(
-        "jwks_guard, one dependency",
+        f"{OUR_GUARD}, one dependency",
         "FastAPI",
         "fastapi_jwks_guard_dependency",
         OURS,

@@ -16,7 +16,7 @@ from benchmarks.http_apps.server import FAILURES, Served
 from benchmarks.http_apps.wrk import Figures, Load, figures_of
 from benchmarks.rounds import Ratio, at_most, mirrored
 
-ROUNDS, CALM, FLOODED = at_most(3), 1, 3  # the latter two in seconds
+ROUNDS, CALM, FLOODED = at_most(5), 1, 3  # the latter two in seconds
 DELAY = 0.2  # seconds that the JWKS takes
 LEGITIMATE, FORGED, PAUSE = 8, 8, 20  # connections and connections; ms before each request
 FLOOD = FLOODED - 1  # seconds; it begins when the legitimate traffic is already there

@@ -73,7 +73,7 @@ def measured(apps: Iterable[Served]) -> tuple[list[dict[str, Any]], dict[str, st
 def _cases(served: Served) -> Iterator[Case]:
     name = served.app.name
     yield Case(name, served, served.tokens)
-    if name == "jwks_guard":
+    if served.app.plain:
         yield Case(f"{name}, one token", served, served.one_token)
 
 
