@@ -70,7 +70,7 @@ def http_table(http: HTTP) -> Iterator[str]:
         (
             "",
             "requests a second, / unguarded",
-            "/ an app that does nothing",
+            "/ a guard that does nothing",
             "for a second of the processor, / unguarded",
             "requests a second",
             "processor, µs",
