@@ -145,7 +145,7 @@ def measure(benchmarks: Mapping[str, Any] = BENCHMARKS) -> list[str]:
     for each in benchmarks.values():
         print(f"\n--- {each.command}, about {each.minutes:g} min", flush=True)
         if subprocess.run([sys.executable, "-m", each.module], cwd=ROOT, check=False).returncode:
-            failed.append(f"{each.command} failed: its tables are older, see their dates")
+            failed.append(f"{each.command} failed, see above; what it did not renew keeps its date")
     return failed
 
 

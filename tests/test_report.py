@@ -396,7 +396,7 @@ def test_a_benchmark_that_fails_is_named_and_the_others_run(
     (tmp_path / "good.py").write_text("print('it ran')")
     benchmarks = {name: Benchmark(f"make {name}", name, 1, dict) for name in ("bad", "good")}
     failed = report.measure(benchmarks)
-    assert failed == ["make bad failed: its tables are older, see their dates"]
+    assert failed == ["make bad failed, see above; what it did not renew keeps its date"]
     said = capfd.readouterr()
     assert said.out.startswith("2 benchmarks, about 2 minutes in all\n")
     assert "it ran" in said.out
