@@ -11,7 +11,7 @@ PYTHONS := 3.11 3.12 3.13
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-console test test-outside test-long test-pythons lint format check system-deps clean \
+.PHONY: help demo demo-console test test-outside test-long test-pythons lint format docs check system-deps clean \
         bench bench-revocation bench-http bench-footprint bench-fleet bench-forged bench-hostile \
         bench-report instructions pictures
 
@@ -25,7 +25,7 @@ $(STAMP): pyproject.toml
 	@{ $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	   && $(PYTHON) -m venv $(VENV) \
 	   && $(BIN)/python -m pip install --quiet --disable-pip-version-check 'pip>=25.1' \
-	   && $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cli,testing,redis,prometheus,opentelemetry,console,fast]' --group dev \
+	   && $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cli,testing,redis,prometheus,opentelemetry,console,fast]' --group dev --group docs \
 	   && touch $(STAMP); } \
 	 || { rm -rf $(VENV); \
 	      echo "The environment could not be made. It needs Python 3.11 or newer with venv, and a network:" >&2; \
@@ -73,7 +73,11 @@ format: $(STAMP) ## let ruff rewrite what it can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-# ROUNDS=1 tries each of these in a short form, whose figures say little.
+# Everything in the site is local: it is read from a folder, without a network and without a server.
+docs: $(STAMP) ## build the documentation into site/; a warning is an error
+	@$(BIN)/zensical build --clean --strict
+	@echo "Open site/index.html"
+
 bench: $(STAMP) ## measure verification against the bare signature check and against the peers
 	@$(BIN)/python -m benchmarks.speed
 
@@ -104,7 +108,7 @@ pictures: $(STAMP) ## take the README's pictures of the console and of the comma
 instructions: $(STAMP) ## count instructions per verification; fails where they grew by more than 10 %
 	@$(BIN)/python -m benchmarks.instructions --check
 
-check: lint test test-outside ## lint, all tests, the packages, and the demo from the wheel in an empty environment
+check: lint docs test test-outside ## lint, the documentation, all tests, and the demo from the wheel in an empty environment
 	@rm -rf dist $(WHEEL_VENV)
 	@$(BIN)/python -m build --outdir dist . >/dev/null
 	@$(BIN)/twine check --strict dist/*
@@ -120,4 +124,4 @@ system-deps: ## install what tests and benchmarks need besides Python (Debian, U
 	  $$run apt-get update -qq && $$run env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $$missing >/dev/null; }
 
 clean: ## remove what the other targets made
-	@rm -rf $(VENV) .venv-* $(WHEEL_VENV) .bench dist build .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) .venv-* $(WHEEL_VENV) .bench dist build site .cache .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -26,7 +26,7 @@ from tests.support import PATIENCE
 from tests.test_docs import run_page
 from tests.test_examples import snippet
 
-README = PROJECT / "README.md"
+TENANT_PAGE = PROJECT / "docs" / "local-tenant.md"
 NAME = "examples.fastapi_api"
 
 
@@ -123,7 +123,7 @@ def test_example_has_no_type_errors_by_pyright(tmp_path: Path) -> None:
     assert run_to_end(command, timeout=5 * PATIENCE).returncode == 0
 
 
-# --- README.md and docs/fastapi.md ---
+# --- README.md, docs/frameworks.md, docs/fastapi.md and docs/local-tenant.md ---
 
 
 async def statuses(app: Any, path: str, *tokens: str | None) -> list[int]:
@@ -136,8 +136,9 @@ async def statuses(app: Any, path: str, *tokens: str | None) -> list[int]:
     return found
 
 
-async def test_readme_snippet_runs(tenant: LocalTenant) -> None:
-    names = snippet("fastapi", tenant)
+@pytest.mark.parametrize("path", ["README.md", "docs/frameworks.md"])
+async def test_short_snippet_runs(path: str, tenant: LocalTenant) -> None:
+    names = snippet("fastapi", tenant, path)
     good, poor = tenant.token(scope="read:things"), tenant.token(scope="openid")
     assert await statuses(names["app"], "/things", good, poor, None) == [200, 403, 401]
     await names["guard"].verifier.aclose()
@@ -158,11 +159,11 @@ async def test_page_runs(tenant: LocalTenant) -> None:
     await names["guard"].verifier.aclose()
 
 
-async def test_readme_names_the_client_of_a_tenant_to_the_docs_page() -> None:
+async def test_page_of_the_tenant_names_its_client_to_the_docs_page() -> None:
     (code,) = re.findall(
-        r"<!-- authorize button -->\s*```python\n(.*?)```", README.read_text(), re.DOTALL
+        r"<!-- authorize button -->\s*```python\n(.*?)```", TENANT_PAGE.read_text(), re.DOTALL
     )
     known = {"Guard": Guard, "TokenVerifier": TokenVerifier, "FastAPI": FastAPI}
     names: dict[str, Any] = {**known, "CLIENT_ID": "local-client"}
-    exec(compile(code, str(README), "exec"), names)
+    exec(compile(code, str(TENANT_PAGE), "exec"), names)
     assert await statuses(names["app"], "/docs", None) == [200]

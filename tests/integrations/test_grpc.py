@@ -587,7 +587,7 @@ def example(tenant: LocalTenant) -> Iterator[grpc.Channel]:
 
 
 def test_readme_guards_a_server() -> None:
-    with LocalTenant(algorithm="ES256") as local, blocks("README.md", local, "grpc") as (made,):
+    with LocalTenant(algorithm="ES256") as local, blocks("docs/frameworks.md", local, "grpc") as (made,):
         made.server.add_generic_rpc_handlers([handlers(unary_unary=subject)])
         _guards(made, local, "unary_unary")
 

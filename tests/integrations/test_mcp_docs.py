@@ -1,4 +1,4 @@
-"""docs/mcp.md, the README's section and the example do what they say, on a real server."""
+"""docs/mcp.md, that of docs/frameworks.md and the example do what they say, on a real server."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ def page(name: str) -> Make:
     return make
 
 
-def readme(verifier: TokenVerifier, metadata: ResourceMetadata, _: GuardOptions) -> ASGIApp:
-    (code,) = re.findall(rf"<!-- mcp -->\s*{BLOCKS}", (ROOT / "README.md").read_text(), re.DOTALL)
+def short(verifier: TokenVerifier, metadata: ResourceMetadata, _: GuardOptions) -> ASGIApp:
+    (code,) = re.findall(rf"<!-- mcp -->\s*{BLOCKS}", (ROOT / "docs/frameworks.md").read_text(), re.DOTALL)
     assert code.count("\n") <= 10
     names = run(code, verifier, metadata)
 
@@ -69,8 +69,8 @@ def readme(verifier: TokenVerifier, metadata: ResourceMetadata, _: GuardOptions)
     return app
 
 
-async def test_readme_server_runs() -> None:
-    async with served(readme) as server:
+async def test_server_of_the_short_version_runs() -> None:
+    async with served(short) as server:
         assert (await server.post(None, "tools/list")).status_code == 401
         provider, _ = authorized(server)
         assert await identity(server, provider) == {"found": True}

@@ -109,7 +109,7 @@ def test_flask_example_answers(issuer: LocalTenant, monkeypatch: pytest.MonkeyPa
     example.verifier.close()
 
 
-def test_django_snippet_of_the_readme_runs(issuer: LocalTenant) -> None:
+def test_short_django_snippet_runs(issuer: LocalTenant) -> None:
     names = snippet("django", issuer, MIDDLEWARE=["django.middleware.common.CommonMiddleware"])
     with override_settings(
         MIDDLEWARE=names["MIDDLEWARE"],
@@ -123,7 +123,7 @@ def test_django_snippet_of_the_readme_runs(issuer: LocalTenant) -> None:
         assert Client().get("/health").status_code == 404
 
 
-def test_flask_snippet_of_the_readme_runs(issuer: LocalTenant) -> None:
+def test_short_flask_snippet_runs(issuer: LocalTenant) -> None:
     client = snippet("flask", issuer)["app"].test_client()
     answer = client.get("/me", headers=bearer(issuer.token(sub="auth0|bob")))
     assert answer.get_json() == {"sub": "auth0|bob"}

@@ -19,7 +19,7 @@ from tests.support import HandClock
 URI = "https://issuer.test/jwks"
 KEY = generate_signing_key("ES256", now=0, common_name="issuer.test", kid="a")
 JWKS = json.dumps({"keys": [KEY.jwk]})
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "trust.md"
 
 # As they were seen on 2022-11-12, but for Content-Type.
 AUTH0 = {
@@ -80,9 +80,9 @@ async def test_bounds_with_the_headers_that_issuers_were_seen_to_send(
 
 
 @pytest.mark.parametrize("name", ["Auth0", "Google", "Entra", "Okta"])
-def test_readme_has_the_bounds_of_these_issuers(name: str) -> None:
+def test_page_has_the_bounds_of_these_issuers(name: str) -> None:
     headers, trust, detection = SEEN[name]
-    (row,) = re.findall(rf"^\| {name} .*$", README.read_text(), re.MULTILINE)
+    (row,) = re.findall(rf"^\| {name} .*$", PAGE.read_text(), re.MULTILINE)
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert cells[1] == f"`{headers['cache-control']}`"
     assert cells[2:4] == [f"{trust:,} s".replace(",", " "), f"{detection:,} s".replace(",", " ")]
