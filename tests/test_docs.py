@@ -25,12 +25,15 @@ def tenant() -> Iterator[LocalTenant]:
         yield tenant
 
 
-async def run_page(name: str, tenant: LocalTenant) -> dict[str, Any]:
-    """Run the page's Python blocks in one namespace, which is returned; they may use `await`."""
+async def run_page(name: str, tenant: LocalTenant, **known: object) -> dict[str, Any]:
+    """Run the page's Python blocks in one namespace, which is returned; they may use `await`.
+
+    They find the names in `known`, as a program has them above the block.
+    """
     text = (DOCS / name).read_text()
     text = text.replace("https://acme.eu.auth0.com/", tenant.issuer)
     text = text.replace("https://api.acme.com", tenant.audience)
-    names: dict[str, Any] = {"__name__": name}
+    names: dict[str, Any] = {"__name__": name, **known}
     for block in BLOCK.finditer(text):
         lines_before = text.count("\n", 0, block.start(1))  # so that a traceback shows the page's
         code = compile(

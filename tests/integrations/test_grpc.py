@@ -586,8 +586,11 @@ def example(tenant: LocalTenant) -> Iterator[grpc.Channel]:
             yield channel
 
 
-def test_readme_guards_a_server() -> None:
-    with LocalTenant(algorithm="ES256") as local, blocks("docs/frameworks.md", local, "grpc") as (made,):
+def test_short_version_guards_a_server() -> None:
+    with (
+        LocalTenant(algorithm="ES256") as local,
+        blocks("docs/frameworks.md", local, "grpc") as (made,),
+    ):
         made.server.add_generic_rpc_handlers([handlers(unary_unary=subject)])
         _guards(made, local, "unary_unary")
 

@@ -318,8 +318,11 @@ async def test_example_guards_its_routes(monkeypatch: pytest.MonkeyPatch) -> Non
             assert (await client.get("/things", headers=good)).status_code == 401
 
 
-async def test_readme_guards_an_app() -> None:
-    with LocalTenant(algorithm="ES256") as local, blocks("docs/frameworks.md", local, "litestar") as (made,):
+async def test_short_version_guards_an_app() -> None:
+    with (
+        LocalTenant(algorithm="ES256") as local,
+        blocks("docs/frameworks.md", local, "litestar") as (made,),
+    ):
         async with client_of(made.app) as client:
             assert (await client.get("/me")).status_code == 401
             answer = await client.get("/me", headers=bearer(local.token(sub="auth0|bob")))

@@ -57,7 +57,9 @@ def page(name: str) -> Make:
 
 
 def short(verifier: TokenVerifier, metadata: ResourceMetadata, _: GuardOptions) -> ASGIApp:
-    (code,) = re.findall(rf"<!-- mcp -->\s*{BLOCKS}", (ROOT / "docs/frameworks.md").read_text(), re.DOTALL)
+    (code,) = re.findall(
+        rf"<!-- mcp -->\s*{BLOCKS}", (ROOT / "docs/frameworks.md").read_text(), re.DOTALL
+    )
     assert code.count("\n") <= 10
     names = run(code, verifier, metadata)
 

@@ -1,0 +1,57 @@
+"""The README is a front door: short, and what it shows is what happens."""
+
+from __future__ import annotations
+
+import re
+
+import httpx
+
+from jwks_guard.testing import LocalTenant
+from tests.docs.pages import PROJECT, blocks
+from tests.test_examples import snippet
+
+README = PROJECT / "README.md"
+TEXT = README.read_text()
+
+
+def test_readme_has_at_most_150_lines() -> None:
+    assert TEXT.count("\n") <= 150
+
+
+def test_readme_has_a_place_for_its_figures_and_each_names_its_command() -> None:
+    (figures,) = re.findall(r"<!-- figures -->\n(.*?)<!-- /figures -->", TEXT, re.DOTALL)
+    for sentence in re.split(r"(?<=\.)\s", figures.strip()):
+        assert re.search(r"`make bench", sentence) or not re.search(r"\d", sentence), sentence
+
+
+async def test_refusals_are_those_of_the_example() -> None:
+    async with LocalTenant(algorithm="ES256") as tenant:
+        names = snippet("fastapi", tenant, "README.md")
+        app, verifier = names["app"], names["guard"].verifier
+        good = tenant.token(scope="read:things")
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+            bearer = {"Authorization": f"Bearer {good}"}
+            assert (await client.get("/things", headers=bearer)).status_code == 200
+            await verifier.distrust(tenant.key().kid, reason="leaked")
+            answers = [await client.get("/things"), await client.get("/things", headers=bearer)]
+        await verifier.aclose()
+    (shown,) = blocks(README, "console")
+    parts = re.split(r"(?m)^\$ curl .*\n", shown)[1:]
+    for part, answer in zip(parts, answers, strict=True):
+        head, _, body = part.partition("\n\n")
+        status, *fields = head.splitlines()
+        assert status == f"HTTP/1.1 {answer.status_code} {answer.reason_phrase}"
+        for field in fields:
+            name, _, value = field.partition(": ")
+            assert answer.headers[name] == value
+        assert body.strip() == answer.text
+
+
+def test_extras_of_the_readme_exist() -> None:
+    project = (PROJECT / "pyproject.toml").read_text()
+    for line in re.findall(r"pip install '\.\[(\w+)\]'[^\n]*", TEXT):
+        assert re.search(rf"(?m)^{line} = \[", project), line
+    named = re.findall(r"with a framework: ([\w, ]+)", TEXT)[0].split(", ")
+    for extra in named:
+        assert re.search(rf"(?m)^{extra} = \[", project), extra
