@@ -12,7 +12,7 @@ import pytest
 import jwks_guard
 from jwks_guard import JWKSGuardError
 from tests.docs.pages import DOCS, PROJECT
-from tests.process.programs import run_to_end
+from tests.process.programs import require_program, run_to_end
 from tests.support import PATIENCE
 from tests.swagger_ui import chromium
 
@@ -27,8 +27,9 @@ def built(root: Path) -> Path:
     for name in ("examples", "jwks_guard"):
         (root / name).symlink_to(PROJECT / name)
     shutil.copy(PROJECT / "mkdocs.yml", root)
-    command = [sys.executable, "-m", "zensical", "build", "--strict"]
-    done = run_to_end(command, cwd=root, timeout=5 * PATIENCE)
+    zensical = str(Path(sys.executable).with_name("zensical"))
+    require_program(zensical, "pip install --group docs")
+    done = run_to_end([zensical, "build", "--strict"], cwd=root, timeout=5 * PATIENCE)
     assert done.returncode == 0, done.stdout + done.stderr
     return root / "site"
 
