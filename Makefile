@@ -69,14 +69,14 @@ lint: $(STAMP) ## ruff, mypy --strict and the import contracts
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
 
-format: $(STAMP) ## let ruff rewrite what it can
-	@$(BIN)/ruff check --fix .
-	@$(BIN)/ruff format .
-
 # Everything in the site is local: it is read from a folder, without a network and without a server.
 docs: $(STAMP) ## build the documentation into site/; a warning is an error
 	@$(BIN)/zensical build --clean --strict
 	@echo "Open site/index.html"
+
+format: $(STAMP) ## let ruff rewrite what it can
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
 
 bench: $(STAMP) ## measure verification against the bare signature check and against the peers
 	@$(BIN)/python -m benchmarks.speed
