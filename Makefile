@@ -78,6 +78,7 @@ format: $(STAMP) ## let ruff rewrite what it can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
+# ROUNDS=1 tries each of these in a short form, whose figures say little.
 bench: $(STAMP) ## measure verification against the bare signature check and against the peers
 	@$(BIN)/python -m benchmarks.speed
 
@@ -108,7 +109,7 @@ pictures: $(STAMP) ## take the README's pictures of the console and of the comma
 instructions: $(STAMP) ## count instructions per verification; fails where they grew by more than 10 %
 	@$(BIN)/python -m benchmarks.instructions --check
 
-check: lint docs test test-outside ## lint, the documentation, all tests, and the demo from the wheel in an empty environment
+check: lint docs test test-outside ## lint, the documentation, all tests, the packages, and the demo from the wheel in an empty environment
 	@rm -rf dist $(WHEEL_VENV)
 	@$(BIN)/python -m build --outdir dist . >/dev/null
 	@$(BIN)/twine check --strict dist/*
