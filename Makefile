@@ -13,7 +13,7 @@ export PYTHONDONTWRITEBYTECODE :=
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-console test test-outside test-long test-pythons lint format docs check system-deps clean \
         bench bench-revocation bench-http bench-footprint bench-fleet bench-forged bench-hostile \
-        bench-report instructions pictures
+        bench-scale bench-report instructions pictures
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST)
@@ -99,6 +99,10 @@ bench-forged: $(STAMP) ## measure what a million forged kids leave in memory
 
 bench-hostile: $(STAMP) ## measure what it costs to refuse each shape of hostile input, and to take hostile key sets
 	@$(BIN)/python -m benchmarks.hostile
+
+bench-scale: $(STAMP) ## measure how cost and memory grow with keys, issuers, decisions, WebSockets, instances: docs/scale.md
+	@$(BIN)/python -m benchmarks.scale
+	@$(BIN)/python -m benchmarks.scale.report
 
 bench-report: $(STAMP) ## run six of these, less than 20 minutes, and write tables and charts into docs/measured.md
 	@$(BIN)/python -m benchmarks.report --measure
