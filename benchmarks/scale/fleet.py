@@ -55,7 +55,7 @@ def _idle(redis: Any, size: int, runs: Runs) -> None:
     load = _load(redis, before)
     runs.add("idle: commands", "/s", size, load["commands"] / seconds)
     runs.add("idle: traffic per instance", "KB/s", size, load["bytes"] / seconds / size / 1e3)
-    runs.add("idle: processor of Redis", "% of a core", size, load["cpu"] / seconds * 100)
+    runs.add("idle: processor of Redis", "ms/s", size, load["cpu"] / seconds * 1e3)
     states = [redis.strlen(name) for name in redis.scan_iter("*:state:*")]
     runs.add("idle: state of an instance", "bytes", size, statistics.mean(states))
     runs.add("idle: memory of Redis", "MB", size, redis.info("memory")["used_memory"] / 1e6)

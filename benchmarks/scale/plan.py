@@ -21,8 +21,8 @@ LINK = 125_000.0
 class Constants:
     """What each instance adds, and what there is without any.
 
-    commands: per s, while idle; kilobytes: per s, while idle, of each instance; processor: % of a
-    core of Redis, while idle; decision: ms of Redis' processor time for one decision; push: ms
+    commands: per s, while idle; kilobytes: per s, while idle, of each instance; processor: ms
+    per s of Redis, while idle; decision: ms of Redis' processor time for one decision; push: ms
     from distrust to the last refusal; memory: MB of Redis; connections: at Redis; state: bytes
     that an instance shows of itself.
     """
@@ -68,13 +68,13 @@ def plan_table(constants: Constants) -> Iterator[str]:
 
 def _needs(constants: Constants, size: int) -> dict[str, str]:
     return {
-        "commands per second, idle": number(constants.commands.value(size)),
+        "commands per second, idle": _rough(constants.commands.value(size)),
         "network of Redis, idle": f"{quantity(constants.kilobytes * size / 1e3, 'MB')}/s",
-        "processor of Redis, idle": f"{number(constants.processor.value(size))} % of a core",
-        "connections to Redis": number(constants.connections * size),
+        "processor of Redis, idle": f"{_rough(constants.processor.value(size) / 10)} % of a core",
+        "connections to Redis": _rough(constants.connections * size),
         "memory of Redis": quantity(constants.memory.value(size), "MB"),
         "push time, Redis' own work": quantity(constants.decision.value(size), "ms"),
-        "push time, on the line of this machine": quantity(constants.push.value(size), "ms"),
+        "push time, by the line of this machine": quantity(constants.push.value(size), "ms"),
         "the states of all instances, read once": quantity(constants.state * size / 1e6, "MB"),
     }
 
@@ -99,14 +99,14 @@ def _constants_text(constants: Constants) -> str:
 def _limits_text(constants: Constants) -> str:
     ends = limits(constants)
     first, *others = sorted(ends, key=lambda name: ends[name])
-    rest = ", ".join(f"{name} at {number(ends[name])}" for name in others)
+    rest = " and ".join(f"{name} at {_rough(ends[name])}" for name in others)
     verdict = " ".join(
         f"{size:,} instances are {'within' if size < ends[first] else 'beyond'} what one Redis "
         "with its default settings does."
         for size in PLANNED
     )
     return (
-        f"{verdict} The first limit is {first}, at {number(ends[first])} instances; then come "
+        f"{verdict} The first limit is {first}, at {_rough(ends[first])} instances; then come "
         f"{rest}."
     )
 
@@ -116,7 +116,7 @@ def _remedies_text(constants: Constants) -> str:
     return (
         "What to do then, in this order. Raise `maxclients` of Redis, and how many files its "
         f"process may open. Set `poll_interval={MAX_POLL_SECONDS:.0f}` in each RedisFleet: a "
-        f"decision is pushed as before, and {PLANNED[-1]:,} idle instances send {number(slower)} "
+        f"decision is pushed as before, and {PLANNED[-1]:,} idle instances send {_rough(slower)} "
         "commands per second. Beyond that make several fleets, such as one for each region, each "
         "with a Redis of its own, and run `jwks-guard distrust` for each of them. More nodes of a "
         "Redis Cluster do not help: all keys of a fleet lie in one hash slot, so one node does all "
@@ -128,7 +128,12 @@ def limits(constants: Constants) -> dict[str, float]:
     """The number of instances at which each thing ends."""
     return {
         f"`maxclients` ({constants.maxclients:,})": constants.maxclients / constants.connections,
-        "the one core of Redis, idle": (100 - constants.processor.a) / constants.processor.b,
+        "the one core of Redis while idle": (1000 - constants.processor.a) / constants.processor.b,
         "a network of 1 Gbit/s": LINK / constants.kilobytes,
-        "the instances that `status` and `can-revoke` see": float(MAX_INSTANCES),
+        "what `jwks-guard status` shows": float(MAX_INSTANCES),
     }
+
+
+def _rough(value: float) -> str:
+    """Three digits: an extrapolation has no more."""
+    return number(float(f"{value:.3g}"))

@@ -12,6 +12,7 @@ from benchmarks.scale.series import FLAT, Part, Series
 from benchmarks.scale.tables import number, quantity
 
 HEAD, FOOT, LEFT, HEIGHT, LABEL = 34, 44, 68, 300, 17
+FEW_DECADES = 3
 COLOURS = {
     "light": (
         "#0969da",
@@ -90,23 +91,22 @@ def _base(series: Series) -> float:
 
 def _grid(root: ET.Element, axes: _Axes, per: str) -> None:
     right = LEFT + axes.width
-    decades = range(math.ceil(math.log10(axes.low)), math.floor(math.log10(axes.high)) + 1)
-    for ratio in [10.0**decade for decade in decades]:
+    for ratio in _ticks(axes):
         _rule(root, axes.y(ratio), right, "grid")
-        _text(
-            root,
-            _times(ratio),
-            LEFT - GAP,
-            axes.y(ratio) + 4,
-            "mark",
-            "end",
-        )
+        _text(root, _times(ratio), LEFT - GAP, axes.y(ratio) + 4, "mark", "end")
     _rule(root, axes.y(FLAT), right, "flat")
     for size in axes.sizes:
-        anchor = "middle" if size != axes.sizes[-1] else "end"
-        _text(root, f"{size:,}", axes.x(size), HEAD + HEIGHT + 18, "mark", anchor)
+        _text(root, f"{size:,}", axes.x(size), HEAD + HEIGHT + 18, "mark", "middle")
     legend = f"{per}s (dashed: {_times(FLAT)}, up to which a series is flat)"
     _text(root, legend, LEFT + axes.width / 2, HEAD + HEIGHT + 36, "mark", "middle")
+
+
+def _ticks(axes: _Axes) -> list[float]:
+    """Powers of ten, with their double and fivefold where there are few of them."""
+    decades = range(math.floor(math.log10(axes.low)), math.ceil(math.log10(axes.high)))
+    steps = (1, 2, 5) if len(decades) <= FEW_DECADES else (1,)
+    ratios = [step * 10.0**decade for decade in decades for step in steps]
+    return [ratio for ratio in ratios if axes.low <= ratio <= axes.high]
 
 
 def _line(root: ET.Element, series: Series, axes: _Axes, place: int, label_y: float) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import socket
 import subprocess
 import sys
 import time
@@ -15,7 +16,6 @@ from typing import Any
 
 from benchmarks.scale.timing import ROOT
 
-PATIENCE = 90.0  # s for one answer of a process
 SPARE_FILES = 200
 """Open files of a process besides its connections."""
 
@@ -101,13 +101,11 @@ def free_files() -> int:
     """How many connections a process may hold: the soft limit is raised to the hard one."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return hard - SPARE_FILES
+    return sys.maxsize if hard == resource.RLIM_INFINITY else hard - SPARE_FILES
 
 
 def wait_for_port(port: int, seconds: float = 30.0) -> None:
     """Return once something listens on that port of loopback; raises TimeoutError."""
-    import socket
-
     until = time.monotonic() + seconds
     while True:
         try:

@@ -33,6 +33,14 @@ class Point:
     def highest(self) -> float:
         return max(self.runs)
 
+    @property
+    def quartiles(self) -> tuple[float, float]:
+        """The first and the third: between them lies the middle half of the runs."""
+        if len(self.runs) == 1:
+            return self.runs[0], self.runs[0]
+        first, _, third = statistics.quantiles(self.runs, n=4, method="inclusive")
+        return first, third
+
 
 @dataclass(frozen=True, slots=True)
 class Series:
@@ -145,15 +153,15 @@ def fitted(points: Sequence[Point], model: Model) -> Fit:
 def grows_at(series: Series) -> int | None:
     """The first size that is not flat any more; None if all are.
 
-    There the median is more than FLAT times that of the smallest size, and no run was as low as
-    the highest run of the smallest size: the spread does not explain it.
+    There the median is more than FLAT times that of the smallest size, and the spread does not
+    explain it: the middle half of the runs lies above that of the smallest size.
     """
     first, *others = series.points
     return next(
         (
             point.size
             for point in others
-            if point.median > FLAT * first.median and point.lowest > first.highest
+            if point.median > FLAT * first.median and point.quartiles[0] > first.quartiles[1]
         ),
         None,
     )

@@ -67,7 +67,7 @@ def _guarded(size: int, kid: str, server: _Server, load: Helper, runs: Runs) -> 
     opening = _open(size, "guarded", token, server, load)
     runs.took("to open one", "ms", size, opening / size)
     runs.add("memory", "MB", size, resident_megabytes(server.pid))
-    runs.add("idle", "% of a core", size, _idle_share(server.pid) * 100)
+    runs.add("processor while idle", "ms/s", size, _idle_milliseconds(server.pid))
     before = cpu_seconds(server.pid)
     began = server.distrust(kid)
     closed = load.answer()
@@ -80,7 +80,7 @@ def _guarded(size: int, kid: str, server: _Server, load: Helper, runs: Runs) -> 
 def _unguarded(size: int, server: _Server, load: Helper, runs: Runs) -> None:
     _open(size, "open", "", server, load)
     runs.add("memory, unguarded", "MB", size, resident_megabytes(server.pid))
-    runs.add("idle, unguarded", "% of a core", size, _idle_share(server.pid) * 100)
+    runs.add("processor while idle, unguarded", "ms/s", size, _idle_milliseconds(server.pid))
     load.send()
     load.answer()
 
@@ -94,10 +94,11 @@ def _open(size: int, path: str, token: str, server: _Server, load: Helper) -> fl
     return time.monotonic() - began
 
 
-def _idle_share(pid: int) -> float:
+def _idle_milliseconds(pid: int) -> float:
+    """Processor time of each second."""
     before = cpu_seconds(pid)
     time.sleep(IDLE_SECONDS)
-    return (cpu_seconds(pid) - before) / IDLE_SECONDS
+    return (cpu_seconds(pid) - before) * 1e3 / IDLE_SECONDS
 
 
 @contextmanager

@@ -7,7 +7,15 @@ from collections.abc import Iterator
 
 from benchmarks.scale.series import Part, Point, Series, fit, grows_at
 
-_SMALLER = {"MB": "KB", "KB": "bytes", "s": "ms", "ms": "µs", "µs": "ns"}
+_SMALLER = {
+    "MB": "KB",
+    "KB": "bytes",
+    "s": "ms",
+    "ms": "µs",
+    "µs": "ns",
+    "ms/s": "µs/s",
+    "µs/s": "ns/s",
+}
 """A unit, and the one of which it has 1,000."""
 _LARGER = {smaller: unit for unit, smaller in _SMALLER.items()}
 
