@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Unpack
 import msgspec
 from starlette.authentication import AuthCredentials, BaseUser, UnauthenticatedUser
 
-from jwks_guard.asgi.connection import ConnectionRequest, remember
+from jwks_guard.asgi.connection import REMEMBERED, ConnectionRequest
+from jwks_guard.asgi.exchange import GuardedExchange
 from jwks_guard.asgi.lifespan import run_lifespan
 from jwks_guard.asgi.paths import excluded_paths
 from jwks_guard.asgi.preflight import (
@@ -85,8 +86,11 @@ class JWKSGuardMiddleware:
     accepted: with the same answer where the server has the extension `websocket.http.response`,
     else with 403. An open one is closed within a second, with 1008 once its token has expired or
     its key is distrusted or removed, with 1013 once trust in the keys ran out; where the server
-    takes application codes only, as daphne does, with 3000 and 4013. An HTTP response that has
-    begun, streaming or not, is not cut short.
+    takes application codes only, as daphne does, with 3000 and 4013.
+
+    The body of a request that comes after its token was refused does not reach the app: the client
+    gets the refusal. Within a second a response in several parts ends then, too; a token that only
+    expires ends event streams alone. See GuardedExchange.
 
     Through ASGI lifespan the verifier is started before the app and closed after it. Lifespan
     does not reach a mounted app: a guard in one relies on the verifier starting by itself.
@@ -139,29 +143,61 @@ class JWKSGuardMiddleware:
         self._metadata_path = excluded_paths([self._metadata.path] if self._metadata else ())
         self._guard = RequestGuard(verifier, **options)
         self._warned = False
+        self._opens_some = self._passes_preflight or self._excluded.any
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Guard one connection, or run the lifespan."""
-        if scope["type"] == "http":
-            if self._metadata is not None and self._metadata_path.cover(scope):
-                await self._metadata.response(scope["method"])(scope, receive, send)
-            elif await self._let_in(scope, send):
-                await self.app(scope, receive, send)
-        elif scope["type"] == "websocket":
-            await self._websocket(scope, receive, send)
-        elif scope["type"] == "lifespan":
-            await run_lifespan(self.app, self._verifier, scope, receive, send)
-        else:
-            raise RuntimeError("a connection of unknown type can't be guarded")
-
-    async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if not await self._let_in(scope, send):
+        kind = scope["type"]
+        if kind not in ("http", "websocket"):
+            await self._lifespan(scope, receive, send)
             return
-        token: VerifiedToken | None = scope["state"]["token"]
+        if self._metadata is not None and kind == "http" and self._metadata_path.cover(scope):
+            await self._metadata.response(scope["method"])(scope, receive, send)
+            return
+        token = None
+        if not (self._opens_some and self._opens(scope)):
+            try:
+                token = await self._guard.admit(ConnectionRequest(scope, scope["headers"]))
+            except RequestRefusedError as error:
+                self._warn_of_preflight(error, scope)
+                await send_refusal(error.refusal, scope, send)
+                return
+        if token is None:
+            scope["user"], scope["auth"] = UnauthenticatedUser(), AuthCredentials()
+        else:
+            scope["user"], scope["auth"] = TokenUser(token), TokenCredentials(token)
+        scope.setdefault("state", {})["token"] = token
+        scope[REMEMBERED] = ((self._guard, token),)
         if token is None:
             await self.app(scope, receive, send)
-            return
+        elif kind == "websocket":
+            await self._websocket(token, scope, receive, send)
+        else:
+            # Of GuardedExchange.run, without one coroutine more for each request.
+            exchange = GuardedExchange(token, self._verifier, receive, send)
+            failure = None
+            try:
+                await self.app(scope, exchange.receive, exchange.send)
+            except BaseException as error:  # noqa: BLE001 - `finish` raises it again
+                failure = error
+            if exchange.watched or failure is not None:
+                await self._finish(exchange, failure, scope, send)
 
+    async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan":
+            raise RuntimeError("a connection of unknown type can't be guarded")
+        await run_lifespan(self.app, self._verifier, scope, receive, send)
+
+    async def _finish(
+        self, exchange: GuardedExchange, failure: BaseException | None, scope: Scope, send: Send
+    ) -> None:
+        error = await exchange.finish(failure)
+        if error is not None:
+            await send_refusal(self._guard.refusal(error), scope, send)
+
+    async def _websocket(
+        self, token: VerifiedToken, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         async def refuse(error: RequestRefusedError) -> None:
             await send_refusal(self._guard.refusal(error), scope, send)
 
@@ -169,23 +205,9 @@ class JWKSGuardMiddleware:
         socket = GuardedSocket(token, self._verifier, refuse, receive, answer)
         await socket.run(self.app, scope)
 
-    async def _let_in(self, scope: Scope, send: Send) -> bool:
-        """Tell the app who is asking; False for a connection that is refused, and answered."""
-        token = None
-        if not (self._excluded.cover(scope) or (self._passes_preflight and is_preflight(scope))):
-            try:
-                token = await self._guard.admit(ConnectionRequest(scope, scope["headers"]))
-            except RequestRefusedError as error:
-                self._warn_of_preflight(error, scope)
-                await send_refusal(error.refusal, scope, send)
-                return False
-        if token is None:
-            scope["user"], scope["auth"] = UnauthenticatedUser(), AuthCredentials()
-        else:
-            scope["user"], scope["auth"] = TokenUser(token), TokenCredentials(token)
-        scope.setdefault("state", {})["token"] = token
-        remember(scope, self._guard, token)
-        return True
+    def _opens(self, scope: Scope) -> bool:
+        """Whether the app takes this connection from everybody."""
+        return self._excluded.cover(scope) or (self._passes_preflight and is_preflight(scope))
 
     def _warn_of_preflight(self, error: RequestRefusedError, scope: Scope) -> None:
         missing = isinstance(error, MissingCredentialsError)

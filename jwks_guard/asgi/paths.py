@@ -24,12 +24,17 @@ class ExcludedPaths:
     exact: frozenset[str]
     prefixes: tuple[str, ...]
 
+    @property
+    def any(self) -> bool:
+        """Whether some path is excluded."""
+        return bool(self.exact or self.prefixes)
+
     def cover(self, scope: Scope) -> bool:
         """Tell whether the path of a request or WebSocket, taken below `root_path`, is excluded.
 
         One that can be read in two ways, raw or decoded, never is.
         """
-        if not (self.exact or self.prefixes):
+        if not self.any:
             return False
         if not self.cover_path(_below_root(scope["path"], scope.get("root_path", ""))):
             return False

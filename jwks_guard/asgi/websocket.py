@@ -8,6 +8,7 @@ from contextlib import ExitStack, suppress
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
+from jwks_guard.asgi.interrupts import Interrupts
 from jwks_guard.asgi.refusals import (
     APPLICATION_CODES,
     INTERNAL_ERROR,
@@ -77,7 +78,7 @@ class GuardedSocket:
         self._code: int | None = None  # of the close that the guard decided on
         self._timer: asyncio.TimerHandle | None = None
         self._subscription = ExitStack()
-        self._interrupts: set[asyncio.Timeout] = set()
+        self._interrupts = Interrupts()
         self._closing: asyncio.Task[None] | None = None
 
     async def run(self, app: ASGIApp, scope: Scope) -> None:
@@ -161,8 +162,7 @@ class GuardedSocket:
     def _end(self, code: int) -> None:
         self._code = code
         self.stop()
-        for interrupt in self._interrupts:
-            interrupt.reschedule(self._loop.time())
+        self._interrupts.interrupt()
         self._closing = self._loop.create_task(self._close())
 
     def stop(self) -> None:
@@ -186,16 +186,11 @@ class GuardedSocket:
     async def _until_ended(self, operation: Callable[[], Awaitable[T]]) -> T:
         """Await `operation`, but no longer than until the guard ends the connection."""
         self._raise_if_ended()
-        interrupt = asyncio.timeout(None)
         try:
-            async with interrupt:
-                self._interrupts.add(interrupt)
-                return await operation()
+            return await self._interrupts.wait_for(operation)
         except TimeoutError:
             self._raise_if_ended()
             raise
-        finally:
-            self._interrupts.discard(interrupt)
 
     def _raise_if_ended(self) -> None:
         if self._code is not None:

@@ -14,6 +14,7 @@ from litestar.exceptions import HTTPException, WebSocketException
 from litestar.openapi.spec import Components, SecurityScheme
 
 from jwks_guard.asgi.connection import ConnectionRequest, remember, remembered
+from jwks_guard.asgi.exchange import GuardedExchange
 from jwks_guard.asgi.middleware import TokenUser
 from jwks_guard.asgi.refusals import POLICY_VIOLATION, send_refusal
 from jwks_guard.asgi.websocket import GuardedSocket
@@ -68,7 +69,8 @@ class Guard:
 
     A WebSocket is refused before it is accepted: with the same answer where the server has the
     extension `websocket.http.response`, else, and by `requiring`, with 403. An open one is closed
-    within a second once its token is not accepted any more, as by JWKSGuardMiddleware.
+    within a second once its token is not accepted any more, as by JWKSGuardMiddleware. So are a
+    request whose body is still to come, which is refused, and a response in several parts.
 
     Arguments:
         verifier: a TokenVerifier or MultiIssuerVerifier; started before the app and closed after
@@ -160,10 +162,17 @@ class _Middleware:
             await self._websocket(scope, receive, send)
             return
         try:
-            await self._let_in(scope)
+            token = await self._let_in(scope)
         except RequestRefusedError as error:
             raise RefusedException(error) from None
-        await self._app(scope, receive, send)
+        if token is None:
+            await self._app(scope, receive, send)
+            return
+        exchange = GuardedExchange(token, self._verifier, receive, send)
+        refused = await exchange.run(self._app, scope)
+        if refused is not None:
+            refused.refusal = self._guard.refusal(refused)
+            raise RefusedException(refused)
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def refuse(error: RequestRefusedError) -> None:

@@ -37,6 +37,10 @@ class Kind:
     refused: int | None = None
     closed: int = 1008
     unavailable: int = 1013
+    breaks_off: bool = True
+    """Whether it breaks off a response that its app leaves incomplete."""
+    reads_first: bool = False
+    """Whether it has read the whole body when it calls the app."""
 
 
 KINDS = {
@@ -46,7 +50,12 @@ KINDS = {
     ),
     "hypercorn": Kind("hypercorn --bind 127.0.0.1:{port} {app}"),
     "daphne": Kind(
-        "daphne --bind 127.0.0.1 --port {port} {app}", refused=403, closed=3000, unavailable=4013
+        "daphne --bind 127.0.0.1 --port {port} {app}",
+        refused=403,
+        closed=3000,
+        unavailable=4013,
+        breaks_off=False,
+        reads_first=True,
     ),
     "granian": Kind("granian --interface asgi --host 127.0.0.1 --port {port} {app}"),
     "granian-without-lifespan": Kind(
@@ -74,6 +83,13 @@ class Served:
         return connect(
             address, additional_headers=credentials(token), proxy=None, open_timeout=PATIENCE
         )
+
+    def rotated(self) -> tuple[str, str]:
+        """The kid that was current before, and a token of it; the server knows the new key."""
+        old, token = self.tenant.key().kid, self.tenant.token()
+        self.tenant.rotate()
+        assert self.get(token=self.tenant.token()).status_code == 200
+        return old, token
 
     def status_of(self, path: str, *headers: str) -> int:
         """What `path` is answered with, sent as it is: HTTP clients tidy paths up."""
@@ -217,6 +233,42 @@ async def test_a_socket_is_closed_once_its_key_is_distrusted(server: Served) -> 
         await spared.send("still here")
         assert await spared.recv() == "still here"
     assert server.get(token=token).status_code == 401
+
+
+def test_a_body_that_comes_after_its_key_was_distrusted_reaches_no_route(server: Served) -> None:
+    old, token = server.rotated()
+    before = server.get("/public/uploads").text
+    lines = ("POST /upload HTTP/1.1", "Host: api", f"Authorization: Bearer {token}")
+    with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as raw:
+        raw.sendall("\r\n".join((*lines, "Content-Length: 2", "", "a")).encode())
+        if not server.kind.reads_first:
+            wait_until(lambda: server.get("/public/uploads").text != before)
+            before = server.get("/public/uploads").text
+            assert before.endswith("begun")
+        assert server.http.post(f"/public/distrust/{old}").status_code == 200
+        raw.sendall(b"b")
+        assert int(raw.makefile("rb").readline().split()[1]) == 401
+    assert server.get("/public/uploads").text == before
+
+
+def test_a_response_that_goes_on_ends_once_its_key_is_distrusted(server: Served) -> None:
+    with streaming(server, "text/event-stream") as parts:
+        assert list(parts) == []
+    if server.kind.breaks_off:
+        with streaming(server, "video/mp4") as parts, pytest.raises(httpx.RemoteProtocolError):
+            next(parts)
+
+
+@contextmanager
+def streaming(server: Served, content_type: str) -> Iterator[Iterator[str]]:
+    """What comes of a response after its first part, and after its key was distrusted."""
+    old, token = server.rotated()
+    query, headers = {"type": content_type}, credentials(token)
+    with server.http.stream("GET", "/stream", params=query, headers=headers) as answer:
+        parts = answer.iter_text()
+        assert next(parts) == "data: one\n\n"
+        assert server.http.post(f"/public/distrust/{old}").status_code == 200
+        yield parts
 
 
 async def test_a_socket_is_closed_once_no_key_may_be_trusted(server: Served) -> None:

@@ -16,6 +16,7 @@ from litestar import Litestar, Request, Response, Router, WebSocket, asgi, get, 
 from litestar.config.cors import CORSConfig
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.spec import Components, SecurityScheme
+from litestar.response import ServerSentEvent
 from starlette.responses import PlainTextResponse
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -274,6 +275,67 @@ async def test_open_websocket_ends_once_its_key_is_distrusted(
             await asyncio.wait_for(open_one.recv(), PATIENCE)
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code == 1008
+
+
+@pytest.mark.parametrize("reworded", [False, True])
+async def test_body_that_comes_after_its_key_was_distrusted_reaches_no_handler(
+    reworded: bool, tenant: LocalTenant, verifier: TokenVerifier
+) -> None:
+    reached, begun = [], asyncio.Event()
+
+    async def note(_: Any) -> None:
+        begun.set()
+
+    @post("/", before_request=note)
+    async def write(request: Request[Any, Any, Any]) -> None:
+        reached.append(await request.body())
+
+    def handler(_: Request[Any, Any, Any], refused: RefusedException) -> Response[str]:
+        return Response(refused.error.code, status_code=refused.status_code)
+
+    handlers: Any = {RefusedException: handler} if reworded else {}
+    guard = Guard(verifier)
+    app = Litestar([write], on_app_init=[guard.on_app_init], exception_handlers=handlers)
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield b"{"
+        await begun.wait()
+        await verifier.distrust(tenant.key().kid, reason="leaked", force=True)
+        yield b"}"
+
+    headers = bearer(tenant.token()) | {"Content-Type": "application/json"}
+    async with (
+        served(app) as address,
+        httpx.AsyncClient(base_url=f"http://{address}", timeout=PATIENCE) as client,
+    ):
+        refused = await client.post("/", headers=headers, content=slowly())
+    assert refused.status_code == 401
+    assert refused.text == "revoked_key" if reworded else "www-authenticate" in refused.headers
+    assert reached == []
+
+
+async def test_event_stream_ends_once_its_key_is_distrusted(
+    tenant: LocalTenant, verifier: TokenVerifier
+) -> None:
+    @get("/")
+    async def events() -> ServerSentEvent:
+        async def one() -> AsyncIterator[str]:
+            yield "one"
+            await asyncio.Event().wait()
+
+        return ServerSentEvent(one())
+
+    app = Litestar([events], on_app_init=[Guard(verifier).on_app_init])
+    async with (
+        served(app) as address,
+        httpx.AsyncClient(base_url=f"http://{address}", timeout=PATIENCE) as client,
+        asyncio.timeout(PATIENCE),
+        client.stream("GET", "/", headers=bearer(tenant.token())) as stream,
+    ):
+        lines = stream.aiter_lines()
+        assert await anext(lines) == "data: one"
+        await verifier.distrust(tenant.key().kid, reason="leaked", force=True)
+        assert [line async for line in lines if line] == []
 
 
 async def test_verifier_lives_as_long_as_the_app(

@@ -5,11 +5,13 @@ What is below /public/ needs no token; tests call it to change what the verifier
 
 from __future__ import annotations
 
+import asyncio
 import os
+from collections.abc import AsyncIterator
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
@@ -18,6 +20,7 @@ from jwks_guard import TokenVerifier
 from jwks_guard.asgi import JWKSGuardMiddleware
 
 verifier = TokenVerifier(os.environ["ISSUER"], os.environ["AUDIENCE"])
+uploads: list[str] = []
 
 
 async def distrust(request: Request) -> PlainTextResponse:
@@ -39,6 +42,25 @@ async def hello(request: Request) -> PlainTextResponse:
     return PlainTextResponse(f"hello {request.user.display_name}")
 
 
+async def upload(request: Request) -> PlainTextResponse:
+    uploads.append("begun")
+    await request.body()
+    uploads.append("read")
+    return PlainTextResponse("read")
+
+
+async def uploaded(request: Request) -> PlainTextResponse:
+    return PlainTextResponse(" ".join(uploads))
+
+
+async def stream(request: Request) -> StreamingResponse:
+    async def parts() -> AsyncIterator[str]:
+        yield "data: one\n\n"
+        await asyncio.Event().wait()
+
+    return StreamingResponse(parts(), media_type=request.query_params["type"])
+
+
 async def echo(websocket: WebSocket) -> None:
     await websocket.accept()
     async for text in websocket.iter_text():
@@ -50,6 +72,9 @@ app = Starlette(
         Route("/public/distrust/{kid}", distrust, methods=["POST"]),
         Route("/public/close", trust_nothing, methods=["POST"]),
         Route("/public/start", trust_again, methods=["POST"]),
+        Route("/public/uploads", uploaded),
+        Route("/upload", upload, methods=["POST"]),
+        Route("/stream", stream),
         WebSocketRoute("/public/echo", echo),
         WebSocketRoute("/echo", echo),
         Route("/{rest:path}", hello),

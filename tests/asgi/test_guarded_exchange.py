@@ -1,0 +1,433 @@
+"""Requests and responses that last longer than the trust in their token, in a real uvicorn."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from jwks_guard import TokenVerifier
+from jwks_guard.asgi import JWKSGuardMiddleware
+from jwks_guard.errors import RequestRefusedError
+from jwks_guard.testing import LocalTenant
+from jwks_guard.verify.token import VerifiedToken
+from tests.asgi.test_guarded_server import Server, credentials
+from tests.support import PATIENCE, HandClock, tenant_of, verifier_of
+
+
+class Looking:
+    """A verifier that notes when it refused a token that it had accepted."""
+
+    def __init__(self, verifier: TokenVerifier) -> None:
+        self._verifier = verifier
+        self.start, self.aclose = verifier.start, verifier.aclose
+        self.verify, self.subscribe = verifier.verify, verifier.subscribe
+        self.refused = asyncio.Event()
+
+    def remaining(self, token: VerifiedToken) -> float:
+        try:
+            return self._verifier.remaining(token)
+        except RequestRefusedError:
+            self.refused.set()
+            raise
+
+
+@dataclass
+class Service:
+    """A served app and what it saw; `begun` is set once it has read, or sent, a first part."""
+
+    tenant: LocalTenant
+    verifier: TokenVerifier
+    looking: Looking
+    clock: HandClock
+    port: int = 0
+    begun: asyncio.Event = field(default_factory=asyncio.Event)
+    go_on: asyncio.Event = field(default_factory=asyncio.Event)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    reached: list[bytes] = field(default_factory=list)
+
+    async def distrust(self) -> None:
+        await self.verifier.distrust(self.tenant.key().kid, reason="leaked", force=True)
+
+    async def withdraw(self) -> None:
+        old = self.tenant.key().kid
+        self.tenant.rotate()
+        self.tenant.revoke(old)
+        await self.verifier.keys.refresh()
+
+    async def expire(self) -> None:
+        self.clock.advance(601)
+
+    async def lose_trust(self) -> None:
+        await self.verifier.aclose()
+
+    def client(self) -> httpx.AsyncClient:
+        return httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{self.port}", trust_env=False, timeout=PATIENCE
+        )
+
+    @asynccontextmanager
+    async def sending(
+        self, head: str, token: str | None
+    ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+        """A connection on which the head of a POST was sent, and nothing of its body."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        try:
+            lines = [f"{name}: {value}" for name, value in credentials(token).items()]
+            lines = ["POST / HTTP/1.1", "Host: api", *lines, head, "", ""]
+            writer.write("\r\n".join(lines).encode())
+            yield reader, writer
+        finally:
+            writer.close()
+            await writer.wait_closed()
+
+    async def post(self, parts: list[bytes], end: Callable[[], Any] | None) -> bytes:
+        """The answer to a POST of these parts; before the last, `end` ends the trust."""
+        async with self.sending("Transfer-Encoding: chunked", self.token()) as (reader, writer):
+            for part in parts[:-1]:
+                writer.write(chunk(part))
+            async with asyncio.timeout(PATIENCE):
+                await self.begun.wait()
+                if end is not None:
+                    await end()
+                writer.write(chunk(parts[-1]))
+                writer.write(chunk(b""))
+                return await answer(reader)
+
+    def token(self) -> str:
+        return self.tenant.token(lifetime=600)
+
+
+def chunk(part: bytes) -> bytes:
+    """A chunk as RFC 9112 section 7.1 has it."""
+    return f"{len(part):x}\r\n".encode() + part + b"\r\n"
+
+
+async def answer(reader: asyncio.StreamReader) -> bytes:
+    """The head of an answer."""
+    return await reader.readuntil(b"\r\n\r\n")
+
+
+Make = Callable[[Service], ASGIApp]
+
+
+@asynccontextmanager
+async def served(make: Make, **options: Any) -> AsyncIterator[Service]:
+    clock = HandClock()
+    with tenant_of(clock) as tenant:
+        verifier = verifier_of(tenant, clock, max_stale=100_000.0, leeway=0.0)
+        service = Service(tenant, verifier, Looking(verifier), clock)
+        app = JWKSGuardMiddleware(make(service), verifier=service.looking, **options)
+        server = Server(app)
+        service.port = server.socket.getsockname()[1]
+        serving = asyncio.create_task(server.serve([server.socket]))
+        await server.up.wait()
+        try:
+            yield service
+        finally:
+            service.go_on.set()
+            server.should_exit = True
+            await serving
+
+
+# --- a body that is sent slowly ---
+
+
+def reading(read: Callable[[Request], Any], **options: Any) -> Make:
+    """A Starlette app that reads with `read`, and notes that its route went on after that."""
+
+    def make(service: Service) -> ASGIApp:
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            async def noting() -> Message:
+                service.begun.set()
+                return await receive()
+
+            async def route(request: Request) -> Response:
+                service.reached.append(await read(request))
+                return PlainTextResponse("done")
+
+            inner = Starlette(**options)
+            inner.add_route("/", route, methods=["POST"])
+            await inner(scope, noting, send)
+
+        return without_lifespan(app)
+
+    return make
+
+
+async def whole(request: Request) -> bytes:
+    return await request.body()
+
+
+async def in_parts(request: Request) -> bytes:
+    return b"".join([part async for part in request.stream()])
+
+
+async def in_a_task(request: Request) -> bytes:
+    return await asyncio.create_task(request.body())
+
+
+async def in_a_group(request: Request) -> bytes:
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(request.body())
+    return task.result()
+
+
+async def heedless(request: Request) -> bytes:
+    """Takes whatever goes wrong for a bad request."""
+    try:
+        return await request.body()
+    except Exception:  # noqa: BLE001 - as careless code does
+        return b"nothing"
+
+
+def any_error(request: Request, error: Exception) -> Response:
+    return PlainTextResponse("something went wrong", 500)
+
+
+class Between(BaseHTTPMiddleware):
+    async def dispatch(self, request: Request, call_next: Any) -> Response:
+        response: Response = await call_next(request)
+        return response
+
+
+def by_hand(service: Service) -> ASGIApp:
+    """Reads in the loop of many examples, which takes any other message for the last one."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        body, more = b"", True
+        service.begun.set()
+        while more:
+            message = await receive()
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+        service.reached.append(body)
+        await PlainTextResponse("done")(scope, receive, send)
+
+    return without_lifespan(app)
+
+
+def without_lifespan(app: ASGIApp) -> ASGIApp:
+    async def http(scope: Scope, receive: Receive, send: Send) -> None:
+        assert scope["type"] == "http"
+        await app(scope, receive, send)
+
+    return http
+
+
+READERS = {
+    "whole": reading(whole),
+    "in parts": reading(in_parts),
+    "in a task": reading(in_a_task),
+    "in a group": reading(in_a_group),
+    "heedless": reading(heedless),
+    "handler of any error": reading(whole, exception_handlers={Exception: any_error}),
+    "by hand": by_hand,
+}
+
+
+def between(make: Make) -> Make:
+    return lambda service: Between(make(service))
+
+
+READERS |= {f"{name}, behind BaseHTTPMiddleware": between(make) for name, make in READERS.items()}
+
+
+@pytest.mark.parametrize("make", READERS.values(), ids=[name.replace(" ", "-") for name in READERS])
+@pytest.mark.parametrize("parts", [[b"now"], [b"before", b"after"], [b"all of it", b""]])
+async def test_body_that_comes_after_its_key_was_distrusted_reaches_no_route(
+    make: Make, parts: list[bytes]
+) -> None:
+    """With a leaked key, any number of requests can be held ready before it is distrusted."""
+    async with served(make) as service:
+        refused = await service.post(parts, service.distrust)
+        assert refused.startswith(b"HTTP/1.1 401 ")
+        assert b'error="invalid_token"' in refused
+        assert service.reached == []
+
+
+@pytest.mark.parametrize("make", READERS.values(), ids=[name.replace(" ", "-") for name in READERS])
+async def test_body_that_is_sent_slowly_reaches_the_route_while_its_token_is_good(
+    make: Make,
+) -> None:
+    async with served(make) as service:
+        accepted = await service.post([b"be", b"fore", b"after"], None)
+        assert accepted.startswith(b"HTTP/1.1 200 ")
+        assert service.reached == [b"beforeafter"]
+
+
+@pytest.mark.parametrize(
+    ("end", "status"),
+    [(Service.withdraw, b"401"), (Service.expire, b"401"), (Service.lose_trust, b"503")],
+)
+async def test_body_is_refused_for_every_end_of_trust(
+    end: Callable[[Service], Awaitable[None]], status: bytes
+) -> None:
+    async with served(reading(whole)) as service:
+        refused = await service.post([b"before", b"after"], lambda: end(service))
+        assert refused.startswith(b"HTTP/1.1 %s " % status)
+        assert service.reached == []
+
+
+async def test_anonymous_body_may_take_its_time() -> None:
+    async with served(reading(whole), optional=True) as service:
+        async with service.sending("Content-Length: 3", None) as (reader, writer):
+            writer.write(b"ab")
+            async with asyncio.timeout(PATIENCE):
+                await service.begun.wait()
+                await service.distrust()
+                writer.write(b"c")
+                assert (await answer(reader)).startswith(b"HTTP/1.1 200 ")
+        assert service.reached == [b"abc"]
+
+
+async def test_app_that_answers_while_it_reads_is_ended_too() -> None:
+    """It has sent a part of its answer, and would act on what it has of the body."""
+
+    def make(service: Service) -> ASGIApp:
+        read = by_hand(service)
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await send({"type": "http.response.start", "status": 200})
+            await send({"type": "http.response.body", "body": b"wait", "more_body": True})
+            await read(scope, receive, send)
+
+        return without_lifespan(app)
+
+    for parts in ([b"late"], [b"before", b"late"]):
+        async with served(make) as service:
+            accepted = await service.post(parts, service.distrust)
+            assert accepted.startswith(b"HTTP/1.1 200 ")
+        assert service.reached == []
+
+
+# --- a response that goes on ---
+
+
+def streaming(content_type: str, headers: dict[str, str] | None = None) -> Make:
+    """An app that sends a part, and is idle until `go_on` is set."""
+
+    def make(service: Service) -> ASGIApp:
+        async def parts() -> AsyncIterator[bytes]:
+            try:
+                yield b"data: one\n\n"
+                await service.go_on.wait()
+                yield b"data: two\n\n"
+            finally:
+                service.ended.set()
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            response = StreamingResponse(parts(), headers=headers, media_type=content_type)
+            await response(scope, receive, send)
+
+        return without_lifespan(app)
+
+    return make
+
+
+def deaf(content_type: str) -> Make:
+    """The same of an app that never looks whether its client is still there."""
+
+    def make(service: Service) -> ASGIApp:
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            start = {"status": 200, "headers": [(b"content-type", content_type.encode())]}
+            part = {"type": "http.response.body", "body": b"data: one\n\n", "more_body": True}
+            await send({"type": "http.response.start", **start})
+            await send(part)
+            await service.go_on.wait()
+            try:
+                await send(part)
+            finally:
+                service.ended.set()
+
+        return without_lifespan(app)
+
+    return make
+
+
+@asynccontextmanager
+async def open_stream(make: Make) -> AsyncIterator[tuple[Service, AsyncIterator[bytes]]]:
+    """A response of which the first part is here."""
+    async with (
+        served(make) as service,
+        service.client() as client,
+        asyncio.timeout(PATIENCE),
+        client.stream("GET", "/", headers=credentials(service.token())) as stream,
+    ):
+        parts = stream.aiter_bytes()
+        assert await anext(parts) == b"data: one\n\n"
+        yield service, parts
+
+
+ENDS = [Service.distrust, Service.withdraw, Service.lose_trust, Service.expire]
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("make", [streaming, deaf])
+async def test_idle_event_stream_ends_with_the_trust(
+    make: Callable[[str], Make], end: Callable[[Service], Awaitable[None]]
+) -> None:
+    async with open_stream(make("text/event-stream; charset=utf-8")) as (service, parts):
+        await end(service)
+        assert [part async for part in parts] == []
+        service.go_on.set()
+        await service.ended.wait()
+
+
+@pytest.mark.parametrize("end", ENDS[:3])
+async def test_other_response_is_broken_off_with_the_trust(
+    end: Callable[[Service], Awaitable[None]],
+) -> None:
+    async with open_stream(streaming("application/json")) as (service, parts):
+        await end(service)
+        with pytest.raises(httpx.RemoteProtocolError):
+            await anext(parts)
+        await service.ended.wait()
+
+
+async def test_response_of_known_length_is_broken_off_with_the_trust() -> None:
+    length = {"Content-Length": "22"}
+    async with open_stream(streaming("video/mp4", length)) as (service, parts):
+        await service.distrust()
+        with pytest.raises(httpx.RemoteProtocolError):
+            await anext(parts)
+
+
+async def test_nothing_is_sent_for_an_app_that_does_not_look_for_its_client() -> None:
+    async with open_stream(deaf("application/json")) as (service, parts):
+        await service.distrust()
+        await service.looking.refused.wait()
+        service.go_on.set()
+        with pytest.raises(httpx.RemoteProtocolError):
+            await anext(parts)
+
+
+async def test_download_outlives_its_token_but_not_the_trust_in_its_key() -> None:
+    async with open_stream(streaming("video/mp4")) as (service, parts):
+        await service.expire()
+        await service.looking.refused.wait()
+        service.looking.refused.clear()
+        await service.looking.refused.wait()
+        await service.distrust()
+        with pytest.raises(httpx.RemoteProtocolError):
+            await anext(parts)
+
+
+async def test_error_of_the_app_goes_through() -> None:
+    async def broken(scope: Scope, receive: Receive, send: Send) -> None:
+        raise ZeroDivisionError
+
+    async with served(lambda service: without_lifespan(broken)) as service:
+        async with service.client() as client:
+            answered = await client.get("/", headers=credentials(service.token()))
+        assert answered.status_code == 500
