@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from jwks_guard.asgi.interrupts import Interrupts
-from jwks_guard.errors import RequestRefusedError, TokenExpiredError
+from jwks_guard.errors import KeysUnavailableError, RequestRefusedError, TokenExpiredError
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -30,7 +30,7 @@ class LateBodyError(BaseException):
     Not an Exception: code that catches any of these would go on without the body.
     """
 
-    def __init__(self, error: Exception) -> None:
+    def __init__(self, error: RequestRefusedError) -> None:
         super().__init__("the access token is no longer valid")
         self.error = error
 
@@ -62,7 +62,7 @@ class GuardedExchange(msgspec.Struct, eq=False):
     _begun: Message | None = None
     _timer: asyncio.TimerHandle | None = None
     _body_read: bool = False
-    _error: Exception | None = None
+    _error: RequestRefusedError | None = None
     _interrupts: Interrupts | None = None
     _closing: asyncio.Task[None] | None = None
 
@@ -90,9 +90,7 @@ class GuardedExchange(msgspec.Struct, eq=False):
             with suppress(TimeoutError):  # a client that does not read can't be told
                 async with asyncio.timeout(_CLOSE_GRACE):
                     await self._closing
-        if self._begun is None and isinstance(self._error, RequestRefusedError):
-            return self._error
-        return None
+        return self._error if self._begun is None else None
 
     async def receive(self) -> Message:
         """What the app receives: the next message, but no part of a body that comes too late."""
@@ -148,14 +146,15 @@ class GuardedExchange(msgspec.Struct, eq=False):
         except TokenExpiredError as error:
             if self._is_event_stream:
                 self._end(error)
-        except Exception as error:
+        except RequestRefusedError as error:
             self._end(error)
-            if not isinstance(error, RequestRefusedError):
-                raise
+        except Exception:
+            self._end(KeysUnavailableError("The verifier failed."))
+            raise
         if self._error is None:
             self._look_later()
 
-    def _end(self, error: Exception) -> None:
+    def _end(self, error: RequestRefusedError) -> None:
         self._error = error
         self.watched = True
         if self._interrupts is not None:

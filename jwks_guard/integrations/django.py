@@ -15,6 +15,7 @@ from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
+from jwks_guard.asgi.exchange import LateBodyError
 from jwks_guard.errors import ConfigurationError, RequestRefusedError
 from jwks_guard.integrations.django_guard import project_guard, token_of
 from jwks_guard.verify.request import Requirements, checked_requirements
@@ -55,7 +56,10 @@ class DjangoGuardMiddleware:
             done = excluded or guard.admit(request)
         except RequestRefusedError as error:
             return _refused(error)
-        response: HttpResponseBase = self._get_response(request)
+        try:
+            response: HttpResponseBase = self._get_response(request)
+        except LateBodyError as late:
+            return _refused(late.error)
         return response if excluded else guard.complete(done, response)
 
     async def _awaited(self, request: HttpRequest) -> HttpResponseBase:
@@ -91,7 +95,10 @@ def require_token(view: Any = None, /, **required: Unpack[Requirements]) -> Any:
             guard.check(done.token, **required)
         except RequestRefusedError as error:
             return _refused(error)
-        return guard.complete(done, view(request, *args, **kwargs))
+        try:
+            return guard.complete(done, view(request, *args, **kwargs))
+        except LateBodyError as late:
+            return _refused(late.error)
 
     @wraps(view)
     async def awaited(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from difflib import get_close_matches
 from functools import cache
 from typing import Any, Unpack, cast
@@ -14,6 +14,7 @@ from django.http.response import HttpResponseBase
 from django.utils.cache import patch_vary_headers
 from django.utils.module_loading import import_string
 
+from jwks_guard.asgi.exchange import LateBodyError
 from jwks_guard.asgi.paths import excluded_paths
 from jwks_guard.errors import ConfigurationError, Refusal, RequestRefusedError
 from jwks_guard.verify.any_loop import AnyLoopVerifier
@@ -58,9 +59,21 @@ class DjangoGuard:
         covered = self._excluded.cover_path(request.path_info)
         return self._noted(request, ANONYMOUS) if covered else None
 
-    def admit(self, request: HttpRequest) -> Authenticated:
-        """Let `request` in and set its `token`; raises RequestRefusedError."""
-        done = self._admitted(request) or self._guard.authenticate(**_parts(request))
+    def admit(
+        self,
+        request: HttpRequest,
+        late: Callable[[RequestRefusedError], BaseException] = LateBodyError,
+    ) -> Authenticated:
+        """Let `request` in and set its `token`; raises RequestRefusedError.
+
+        Under WSGI a view reads the body from the client. It raises what `late` makes of the error
+        once the token is refused.
+        """
+        done = self._admitted(request)
+        if done is None:
+            done = self._guard.authenticate(**_parts(request))
+            if done.token is not None and hasattr(request, "environ"):
+                self._watch_body(request, done.token, late)
         return self._noted(request, done)
 
     async def admit_async(self, request: HttpRequest) -> Authenticated:
@@ -83,6 +96,27 @@ class DjangoGuard:
     def refusal(self, error: RequestRefusedError) -> Refusal:
         """The answer to a request that failed with `error`."""
         return self._guard.refusal(error)
+
+    def _watch_body(
+        self,
+        request: HttpRequest,
+        token: VerifiedToken,
+        late: Callable[[RequestRefusedError], BaseException],
+    ) -> None:
+        def watched(read: Callable[..., bytes]) -> Callable[..., bytes]:
+            def reading(*args: Any, **kwargs: Any) -> bytes:
+                part = read(*args, **kwargs)
+                try:
+                    self.verifier.remaining(token)
+                except RequestRefusedError as error:
+                    error.refusal = self.refusal(error)
+                    raise late(error) from None
+                return part
+
+            return reading
+
+        # All else that Django reads a body by, like `body` and `POST`, calls these two.
+        vars(request).update(read=watched(request.read), readline=watched(request.readline))
 
     def _admitted(self, request: HttpRequest) -> Authenticated | None:
         guard, token = vars(request).get(_KEY, (None, None))

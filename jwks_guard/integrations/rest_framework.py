@@ -52,6 +52,10 @@ class TokenRefused(APIException):
         self.wait = int(seconds) if seconds.isdecimal() else None
 
 
+def _late(error: RequestRefusedError) -> TokenRefused:
+    return TokenRefused(error.refusal)
+
+
 class JWKSGuardAuthentication(BaseAuthentication):
     """Makes `request.auth` the VerifiedToken, and `request.user` what `get_user` gives for it.
 
@@ -62,7 +66,7 @@ class JWKSGuardAuthentication(BaseAuthentication):
     def authenticate(self, request: Request) -> tuple[Any, VerifiedToken] | None:
         """The user and token of `request`; raises TokenRefused."""
         try:
-            token = project_guard().admit(request._request).token
+            token = project_guard().admit(request._request, late=_late).token
         except MissingCredentialsError:
             return None
         except RequestRefusedError as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from typing import Any
 
 import django
@@ -11,6 +13,7 @@ from django.urls import path, re_path
 from django.utils.decorators import method_decorator
 from django.views import View
 from django.views.decorators.cache import cache_page
+from django.views.decorators.csrf import csrf_exempt
 
 GUARD = "jwks_guard.integrations.django.DjangoGuardMiddleware"
 
@@ -94,6 +97,37 @@ def unguarded(request: HttpRequest) -> HttpResponseBase:
     return HttpResponse(get_token(request).subject)
 
 
+begun = threading.Event()
+bodies: list[Any] = []
+"""What views have read, each after it has set `begun`."""
+
+
+def reading(read: Callable[[HttpRequest], Any]) -> Callable[[HttpRequest], HttpResponse]:
+    def view(request: HttpRequest) -> HttpResponse:
+        begun.set()
+        bodies.append(read(request))
+        return HttpResponse("read")
+
+    return csrf_exempt(view)
+
+
+def heedless(request: HttpRequest) -> bytes:
+    try:
+        return request.body
+    except Exception:  # noqa: BLE001 - as careless code does
+        return b"nothing"
+
+
+class DRFReading(APIView):
+    authentication_classes = (drf.JWKSGuardAuthentication,)
+    permission_classes = (IsAuthenticated,)
+
+    def post(self, request: Request) -> Response:
+        begun.set()
+        bodies.append(request.data)
+        return Response("read")
+
+
 class DRFView(APIView):
     authentication_classes = (drf.JWKSGuardAuthentication,)
     permission_classes: tuple[Any, ...] = (IsAuthenticated,)
@@ -130,6 +164,12 @@ urlpatterns = [
     path("drf/", DRFView.as_view()),
     path("drf/optional/", DRFOpen.as_view()),
     re_path(r"^drf/(\w+)/$", DRFView.as_view()),
+    path("reading-body", reading(lambda request: request.body)),
+    path("reading-form", reading(lambda request: request.POST)),
+    path("reading-lines", reading(list)),
+    path("reading-heedlessly", reading(heedless)),
+    path("reading-required", require_token(reading(heedless))),
+    path("reading-drf", DRFReading.as_view()),
     path("drf-open/", DRFOpen.as_view()),
     path("drf-writing/", DRFWriting.as_view()),
     re_path(r"^(public)/", hello),

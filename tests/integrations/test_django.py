@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import socket
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
@@ -28,8 +29,10 @@ from jwks_guard.integrations.django import (
 )
 from jwks_guard.integrations.django_guard import project_guard
 from jwks_guard.testing import LocalTenant, fake_token
+from tests.integrations import django_project
 from tests.integrations.django_project import GUARD, verifier
 from tests.integrations.servers import served_wsgi
+from tests.support import PATIENCE
 
 Ask = Callable[..., Awaitable[Any]]
 WRITING = [
@@ -60,6 +63,7 @@ def served(issuer: LocalTenant) -> Iterator[LocalTenant]:
     """A tenant whose tokens the project accepts, by a verifier of the test's own."""
     with override_settings(JWKS_GUARD=setting(issuer)):
         yield issuer
+        get_verifier().close()
     issuer.faults.clear()
 
 
@@ -97,6 +101,56 @@ async def test_token_of_a_key_that_is_distrusted_is_refused_at_once(
     assert (await ask("/hello", **bearer(token))).status_code == 200
     get_verifier().distrust(served.key().kid, reason="leaked", force=True)
     assert (await ask("/hello", **bearer(token))).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("path", "middleware"),
+    [
+        ("/reading-body", [GUARD]),
+        ("/reading-form", [GUARD]),
+        ("/reading-lines", [GUARD]),
+        ("/reading-heedlessly", [GUARD]),
+        ("/reading-required", [GUARD]),
+        ("/reading-required", []),
+        ("/reading-drf", [GUARD]),
+        ("/reading-drf", []),
+    ],
+)
+def test_body_that_comes_after_its_key_was_distrusted_reaches_no_view(
+    path: str, middleware: list[str], served: LocalTenant
+) -> None:
+    """With a leaked key, any number of requests can be held ready before it is distrusted."""
+    django_project.bodies.clear()
+    django_project.begun.clear()
+    with override_settings(MIDDLEWARE=middleware):
+        project = get_wsgi_application()
+    with served_wsgi(project) as address:
+        host, port = address.removeprefix("http://").split(":")
+        head = (
+            f"POST {path} HTTP/1.1",
+            f"Host: {host}",
+            f"Authorization: Bearer {served.token()}",
+            "Content-Type: application/x-www-form-urlencoded",
+            "Content-Length: 3",
+        )
+        with socket.create_connection((host, int(port)), PATIENCE) as raw:
+            raw.sendall("\r\n".join((*head, "", "a=")).encode())
+            assert django_project.begun.wait(PATIENCE)
+            get_verifier().distrust(served.key().kid, reason="leaked", force=True)
+            raw.sendall(b"1")
+            answer = raw.makefile("rb").read()
+    assert answer.split()[1] == b"401"
+    assert b'error="invalid_token"' in answer
+    assert django_project.bodies == []
+
+
+@pytest.mark.parametrize("path", ["/reading-body", "/reading-form", "/reading-lines"])
+async def test_view_reads_the_body_of_a_good_request(path: str, served: LocalTenant) -> None:
+    django_project.bodies.clear()
+    headers = bearer(served.token())
+    answer = await asyncio.to_thread(Client().post, path, {"a": "1"}, headers=headers)
+    assert (answer.status_code, answer.content) == (200, b"read")
+    assert len(django_project.bodies) == 1
 
 
 async def test_sync_and_async_code_of_one_process_share_verifier_and_keys(
