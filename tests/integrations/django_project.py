@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import django
 from django.conf import settings
-from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 from django.urls import path, re_path
 from django.utils.decorators import method_decorator
 from django.views import View
@@ -118,6 +119,17 @@ def heedless(request: HttpRequest) -> bytes:
         return b"nothing"
 
 
+async def events(request: HttpRequest) -> StreamingHttpResponse:
+    async def one() -> AsyncIterator[str]:
+        try:
+            yield "data: one\n\n"
+            await asyncio.Event().wait()
+        finally:
+            bodies.append("ended")
+
+    return StreamingHttpResponse(one(), content_type="text/event-stream")
+
+
 class DRFReading(APIView):
     authentication_classes = (drf.JWKSGuardAuthentication,)
     permission_classes = (IsAuthenticated,)
@@ -164,6 +176,7 @@ urlpatterns = [
     path("drf/", DRFView.as_view()),
     path("drf/optional/", DRFOpen.as_view()),
     re_path(r"^drf/(\w+)/$", DRFView.as_view()),
+    path("events", events),
     path("reading-body", reading(lambda request: request.body)),
     path("reading-form", reading(lambda request: request.POST)),
     path("reading-lines", reading(list)),

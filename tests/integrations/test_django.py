@@ -6,7 +6,9 @@ import socket
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
+import httpx
 import pytest
+from django.core.asgi import get_asgi_application
 from django.core.wsgi import get_wsgi_application
 from django.http import HttpRequest, HttpResponse
 from django.test import AsyncClient, Client, RequestFactory, override_settings
@@ -21,6 +23,7 @@ from jwks_guard import (
     SyncTokenVerifier,
     TokenVerifier,
 )
+from jwks_guard.asgi import JWKSGuardMiddleware
 from jwks_guard.integrations.django import (
     DjangoGuardMiddleware,
     get_token,
@@ -31,7 +34,7 @@ from jwks_guard.integrations.django_guard import project_guard
 from jwks_guard.testing import LocalTenant, fake_token
 from tests.integrations import django_project
 from tests.integrations.django_project import GUARD, verifier
-from tests.integrations.servers import served_wsgi
+from tests.integrations.servers import served_asgi, served_wsgi
 from tests.support import PATIENCE
 
 Ask = Callable[..., Awaitable[Any]]
@@ -142,6 +145,22 @@ def test_body_that_comes_after_its_key_was_distrusted_reaches_no_view(
     assert answer.split()[1] == b"401"
     assert b'error="invalid_token"' in answer
     assert django_project.bodies == []
+
+
+async def test_middleware_of_asgi_ends_the_event_stream_of_a_view(served: LocalTenant) -> None:
+    django_project.bodies.clear()
+    guard = TokenVerifier(served.issuer, served.audience)
+    app = JWKSGuardMiddleware(get_asgi_application(), verifier=guard)
+    with served_asgi(app, at_end=[guard.aclose]) as address:
+        async with (
+            httpx.AsyncClient(base_url=address, timeout=PATIENCE, trust_env=False) as client,
+            client.stream("GET", "/events", headers=bearer(served.token())) as stream,
+        ):
+            parts = stream.aiter_text()
+            assert await anext(parts) == "data: one\n\n"
+            await guard.distrust(served.key().kid, reason="leaked", force=True)
+            assert [part async for part in parts] == []
+    assert django_project.bodies == ["ended"]
 
 
 @pytest.mark.parametrize("path", ["/reading-body", "/reading-form", "/reading-lines"])
