@@ -4,7 +4,7 @@ import asyncio
 import http.client
 import socket
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -150,7 +150,7 @@ def test_body_that_comes_after_its_key_was_distrusted_reaches_no_view(
 async def test_middleware_of_asgi_ends_the_event_stream_of_a_view(served: LocalTenant) -> None:
     django_project.bodies.clear()
     guard = TokenVerifier(served.issuer, served.audience)
-    app = JWKSGuardMiddleware(get_asgi_application(), verifier=guard)
+    app = JWKSGuardMiddleware(cast("Any", get_asgi_application()), verifier=guard)
     with served_asgi(app, at_end=[guard.aclose]) as address:
         async with (
             httpx.AsyncClient(base_url=address, timeout=PATIENCE, trust_env=False) as client,
