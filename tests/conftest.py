@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
@@ -13,6 +14,7 @@ from hypothesis import HealthCheck, settings
 from jwks_guard import Register
 from jwks_guard.distrust import register as registers
 from jwks_guard.testing import LocalTenant
+from tests import bounds
 from tests.support import HandClock, tenant_of
 
 # The first text that Hypothesis draws on a fresh checkout builds its table of Unicode: seconds.
@@ -23,6 +25,7 @@ settings.register_profile(
     derandomize="CI" in os.environ,  # a change is judged by what it changes
 )
 settings.load_profile("unhurried")
+bounds.lengthen()
 
 
 # A shell that runs the tests in the background has them ignore Ctrl-C, and what they start too.
@@ -31,6 +34,17 @@ if (
     and threading.current_thread() is threading.main_thread()
 ):
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Collect the tests without looking for garbage, then or later: modules and tests stay."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture(autouse=True)

@@ -168,7 +168,7 @@ class HTTPFleet(FleetCommands):
         outcomes = await self._each(lambda peer: peer.exchange(ours))
         own = reaches_of(members.states(self.clock.time()))
         self._reaches = furthest(self._reaches, own, *(peer.reaches for peer in self._peers))
-        if self.error is not None and before is None:
+        if self.error is not None and before is None and not self._incomplete:
             self._incomplete = True
             logger.warning("the fleet is not complete: %s", self.error)
         elif self.error is None and self._incomplete:

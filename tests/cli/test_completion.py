@@ -5,9 +5,12 @@ import sys
 
 import pytest
 
-from tests.process.programs import run_to_end
+from tests.cli.keys_running import PROGRAM, run, run_process
 
-PROGRAM = "from jwks_guard.cli import main; import sys; sys.argv = ['jwks-guard', *{!r}]; main()"
+COMMAND = (
+    *(sys.executable, "-c"),
+    "from jwks_guard.cli import main; import sys; sys.argv[0] = 'jwks-guard'; main()",
+)
 
 
 def completed(line: str) -> list[str]:
@@ -19,13 +22,9 @@ def completed(line: str) -> list[str]:
         "COMP_WORDS": line,
         "COMP_CWORD": str(len(words) - 1),
     }
-    return run(environ).split()
-
-
-def run(environ: dict[str, str], *arguments: str) -> str:
-    done = run_to_end([sys.executable, "-c", PROGRAM.format(arguments)], env=environ)
+    done = run(environ, command=PROGRAM)
     assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout
+    return done.stdout.split()
 
 
 @pytest.mark.parametrize(
@@ -44,5 +43,6 @@ def test_bash_completes_commands_and_options(line: str, offered: list[str]) -> N
 
 def test_completion_can_be_shown_to_be_installed_by_hand() -> None:
     environ = {**os.environ, "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
-    script = run(environ, "--show-completion", "bash")
-    assert "_JWKS_GUARD_COMPLETE=complete_bash" in script
+    done = run_process(environ, "--show-completion", "bash", command=COMMAND)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "_JWKS_GUARD_COMPLETE=complete_bash" in done.stdout

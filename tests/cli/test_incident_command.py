@@ -14,8 +14,11 @@ import msgspec
 import pytest
 
 from jwks_guard import SyncTokenVerifier
+from jwks_guard.admin import Incident
+from jwks_guard.fleet import commands
 from jwks_guard.jose.compact import b64url_decode
 from jwks_guard.testing import LocalTenant
+from tests.bounds import defaults_of
 from tests.cli.fleet_running import ShownFleet, instance, state, used
 from tests.cli.instances_running import answer, over_redis
 from tests.cli.keys_running import PROGRAM, environment, of_tenant, run, run_process, terminal
@@ -274,8 +277,13 @@ def test_without_a_fleet_it_is_not_said_that_the_key_is_refused(
 
 
 def test_instance_that_is_silent_is_named(
-    tenant: LocalTenant, fleet: ShownFleet, people: dict[str, str]
+    tenant: LocalTenant,
+    fleet: ShownFleet,
+    people: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(commands, "ACKNOWLEDGE_SECONDS", 0.1)
+    monkeypatch.setitem(defaults_of(Incident.__init__), "acknowledge_within", 0.5)
     fleet.show(state(tenant.issuer, "leaked-key", host="web-9:17", usage={"leaked-key": used(5)}))
     done = run(people, "leaked-key", *LEAKED, command=INCIDENT)
     assert done.returncode == 1

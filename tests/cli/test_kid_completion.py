@@ -1,7 +1,8 @@
-"""What the shells offer where a command takes a kid; the command itself is run."""
+"""What the shells offer where a command takes a kid."""
 
 from __future__ import annotations
 
+import logging
 import re
 import socket
 import sys
@@ -11,17 +12,21 @@ from pathlib import Path
 
 import pytest
 
+from jwks_guard.cli import completion
 from jwks_guard.testing import LocalTenant
 from tests.cli.fleet_running import ShownFleet, state
 from tests.cli.instances_running import SECRET, over_http
-from tests.cli.keys_running import environment, of_tenant
-from tests.process.programs import run_to_end
+from tests.cli.keys_running import PROGRAM, environment, of_tenant, run
+from tests.process.programs import PROJECT, run_to_end
 from tests.redis_server import RedisServer
+from tests.support import PATIENCE
 
 COMMAND = "from jwks_guard.cli import main; import sys; sys.argv[0] = 'jwks-guard'; main()"
 PATIENT = f"""
 from jwks_guard.cli import completion
-completion.LONGEST_SECONDS, completion.CALL_SECONDS = 8.0, 3.0
+from tests import bounds
+bounds.lengthen()
+completion.LONGEST_SECONDS = {PATIENCE}
 {COMMAND}
 """
 """On a busy machine nobody answers within a second."""
@@ -42,9 +47,12 @@ def tenant() -> Iterator[LocalTenant]:
 
 
 @pytest.fixture(autouse=True)
-def healthy(tenant: LocalTenant) -> Iterator[None]:
+def patient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """On a busy machine nobody answers within a second; logging is as it was in the end."""
+    monkeypatch.setattr(completion, "LONGEST_SECONDS", PATIENCE)
+    monkeypatch.setattr(completion, "CALL_SECONDS", PATIENCE)
     yield
-    tenant.faults.clear()
+    logging.disable(logging.NOTSET)
 
 
 def kids(tenant: LocalTenant) -> dict[str, str]:
@@ -53,18 +61,25 @@ def kids(tenant: LocalTenant) -> dict[str, str]:
 
 
 def offered(
-    environ: dict[str, str], line: str, shell: str = "fish", program: str = PATIENT
+    environ: dict[str, str], line: str, shell: str = "fish", program: str | None = None
 ) -> dict[str, str]:
-    """What is offered for the last word of `line`, and the help beside it."""
+    """What is offered for the last word of `line`, and the help beside it.
+
+    It is asked for in this process, or in one of its own that runs `program`.
+    """
     words = ["jwks-guard", *line.split(" ")]
     variables = {
+        **environ,
         "_JWKS_GUARD_COMPLETE": f"complete_{shell}",
         "COMP_WORDS": "\n".join(words),
         "COMP_CWORD": str(len(words) - 1),
         "_TYPER_COMPLETE_ARGS": " ".join(words),
         "_TYPER_COMPLETE_FISH_ACTION": "get-args",
     }
-    done = run_to_end([sys.executable, "-c", program], env={**environ, **variables})
+    if program is None:
+        done = run(variables, command=PROGRAM)
+    else:
+        done = run_to_end([sys.executable, "-c", program], env=variables)
     assert (done.returncode, done.stderr) == (0, "")
     if shell == "zsh":
         return dict(re.findall(r'"([^"]*)":"([^"]*)"', done.stdout))
@@ -171,12 +186,17 @@ def test_nothing_is_offered_said_or_asked_where_nothing_can_be_known(
 
 
 def test_a_tenant_that_refuses_or_hangs_leaves_the_kids_of_the_fleet(
-    tenant: LocalTenant, fleet: ShownFleet, redis: RedisServer, tmp_path: Path
+    tenant: LocalTenant,
+    fleet: ShownFleet,
+    redis: RedisServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     environ = environment(tmp_path, JWKS_GUARD_FLEET=redis.url, **of_tenant(tenant))
     fleet.show(state(tenant.issuer, "good"))
     environ["JWKS_GUARD_CLIENT_SECRET"] = "wrong"
     assert set(offered(environ, "distrust ")) == {"good"}
+    monkeypatch.setattr(completion, "LONGEST_SECONDS", 5.0)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"http://127.0.0.1:{silent.getsockname()[1]}/"
         environ |= {"JWKS_GUARD_DOMAIN": address, "JWKS_GUARD_ISSUER": tenant.issuer}
@@ -185,7 +205,11 @@ def test_a_tenant_that_refuses_or_hangs_leaves_the_kids_of_the_fleet(
         assert time.monotonic() - begin < BOUND
 
 
-def test_an_instance_that_hangs_hides_no_other_one(tmp_path: Path) -> None:
+def test_an_instance_that_hangs_hides_no_other_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(completion, "CALL_SECONDS", 3.0)
+    monkeypatch.setattr(completion, "LONGEST_SECONDS", 8.0)
     (tmp_path / "secret").write_text(SECRET)
     with (
         LocalTenant(in_process=True, algorithm="ES256") as tenant,
@@ -241,7 +265,7 @@ def test_bash_expands_no_kid(fleet: ShownFleet, of_fleet: dict[str, str], tmp_pa
     command = tmp_path / "jwks-guard"
     command.write_text(f"#!{sys.executable}\n{PATIENT}")
     command.chmod(0o755)
-    environ = {**of_fleet, "PATH": f"{tmp_path}:{of_fleet['PATH']}"}
+    environ = {**of_fleet, "PATH": f"{tmp_path}:{of_fleet['PATH']}", "PYTHONPATH": str(PROJECT)}
     script = (
         'eval "$(jwks-guard --show-completion bash)"; COMP_WORDS=(jwks-guard watch ""); '
         "COMP_CWORD=2; _jwks_guard_completion jwks-guard; printf '%s\\n' \"${COMPREPLY[@]}\""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +13,15 @@ import pytest
 
 from jwks_guard.testing import LocalTenant
 from jwks_guard.testing.settings import ISSUE_PATH
-from tests.process.programs import run_to_end
+from tests.cli.keys_running import PROGRAM
+from tests.cli.keys_running import run as run_command
 
 
 def run(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "jwks_guard", "tenant", "token", *arguments]
     # A proxy that is set for the rest of the world is not asked about loopback.
     proxy = {"HTTP_PROXY": "http://127.0.0.1:9", "ALL_PROXY": "socks5://127.0.0.1:9"}
-    return run_to_end(command, env={**os.environ, **proxy, **environ})
+    environ = {**os.environ, **proxy, **environ}
+    return run_command(environ, *arguments, command=(*PROGRAM, "tenant", "token"))
 
 
 def claims_of(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:

@@ -88,7 +88,6 @@ class HTTPCluster(Cluster):
             [f"https://{each}.test/ops" for each in NAMES],
             secret=SECRET,
             poll_interval=POLL,
-            timeout=30.0,
             http_client=lambda: httpx.AsyncClient(transport=_Wire(self, name)),
         )
 

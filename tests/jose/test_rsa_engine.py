@@ -28,6 +28,7 @@ from tests.jose.encodings import (
     forged_messages,
     raw_signature,
 )
+from tests.jose.known_primes import key_of_8192_bits
 from tests.support import PATIENCE
 
 pytest.importorskip("awscrt", reason="pip install 'jwks-guard[fast]'")
@@ -51,6 +52,8 @@ def engine() -> RSAEngine:
 @cache
 def private_key(bits: int = 2048, exponent: int = 65_537) -> RSAPrivateKey:
     assert exponent in (3, 65_537)
+    if bits == 8192:
+        return key_of_8192_bits(exponent)
     return generate_private_key(exponent, bits)
 
 
