@@ -33,6 +33,7 @@ class Cluster(ABC):
     `answers_lost` holds those whose decisions arrive, while no answer comes back to them, or to
     what they ask next.
     `decision_bytes` counts the bytes of all messages in which there was a decision.
+    `poll_interval` is that of instances which begin from now on, in seconds.
     """
 
     names_absent = True
@@ -43,6 +44,7 @@ class Cluster(ABC):
         self.cut: set[str] = set()
         self.answers_lost: set[str] = set()
         self.decision_bytes = 0
+        self.poll_interval = POLL
         self._running: dict[str, AsyncExitStack] = {}
 
     @abstractmethod
@@ -87,7 +89,7 @@ class HTTPCluster(Cluster):
         return HTTPFleet(
             [f"https://{each}.test/ops" for each in NAMES],
             secret=SECRET,
-            poll_interval=POLL,
+            poll_interval=self.poll_interval,
             http_client=lambda: httpx.AsyncClient(transport=_Wire(self, name)),
         )
 
@@ -133,7 +135,7 @@ class RedisCluster(Cluster):
         self.lines = {name: _Line(port, self, name) for name in NAMES}
 
     def fleet(self, name: str) -> Fleet:
-        return RedisFleet(self.lines[name].url, secret=SECRET, poll_interval=POLL)
+        return RedisFleet(self.lines[name].url, secret=SECRET, poll_interval=self.poll_interval)
 
 
 class _Line(Cable):

@@ -15,7 +15,7 @@ from jwks_guard import Register, TokenVerifier
 from jwks_guard.base.events import Event
 from jwks_guard.distrust.state import Decision, Distrust, Flags
 from jwks_guard.errors import DistrustNotSharedError
-from jwks_guard.fleet import slices
+from jwks_guard.fleet import redis_decisions, slices
 from jwks_guard.readiness.usage import total
 from jwks_guard.testing import LocalTenant
 from tests.fleet.clusters import KINDS, NAMES, Cluster
@@ -330,11 +330,14 @@ async def longest_block() -> AsyncIterator[Callable[[], float]]:
 async def test_5000_decisions_are_exchanged_without_blocking_the_event_loop(
     tenant: LocalTenant,
     cluster: Cluster,
-    instances: list[TokenVerifier],
     caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     caplog.set_level(logging.CRITICAL, "jwks_guard")  # each of them is told, here to nobody
-    one, two, three = instances
+    monkeypatch.setattr(redis_decisions, "_REREAD_SECONDS", HOUR)  # a busy machine takes minutes
+    cluster.poll_interval = 1.0  # who polls while another one writes reads all that is there
+    one, two, three = instances = [await cluster.start(name) for name in NAMES]
+    await complete(*instances)
     many = {
         (tenant.issuer, f"kid-{number:05}"): Distrust(
             {"f" * 32: Decision(1, "leaked in a log file", 1.8e9, "host-1.example:1234")},
