@@ -9,6 +9,8 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
+import pytest
+
 from jwks_guard.cli.configuration import configured_fleet
 from jwks_guard.fleet import HTTPFleet
 from jwks_guard.fleet.settings import fleet_of
@@ -32,9 +34,9 @@ _BOUNDS = (
     ("jwks_guard.console.gathering", "LONGEST_LOOK_SECONDS"),
     ("jwks_guard.console.actions", "LONGEST_LOOK_SECONDS"),
     ("jwks_guard.asgi.operations", "STORED_SECONDS"),
-    ("jwks_guard.distrust.journal", "PATIENCE_SECONDS"),
     ("jwks_guard.observability.workers", "PATIENCE_SECONDS"),
 )
+"""A name that a module imports is one of its own: both are set."""
 _DEFAULTS = ((HTTPFleet.__init__, "timeout"), (fleet_of, "timeout"), (configured_fleet, "timeout"))
 
 
@@ -54,3 +56,9 @@ def defaults_of(function: Callable[..., object]) -> dict[str, Any]:
     defaults = function.__kwdefaults__
     assert defaults is not None
     return defaults
+
+
+def shorten_redis(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Have a Redis that does not answer given up after that time, in one test."""
+    for module in ("redis_url", "redis_link"):
+        monkeypatch.setattr(f"jwks_guard.fleet.{module}.ANSWER_SECONDS", seconds)

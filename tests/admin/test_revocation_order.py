@@ -467,7 +467,10 @@ INTENT = Intent(
 )
 
 
-def test_verifier_that_hangs_holds_up_no_other_and_not_for_ever(clock: HandClock) -> None:
+def test_verifier_that_hangs_holds_up_no_other_and_not_for_ever(
+    clock: HandClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jwks_guard.admin.refusals.LONGEST_SECONDS", 10.0)
     last = FakeRevocable()
     with asyncio.Runner(loop_factory=HurriedLoop) as runner:
         journal = Journal(None, None, clock)

@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -742,8 +743,9 @@ async def test_a_decision_is_stored_when_it_is_answered_or_the_answer_says_why_n
 
 
 async def test_a_journal_that_hangs_holds_up_no_decision_and_no_answer(
-    tenant: LocalTenant, clock: HandClock, tmp_path: Path
+    tenant: LocalTenant, clock: HandClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(import_module("jwks_guard.asgi.operations"), "STORED_SECONDS", 0.75)
     async with (
         verifier_of(tenant, clock, snapshot_path=tmp_path / "keys.json") as verifier,
         served(operated(verifier)) as client,

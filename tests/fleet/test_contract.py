@@ -46,7 +46,7 @@ async def instances(cluster: Cluster) -> list[TokenVerifier]:
 
 async def complete(*verifiers: TokenVerifier) -> None:
     """Return when each instance has exchanged with all others."""
-    await eventually(lambda: not any(error_of(verifier) for verifier in verifiers))
+    await eventually(lambda: not any(error_of(verifier) for verifier in verifiers), HOUR)
     for verifier in verifiers:
         await exchanged(verifier)
 

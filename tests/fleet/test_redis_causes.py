@@ -12,6 +12,7 @@ from redis.asyncio.sentinel import MasterNotFoundError
 
 from jwks_guard.fleet.redis_causes import cause_of
 from jwks_guard.testing import LocalTenant
+from tests.bounds import shorten_redis
 from tests.fleet.instances import fleet_of, instance
 from tests.redis_server import RedisServer, free_port, redis_server
 
@@ -82,7 +83,9 @@ async def test_what_is_wrong_is_said_with_what_to_do(
     url_of: Callable[[RedisServer], str],
     cause: str,
     remedy: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    shorten_redis(monkeypatch, 2.0)  # a server without TLS leaves a handshake unanswered
     with configured(redis, **settings):
         async with instance(tenant, fleet_of(redis, url=url_of(redis))) as one:
             told = str(one.health().last_error)

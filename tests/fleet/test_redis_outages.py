@@ -28,6 +28,7 @@ from jwks_guard.fleet import RedisFleet, commands, redis_decisions
 from jwks_guard.fleet.commands import CUT_OFF_REFRESH_SECONDS
 from jwks_guard.fleet.redis_states import STATE_SECONDS
 from jwks_guard.testing import LocalTenant
+from tests.bounds import shorten_redis
 from tests.fleet.cable import cable_to
 from tests.fleet.instances import (
     PATIENCE,
@@ -218,8 +219,9 @@ async def test_while_cut_off_keys_are_refreshed_every_ten_seconds(
 
 
 async def test_a_redis_that_never_answers_keeps_nobody_waiting_for_long(
-    tenant: LocalTenant, redis: RedisServer
+    tenant: LocalTenant, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    shorten_redis(monkeypatch, 0.2)
     old, token = tenant.key("previous").kid, tenant.token(key="previous")
     with silent_server() as url:
         began = time.monotonic()

@@ -138,8 +138,8 @@ async def test_fetch_that_is_cancelled_ends_its_span(
         observer=telemetry.observer,
     ):
         await begun.wait()
-    (span,) = telemetry.spans(FETCH)
-    assert about(span)[OUTCOME] == "cancelled"
+    spans = telemetry.spans(FETCH)  # on a slow machine a second one has begun
+    assert {about(span)[OUTCOME] for span in spans} == {"cancelled"}
 
 
 async def test_fetch_that_a_request_waits_for_is_a_child_of_its_span(

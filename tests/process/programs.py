@@ -74,7 +74,7 @@ def server(*arguments: str, bind: str, **environment: str) -> Iterator[httpx.Cli
 
 
 def run_to_end(
-    command: Sequence[str | Path], *, stdin: str = "", timeout: float = PATIENCE, **options: Any
+    command: Sequence[str | Path], *, stdin: str = "", timeout: float = 5 * PATIENCE, **options: Any
 ) -> subprocess.CompletedProcess[str]:
     """Run `command` to its end; what it said is shown if the test fails."""
     done = subprocess.run(

@@ -107,8 +107,9 @@ def fleet(running_fleet: list[Instance], tenant: LocalTenant) -> Iterator[list[I
         wait_until(each.is_whole)
 
 
-def fleet_of(fleet: list[Instance], tenant: LocalTenant) -> HTTPFleet:
-    return HTTPFleet([each.url for each in fleet], secret=SECRET, issuer=tenant.issuer)
+def fleet_of(fleet: list[Instance], tenant: LocalTenant, timeout: float = PATIENCE) -> HTTPFleet:
+    urls = [each.url for each in fleet]
+    return HTTPFleet(urls, secret=SECRET, issuer=tenant.issuer, timeout=timeout)
 
 
 def test_when_the_receipt_is_there_no_process_accepts_the_key(
@@ -143,7 +144,8 @@ def test_a_frozen_process_acknowledges_nothing_and_refuses_soon_after_it_wakes(
     assert [each.status(token) for each in fleet] == [200] * 3
     fleet[2].send(signal.SIGSTOP)
     try:
-        refusals = asyncio.run(fleet_of(fleet, tenant).distrust(old, reason="leaked"))
+        telling = fleet_of(fleet, tenant, timeout=3.0).distrust(old, reason="leaked")
+        refusals = asyncio.run(telling)
         assert [refusal.error is None for refusal in refusals] == [True, True, False]
         assert refusals[2].since is None
         assert [each.status(token) for each in fleet[:2]] == [401, 401]
