@@ -196,7 +196,7 @@ def test_a_tenant_that_refuses_or_hangs_leaves_the_kids_of_the_fleet(
     fleet.show(state(tenant.issuer, "good"))
     environ["JWKS_GUARD_CLIENT_SECRET"] = "wrong"
     assert set(offered(environ, "distrust ")) == {"good"}
-    monkeypatch.setattr(completion, "LONGEST_SECONDS", 5.0)
+    monkeypatch.setattr(completion, "LONGEST_SECONDS", 10.0)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"http://127.0.0.1:{silent.getsockname()[1]}/"
         environ |= {"JWKS_GUARD_DOMAIN": address, "JWKS_GUARD_ISSUER": tenant.issuer}
@@ -208,8 +208,8 @@ def test_a_tenant_that_refuses_or_hangs_leaves_the_kids_of_the_fleet(
 def test_an_instance_that_hangs_hides_no_other_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(completion, "CALL_SECONDS", 3.0)
-    monkeypatch.setattr(completion, "LONGEST_SECONDS", 8.0)
+    monkeypatch.setattr(completion, "CALL_SECONDS", 5.0)
+    monkeypatch.setattr(completion, "LONGEST_SECONDS", 12.0)
     (tmp_path / "secret").write_text(SECRET)
     with (
         LocalTenant(in_process=True, algorithm="ES256") as tenant,
