@@ -13,6 +13,8 @@ from jwks_guard.asgi.interrupts import Interrupts
 from jwks_guard.errors import KeysUnavailableError, RequestRefusedError, TokenExpiredError
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from jwks_guard.asgi.protocol import RequestVerifier
@@ -104,7 +106,7 @@ class GuardedExchange(msgspec.Struct, eq=False):
             return {"type": "http.disconnect"}
         raise LateBodyError(self._error)  # an app may take what it has for the whole body
 
-    async def send(self, message: Message) -> None:
+    def send(self, message: Message) -> Awaitable[None]:
         """Send a message of the app; raises ExchangeEndedError once the guard has ended it."""
         if self._error is not None:
             raise ExchangeEndedError("the access token is no longer valid")
@@ -116,7 +118,7 @@ class GuardedExchange(msgspec.Struct, eq=False):
                 self._look_later()
         elif self._timer is not None:
             self._timer.cancel()
-        await self._server_send(message)
+        return self._server_send(message)  # no coroutine of its own: each response comes by here
 
     async def _next(self) -> Message:
         """The server's next message, or that the client is gone once the guard ends the request."""

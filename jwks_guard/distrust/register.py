@@ -153,7 +153,8 @@ class Register:
         Those of every configured issuer, as custom domains share keys; of its own issuer alone for
         an isolated one.
         """
-        return state.covered({issuer} if isolated else {issuer, *self._configured})
+        own = state.covered({issuer})
+        return own if isolated else own | state.covered(self._configured)
 
     def journal(self, path: Path) -> Journal:
         """The journal at `path`, the same one for each way to write that; kept by its users."""

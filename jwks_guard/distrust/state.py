@@ -176,7 +176,9 @@ class State:
 
     def covered(self, issuers: Collection[str]) -> frozenset[str]:
         """The thumbprints of the distrusted keys of these issuers."""
-        return _NONE.union(*(self.thumbprints.get(issuer, _NONE) for issuer in issuers))
+        return _NONE.union(
+            *(held for issuer, held in self.thumbprints.items() if issuer in issuers)
+        )
 
     def merged(self, flags: Flags) -> State:
         """This state and `flags`; this very object if they add nothing."""

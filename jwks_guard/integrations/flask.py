@@ -4,28 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial, wraps
-from typing import Any, TypeVar, Unpack, overload
+from typing import Any, TypeVar, Unpack, cast, overload
 
 from flask import Flask, Response, after_this_request, current_app, g, request
 from werkzeug.exceptions import HTTPException, default_exceptions
 
 from jwks_guard.errors import ConfigurationError, Refusal, RequestRefusedError
+from jwks_guard.integrations.wsgi_body import WatchedBody
 from jwks_guard.net.bearer import Header
 from jwks_guard.verify.request import (
     Authenticated,
     GuardOptions,
     Requirements,
     SyncRequestGuard,
-    SyncVerifier,
     checked_requirements,
 )
+from jwks_guard.verify.sync import SyncTokenVerifier
 from jwks_guard.verify.token import VerifiedToken
 
 View = TypeVar("View", bound=Callable[..., Any])
 _KEY = "jwks_guard"
 
 
-def init_app(app: Flask, verifier: SyncVerifier, **options: Unpack[GuardOptions]) -> None:
+def init_app(app: Flask, verifier: SyncTokenVerifier, **options: Unpack[GuardOptions]) -> None:
     """Have `require_token` and `authenticate` take the tokens that `verifier` accepts, in `app`.
 
     `verifier` is a SyncTokenVerifier, for async views, too. The options are those of RequestGuard;
@@ -42,6 +43,7 @@ def require_token(view: Any = None, /, **required: Unpack[Requirements]) -> Any:
     """A view that needs a token, which is `g.token` in it; write it below the route.
 
     Others get 400, 401, 403, 429 or 503, as werkzeug's exceptions: `errorhandler` applies to them.
+    The same is raised while the body is read, once the token is refused.
     It takes sync and async views. What is required, as RequestGuard takes it, comes on top of the
     options of `init_app`; with `optional` among those, a token is needed here all the same.
     """
@@ -68,8 +70,9 @@ def authenticate(**required: Unpack[Requirements]) -> VerifiedToken | None:
     `require_token`.
     """
     guard = _guard()
+    before = _admitted(guard)
     try:
-        done = _admitted(guard) or guard.authenticate(
+        done = before or guard.authenticate(
             method=request.method,
             url=request.url,
             headers=list(request.headers),
@@ -79,11 +82,22 @@ def authenticate(**required: Unpack[Requirements]) -> VerifiedToken | None:
             guard.requiring(**required).check(done.token)
     except RequestRefusedError as error:
         raise _http_exception(error.refusal) from error
+    if before is None and done.token is not None:
+        body = WatchedBody(request.environ["wsgi.input"], partial(_look, guard, done.token))
+        request.environ["wsgi.input"] = body
     request.environ[_KEY] = (guard, done.token)  # not in `g`: a test may keep that for another one
     if done.response_headers:
         after_this_request(partial(_with_headers, done.response_headers))
     g.token = done.token
     return done.token
+
+
+def _look(guard: SyncRequestGuard, token: VerifiedToken) -> None:
+    """Raise what refuses `token` now, as its request's body may have come slowly."""
+    try:
+        cast("SyncTokenVerifier", guard.verifier).remaining(token)
+    except RequestRefusedError as error:
+        raise _http_exception(guard.refusal(error)) from error
 
 
 def _guard() -> SyncRequestGuard:

@@ -1,16 +1,22 @@
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator
+from io import BytesIO
+from threading import Event
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
-from flask import Blueprint, Flask, g
+from flask import Blueprint, Flask, g, request
 from flask.testing import FlaskClient
 from werkzeug.exceptions import HTTPException, Unauthorized
 
 from jwks_guard import ConfigurationError, Refusal, SyncTokenVerifier, TokenVerifier
 from jwks_guard.integrations.flask import authenticate, init_app, require_token
 from jwks_guard.testing import LocalTenant
+from tests.integrations.servers import served_wsgi
+from tests.support import PATIENCE
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +127,75 @@ def test_token_of_a_key_that_is_distrusted_is_refused_at_once(
     assert client.get("/me", headers=token).status_code == 200
     verifier.distrust(issuer.key().kid, reason="leaked", force=True)
     assert client.get("/me", headers=token).status_code == 401
+
+
+@pytest.mark.parametrize("read", ["data", "form", "stream", "lines", "rest", "as_json"])
+def test_body_that_comes_after_its_key_was_distrusted_reaches_no_view(
+    read: str, verifier: SyncTokenVerifier, issuer: LocalTenant
+) -> None:
+    """With a leaked key, any number of requests can be held ready before it is distrusted."""
+    app, bodies, begun = app_of(verifier), [], Event()
+    readings: dict[str, Callable[[], object]] = {
+        "data": lambda: request.get_data(),
+        "form": lambda: request.form.to_dict(),
+        "stream": lambda: request.stream.read(3),
+        "lines": lambda: list(request.stream),
+        "rest": lambda: request.environ["wsgi.input"].readline(),
+        "as_json": lambda: request.get_json(force=True, silent=True),
+    }
+
+    @app.post("/body")
+    @require_token
+    def body() -> str:
+        begun.set()
+        bodies.append(readings[read]())
+        return "read"
+
+    with served_wsgi(app) as address:
+        url = urlsplit(address)
+        head = (
+            "POST /body HTTP/1.1",
+            f"Host: {url.netloc}",
+            f"Authorization: Bearer {issuer.token()}",
+            "Content-Type: application/x-www-form-urlencoded",
+            "Content-Length: 3",
+        )
+        with socket.create_connection((url.hostname, url.port), PATIENCE) as raw:
+            raw.sendall("\r\n".join((*head, "", "a=")).encode())
+            assert begun.wait(PATIENCE)
+            verifier.distrust(issuer.key().kid, reason="leaked", force=True)
+            raw.sendall(b"1")
+            raw.shutdown(socket.SHUT_WR)
+            answer = raw.makefile("rb").read()
+    assert answer.split()[1] == b"401"
+    assert b'error="invalid_token"' in answer
+    assert bodies == []
+
+
+def test_body_of_a_good_request_is_read_in_any_way(
+    verifier: SyncTokenVerifier, issuer: LocalTenant
+) -> None:
+    app = app_of(verifier)
+
+    @app.post("/body")
+    @require_token
+    def body() -> dict[str, Any]:
+        lines = [request.stream.readline(), *request.stream.readlines()]
+        return {"lines": [line.decode() for line in lines]}
+
+    @app.post("/form")
+    @require_token
+    def form() -> dict[str, Any]:
+        return {"a": request.form["a"], "file": request.files["f"].read().decode()}
+
+    headers, client = bearer(issuer.token()), app.test_client()
+    answer = client.post("/body", headers=headers, data=b"one\ntwo\nthree")
+    assert answer.get_json() == {"lines": ["one\n", "two\n", "three"]}
+    sent = {"a": "1", "f": (BytesIO(b"content"), "name.txt")}
+    assert client.post("/form", headers=headers, data=sent).get_json() == {
+        "a": "1",
+        "file": "content",
+    }
 
 
 def test_outage_is_answered_with_503_and_when_to_ask_again(
