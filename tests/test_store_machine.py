@@ -362,10 +362,9 @@ class StoreMachine(RuleBasedStateMachine):
 
     def accepted_now(self, token: str) -> bool:
         verification = self.verifier.verification
-        compact = token.encode()
-        name, result = verification.look_up(compact)
+        found = verification.look_up(token)
         try:
-            return bool(result or verification.fresh(compact, name))
+            return bool(verification.fresh(*found) if isinstance(found, tuple) else found)
         except (InvalidTokenError, KeyNotHeldError):
             return False
 

@@ -27,6 +27,7 @@ _FIRST_DATE = -62_135_596_800
 _LAST_DATE = 253_402_300_799
 MAX_ISSUED_AHEAD = 60.0
 """Seconds that `iat` may lie ahead of this machine's clock; beyond, one of the clocks is wrong."""
+_EXP_ALONE = ("exp",)
 _CONTAINERS = frozenset({dict, list})
 # RFC 9068 section 2.2, OpenID Connect Core section 2, Okta, Microsoft Entra.
 CLIENT_CLAIMS = ("client_id", "azp", "cid", "appid")
@@ -107,12 +108,19 @@ class ClaimsPolicy:
         if type(claims.get("sub", "")) is not str:
             raise InvalidClaimError("The `sub` claim is not a string.", "sub")
         until = self._check_times(claims, now)
-        for name in self.required_claims:
-            if claims.get(name) is None:
-                raise _missing(name)
+        if now >= until:
+            raise TokenExpiredError("The token has expired.")
+        # Nearly all verifiers require `exp` alone, and one that is null was refused above.
+        if self.required_claims != _EXP_ALONE or "exp" not in claims:
+            self._check_required(claims)
         if self.client_ids is not None or "cnf" in claims:
             self._check_bearer(claims)
         return until
+
+    def _check_required(self, claims: dict[str, Any]) -> None:
+        for name in self.required_claims:
+            if claims.get(name) is None:
+                raise _missing(name)
 
     def _check_bearer(self, claims: dict[str, Any]) -> None:
         """Check whose token it is, and that nobody else's proof is needed to use it."""
@@ -122,9 +130,11 @@ class ClaimsPolicy:
             raise _unproven(claims["cnf"])
 
     def _check_times(self, claims: dict[str, Any], now: float) -> float:
-        until = math.inf
-        if "exp" in claims:
+        try:
             exp = claims["exp"]
+        except KeyError:
+            until = math.inf
+        else:
             if type(exp) is not int or not 0 <= exp <= _LAST_DATE:  # nearly all need no call
                 exp = numeric_date(exp, "exp")
             until = exp + self.leeway
@@ -141,8 +151,6 @@ class ClaimsPolicy:
                 until = min(until, issued_at + self.max_token_age + self.leeway)
         elif self.max_token_age is not None:
             raise _missing("iat")
-        if now >= until:
-            raise TokenExpiredError("The token has expired.")
         return until
 
     def _check_ahead(self, seconds: float) -> None:
@@ -286,9 +294,10 @@ def numeric_date(value: object, name: str) -> float:
 def _is_array_of_strings(value: object) -> TypeGuard[list[str]]:
     if not isinstance(value, list):
         return False
-    for element in value:  # noqa: SIM110 - arrays are short; a generator costs more than they do
-        if type(element) is not str:
-            return False
+    try:
+        "".join(value)  # which looks at each of them, and takes half as long as a loop
+    except TypeError:
+        return False
     return True
 
 

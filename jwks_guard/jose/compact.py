@@ -58,8 +58,10 @@ def b64url_decode(segment: bytes) -> bytes:
     # pybase64 takes the standard alphabet's two as well.
     if _PLUS in segment or _SLASH in segment:
         raise ValueError("not the alphabet of base64url")
+    if remainder:
+        segment += _PADDING[remainder]
     try:
-        return b64decode(segment + _PADDING[remainder], b"-_", True)
+        return b64decode(segment, b"-_", True)
     except ValueError:
         raise ValueError("not unpadded base64url") from None
 

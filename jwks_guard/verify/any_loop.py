@@ -35,16 +35,18 @@ class AnyLoopVerifier:
         """The verified token, or an error, as TokenVerifier.verify gives it."""
         keys, verification, waited = self._keys, self._verification, 0.0
         try:
-            token = to_bytes(compact, verification.max_token_bytes)
+            if keys.lazy or keys.home.vacant:
+                to_bytes(compact, verification.max_token_bytes)  # or nothing is fetched for it
             if keys.home.vacant:
                 # Not on the running loop: it may end with this request.
                 portal = process_portal.get()
                 await asyncio.wrap_future(portal.start_task_soon(keys.ensure_bound))
             if keys.lazy and keys.waits_for_request():
                 waited = await self._fetch(keys.refresh_for_request)
-            name, result = verification.look_up(token)
-            if result is not None:
-                return result
+            found = verification.look_up(compact)
+            if isinstance(found, VerifiedToken):
+                return found
+            token, name = found
             try:
                 return verification.fresh(token, name)
             except KeyNotHeldError as missing:

@@ -14,12 +14,12 @@ from jwks_guard.verify.verification import Verification
 class ObservedVerification(Verification):
     """Verification that tells the observer of each token, in the context of its request."""
 
-    def look_up(self, token: bytes) -> tuple[bytes | None, VerifiedToken | None]:
-        """What the token's result is cached by, and the result if that still stands."""
-        name, result = super().look_up(token)
-        if result is not None:
-            self._accepted(result)
-        return name, result
+    def look_up(self, compact: str | bytes) -> VerifiedToken | tuple[bytes, bytes | None]:
+        """The result that is kept of a token, or else what `fresh` takes."""
+        found = super().look_up(compact)
+        if isinstance(found, VerifiedToken):
+            self._accepted(found)
+        return found
 
     def fresh(self, token: bytes, name: bytes | None) -> VerifiedToken:
         """Verify a token by the current view; raises KeyNotHeldError when that has no answer."""

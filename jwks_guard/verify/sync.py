@@ -104,15 +104,18 @@ class SyncTokenVerifier:
         """The verified token, or an error, as TokenVerifier.verify gives it."""
         keys, verification, waited = self.keys, self.verification, 0.0
         try:
-            token = to_bytes(compact, verification.max_token_bytes)
             loop = keys.home.loop
-            if loop is None or loop.is_closed():
+            unbound = loop is None or loop.is_closed()
+            if keys.lazy or unbound:
+                to_bytes(compact, verification.max_token_bytes)  # or nothing is fetched for it
+            if unbound:
                 process_portal.get().call(keys.ensure_bound)
             if keys.lazy and keys.waits_for_request():
                 waited = self._fetch(keys.refresh_for_request)
-            name, result = verification.look_up(token)
-            if result is not None:
-                return result
+            found = verification.look_up(compact)
+            if isinstance(found, VerifiedToken):
+                return found
+            token, name = found
             try:
                 return verification.fresh(token, name)
             except KeyNotHeldError as missing:

@@ -22,6 +22,7 @@ from jwks_guard.jose.compact import (
     json_object,
     malformed,
     split,
+    to_bytes,
 )
 from jwks_guard.jose.header import Header, parse_header
 from jwks_guard.jose.jwk import VerificationKey
@@ -74,9 +75,8 @@ class Verification:
         self._token_types = token_types
         self._claim_check = claim_check
         self._clock = keys.clock
-        self._caches = cache_size > 0
         self._cache: TokenCache[VerifiedToken] = TokenCache(cache_size, cache_bytes)
-        self._cached = self._cache.get
+        self._cached = self._cache.get if cache_size else None
         # Header segments of accepted tokens, parsed, with what they resolved to: for one view.
         self._memo: tuple[TrustedKeys, dict[bytes, Resolved]] = (self._trust.view, {})
 
@@ -90,29 +90,43 @@ class Verification:
         """The accepted `typ` values, normalized."""
         return self._token_types
 
-    def look_up(self, token: bytes) -> tuple[bytes | None, VerifiedToken | None]:
-        """What the token's result is cached by, and the result if that still stands."""
-        if not self._caches:
-            return None, None
-        # All of it, the signature included: by a part of the token, or by a hash that can be made
-        # to collide, a forged token would hit. BLAKE2b (RFC 7693) is the interpreter's own code:
-        # SHA-256 is faster in a loop, and slower in a server, where OpenSSL's way to it is cold.
-        name = blake2b(token).digest()
+    def look_up(self, compact: str | bytes) -> VerifiedToken | tuple[bytes, bytes | None]:
+        """The result that is kept of a token, if it still stands.
+
+        Else the token, and what to keep a new result by. Raises MalformedTokenError for what can be
+        no token.
+        """
+        if type(compact) is str and len(compact) <= self.max_token_bytes and compact.isascii():
+            token = compact.encode()
+        elif type(compact) is bytes and len(compact) <= self.max_token_bytes:
+            token = compact  # what is found is ASCII, and to look takes longer than for a str
+        else:
+            token = to_bytes(compact, self.max_token_bytes)
         cached = self._cached
-        result = cached(name)
-        if result is not None:
-            view, wall = self._trust.view, self._clock.time()
-            until = view.trusted_until
-            if (
-                result._key in view.live
-                and wall < result._valid_until
-                and wall < until.wall
-                and self._clock.monotonic() < until.monotonic
-            ):
-                result._counter.accepted += 1
-                return name, result
-            self._cache.drop(name)
-        return name, None
+        if cached is None:
+            name = None
+        else:
+            # All of it, the signature included: by a part of the token, or by a hash that can be
+            # made to collide, a forged token would hit. BLAKE2b (RFC 7693) is the interpreter's own
+            # code: SHA-256 is faster in a loop, and slower in a server, where OpenSSL's way to it
+            # is cold.
+            name = blake2b(token).digest()
+            result = cached(name)
+            if result is not None:
+                view, wall = self._trust.view, self._clock.time()
+                until = view.trusted_until
+                if (
+                    result._key in view.live
+                    and wall < result._valid_until
+                    and wall < until.wall
+                    and self._clock.monotonic() < until.monotonic
+                ):
+                    result._counter.accepted += 1
+                    return result
+                self._cache.drop(name)
+        if token is compact:
+            to_bytes(token, self.max_token_bytes)
+        return token, name
 
     def fresh(self, token: bytes, name: bytes | None) -> VerifiedToken:
         """Verify a token by the current view; raises KeyNotHeldError when that has no answer."""

@@ -205,6 +205,7 @@ class TokenVerifier:
         if keys is not None:
             _require_fitting(keys, issuer, options)
         self.keys = keys if keys is not None else KeyStore(issuer, **options)
+        self._home, self._lazy = self.keys.home, self.keys.lazy
         self.discovery_url: str | None = None if self.keys.jwks_uri else urls.discovery_url(issuer)
         """Where the issuer describes itself to clients; None where jwks_uri stands in for it."""
         self.verification = verification_of(self.keys)(
@@ -318,41 +319,35 @@ class TokenVerifier:
         on an event loop other than the one it runs on or on another async library than asyncio, or
         its distrust journal can't be read, or a claim check returns anything but None.
         """
-        keys, verification, waited = self.keys, self.verification, 0.0
+        waited = 0.0
         try:
-            token, most = compact, verification.max_token_bytes
-            # Few need `to_bytes` before the cache: servers give bytes, and what is found is ASCII.
-            if type(token) is not bytes or len(token) > most:
-                token = to_bytes(token, most)
-            loop = keys.home.loop
-            if keys.lazy or loop is None or loop.is_closed():
-                to_bytes(token, most)  # what can be no token causes no fetch
+            at_home = self._home.loop is get_running_loop()
+            if self._lazy or not at_home:
+                to_bytes(compact, self.verification.max_token_bytes)  # or nothing is fetched for it
                 waited = await self._prepare()
-                loop = keys.home.loop
-            name, result = verification.look_up(token)
-            if result is not None:
-                return result
-            if token is compact:
-                to_bytes(token, most)
-            if loop is not get_running_loop():
-                keys.bind()
+            found = self.verification.look_up(compact)
+            if isinstance(found, VerifiedToken):
+                return found
+            if not at_home:
+                self.keys.bind()
+            token, name = found
             try:
-                return verification.fresh(token, name)
+                return self.verification.fresh(token, name)
             except KeyNotHeldError as missing:
-                await keys.resolve(missing.kid, waited)
-                return verification.fresh(token, name)
+                await self.keys.resolve(missing.kid, waited)
+                return self.verification.fresh(token, name)
         except KeyNotHeldError:
-            verification.refused(keys.unavailable())
+            self.verification.refused(self.keys.unavailable())
         except JWKSGuardError as error:
-            verification.refused(error)
+            self.verification.refused(error)
         except RuntimeError:
-            running_loop()  # looked at only now: a call for each token costs 1 %
+            running_loop()  # says what is wrong where no asyncio loop runs
             raise
 
     async def _prepare(self) -> float:
         """Do what a request does first without a background task; the seconds that it waited."""
         await self.keys.ensure_bound()
-        return await self.keys.refresh_for_request() if self.keys.lazy else 0.0
+        return await self.keys.refresh_for_request() if self._lazy else 0.0
 
     def remaining(self, token: VerifiedToken) -> float:
         """Seconds until `token`, accepted before, has to be looked at again.

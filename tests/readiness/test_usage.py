@@ -493,9 +493,9 @@ async def test_threads_lose_no_count(tenant: LocalTenant, clock: HandClock) -> N
 
         def verify() -> None:
             for token in tokens[:30] * 30 + tokens:  # hits, and what is dropped meanwhile
-                name, result = verification.look_up(token)
-                if result is None:
-                    verification.fresh(token, name)
+                found = verification.look_up(token)
+                if isinstance(found, tuple):
+                    verification.fresh(*found)
 
         def refuse() -> None:
             for _ in range(100):

@@ -10,6 +10,7 @@ from jwks_guard import (
     ConfigurationError,
     InvalidTokenError,
     KeysUnavailableError,
+    MalformedTokenError,
     RevokedKeyError,
     SyncTokenVerifier,
     TokenVerifier,
@@ -48,6 +49,16 @@ def test_it_may_be_awaited_on_one_event_loop_after_another(
         assert asyncio.run(awaited.verify(token)).subject == f"auth0|{number}"
     assert verifier.verify(token).subject == "auth0|2"
     assert served.requests.count() == fetches + 1
+
+
+@pytest.mark.parametrize("background", [True, False])
+async def test_what_can_be_no_token_causes_no_fetch(served: LocalTenant, background: bool) -> None:
+    verifier = SyncTokenVerifier(served.issuer, served.audience, background=background)
+    fetches = served.requests.count()
+    for junk in ("x" * 20_000, b"\xff.a.b"):
+        with pytest.raises(MalformedTokenError):
+            await AnyLoopVerifier(verifier).verify(junk)
+    assert served.requests.count() == fetches
 
 
 def test_it_may_be_awaited_on_two_event_loops_at_once_where_a_token_verifier_may_not(

@@ -89,6 +89,29 @@ def test_an_unstarted_verifier_fetches_for_its_first_token(
     verifier.close()
 
 
+@pytest.mark.parametrize("background", [True, False])
+@pytest.mark.parametrize("junk", [None, "x" * 20_000, "\u00e9.a.b", b"\xff.a.b"])
+def test_what_can_be_no_token_causes_no_fetch(
+    tenant: LocalTenant, clock: HandClock, junk: Any, background: bool
+) -> None:
+    verifier = verifier_of(tenant, clock, background=background)
+    with pytest.raises(MalformedTokenError):
+        verifier.verify(junk)
+    assert tenant.requests.count(DISCOVERY) + tenant.requests.count(JWKS) == 0
+
+
+@pytest.mark.parametrize("token_cache_size", [0, 10])
+@pytest.mark.parametrize("spelling", [str, str.encode])
+def test_characters_outside_ascii_are_refused_after_the_header_too(
+    tenant: LocalTenant, clock: HandClock, token_cache_size: int, spelling: Any
+) -> None:
+    with verifier_of(tenant, clock, token_cache_size=token_cache_size) as verifier:
+        token = tenant.token()
+        verifier.verify(token)
+        with pytest.raises(MalformedTokenError, match="outside ASCII"):
+            verifier.verify(spelling(f"{token}\u00e9"))
+
+
 def test_an_unstarted_verifier_refreshes_in_the_background(
     tenant: LocalTenant, clock: HandClock
 ) -> None:
