@@ -5,10 +5,11 @@
     python -m benchmarks.instructions --update    and commits them for this Python
 
 What depends on the processor is left out: the keys are stubs that take made-up signatures, and
-hashing, by OpenSSL or by the interpreter, is not counted. What is left, other code for memcpy and for base64 where
-AVX2 is missing, adds about 2 % each. The garbage collector is off, or it would run in one case and
-not in the next. An interpreter that was built otherwise counts otherwise, by 6 % even when both are
-optimised: then there is nothing to compare with, and the check says so and passes.
+hashing, by OpenSSL or by the interpreter, is not counted. What is left, other code for memcpy and
+for base64 where AVX2 is missing, adds about 2 % each. The garbage collector is off, or it would run
+in one case and not in the next. An interpreter that was built otherwise counts otherwise, by 6 %
+even when both are optimised: then there is nothing to compare with, and the check says so and
+passes.
 """
 
 from __future__ import annotations
