@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from hashlib import sha256
 from typing import Any, Final
@@ -10,6 +11,8 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from jwks_guard.jose.jwk import VerificationKey
+
+_log = logging.getLogger(__name__)
 
 # Given a signature and what it is of, it returns or raises InvalidSignature.
 Verify = Callable[[bytes, bytes], None]
@@ -55,6 +58,7 @@ class RSAEngine:
         except Exception as error:  # noqa: BLE001 - a broken installation can raise anything
             if not isinstance(error, ModuleNotFoundError) or error.name != "awscrt":
                 self._broken = _reason(error)
+                _log.warning("RSA signatures are left to cryptography: %s", self._broken)
         self._pending = False
 
     def verify_with(self, key: VerificationKey, alg: str, otherwise: Verify) -> Verify:
@@ -98,7 +102,8 @@ class RSAEngine:
 
     def _failed(self, key: VerificationKey, error: Exception) -> None:
         if len(self._failures) < MAX_FAILURES:
-            self._failures[key.thumbprint] = _reason(error)
+            self._failures[key.thumbprint] = reason = _reason(error)
+            _log.warning("signatures of %r are left to cryptography: %s", key.kid, reason)
 
 
 def _reason(error: Exception) -> str:

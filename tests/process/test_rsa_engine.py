@@ -32,7 +32,7 @@ def verified(algorithm: str = "RS256", **environment: str) -> dict[str, Any]:
     """What the app says, in a process with these variables besides."""
     done = run_to_end([sys.executable, *APP, algorithm], cwd=PROJECT, env=os.environ | environment)
     assert done.returncode == 0
-    answer: dict[str, Any] = json.loads(done.stdout)
+    answer: dict[str, Any] = {**json.loads(done.stdout), "logged": done.stderr}
     assert answer.pop("results") == VERDICTS, "whichever engine it is"
     return answer
 
@@ -90,6 +90,8 @@ def test_keys_are_verified_by_cryptography_where_awscrt_fails_and_health_says_wh
     assert answer["engine"] == engine
     assert answer["fallbacks"]
     assert all(why in each for each in answer["fallbacks"])
+    logged = [line for line in answer["logged"].splitlines() if "left to cryptography" in line]
+    assert [why in line for line in logged] == [True]
 
 
 @pytest.mark.parametrize("given", ["None", "1", "'yes'", "[True]"])
