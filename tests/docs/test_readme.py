@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import httpx
+import pytest
 
+from jwks_guard.cli.tenant.serve import DEFAULT_PORT
 from jwks_guard.testing import LocalTenant
-from tests.docs.pages import PROJECT, blocks
+from jwks_guard.testing.profile import DEFAULT_AUDIENCE
+from tests.docs.pages import DOCS, PROJECT, blocks, name_of
 from tests.test_examples import snippet
 
 README = PROJECT / "README.md"
@@ -52,10 +56,21 @@ async def test_refusals_are_those_of_the_example() -> None:
         assert body.strip() == answer.text
 
 
+@pytest.mark.parametrize("page", [README, DOCS / "local-tenant.md"], ids=name_of)
+def test_app_is_set_to_what_the_local_tenant_is_by_default(page: Path) -> None:
+    text = page.read_text()
+    assert f'"http://127.0.0.1:{DEFAULT_PORT}/"' in text
+    assert f'"{DEFAULT_AUDIENCE}"' in text
+    for line in ("jwks-guard tenant", "uvicorn main:app", "curl -i http://127.0.0.1:8000/things"):
+        assert re.search(rf"(?m)^{line}\b", text)
+
+
 def test_extras_of_the_readme_exist() -> None:
     project = (PROJECT / "pyproject.toml").read_text()
-    for line in re.findall(r"pip install '\.\[(\w+)\]'[^\n]*", TEXT):
-        assert re.search(rf"(?m)^{line} = \[", project), line
+    installed = re.findall(r"'\.\[([\w,]+)\]'", TEXT)
+    assert "fastapi,cli" in installed
+    for extra in ",".join(installed).split(","):
+        assert re.search(rf"(?m)^{extra} = \[", project), extra
     named = re.findall(r"with a framework: ([\w, ]+)", TEXT)[0].split(", ")
     for extra in named:
         assert re.search(rf"(?m)^{extra} = \[", project), extra
