@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import logging
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +23,12 @@ from jwks_guard import (
     TokenVerifier,
 )
 from jwks_guard.admin import ClientCredentials, KeyRotation, SigningKeysClient
+from jwks_guard.cli.tenant.serve import DEFAULT_PORT
 from jwks_guard.testing import LocalTenant
+from jwks_guard.testing.profile import DEFAULT_AUDIENCE
 from tests.docs.pages import DOCS, PAGES, PROJECT, blocks, name_of
+from tests.process.programs import server, wait_until
+from tests.redis_server import redis_server
 from tests.test_docs import run_page
 
 HERE = "tests/docs/test_snippets.py"
@@ -198,13 +203,41 @@ def client_of(tenant: LocalTenant) -> SigningKeysClient:
 async def test_page_of_many_processes_runs(
     tenant: LocalTenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("OPS_SECRET", "STREAM_SECRET"):
+    for name in ("OPS_SECRET", "STREAM_SECRET", "CLIENT_ID", "CLIENT_SECRET"):
         monkeypatch.setenv(name, "a-secret-of-16-characters")
-    app = Starlette()
-    async with client_of(tenant) as keys:
-        await run_page("many-processes.md", tenant, app=app, keys=keys)
-    assert await status(app, "/ops/livez") == 200
-    assert await status(app, "/ops/state") == 401
+    names = await run_page("many-processes.md", tenant)
+    assert await status(names["app"], "/ops/livez") == 200
+    assert await status(names["app"], "/ops/state") == 401
+    assert await status(names["app"], "/ops/state", "a-secret-of-16-characters") == 200
+
+
+def test_key_distrusted_at_one_process_of_the_trial_is_refused_by_both(tmp_path: Path) -> None:
+    page = DOCS / "many-processes.md"
+    (secret,) = re.findall(r"(?m)^export OPS_SECRET=(\S+)$", page.read_text())
+    code = blocks(page, "python")[0]
+    with LocalTenant() as tenant, redis_server() as redis:
+        for shown, here in (
+            ("redis://127.0.0.1:6379", redis.url),
+            (f"http://127.0.0.1:{DEFAULT_PORT}/", tenant.issuer),
+            (DEFAULT_AUDIENCE, tenant.audience),
+        ):
+            assert shown in code
+            code = code.replace(shown, here)
+        (tmp_path / "main.py").write_text(code)
+        words = ["-m", "uvicorn", "--log-level=warning", f"--app-dir={tmp_path}", "main:app"]
+        bearer = {"Authorization": f"Bearer {tenant.token()}"}
+        with (
+            server(*words, bind="--fd={}", OPS_SECRET=secret) as one,
+            server(*words, bind="--fd={}", OPS_SECRET=secret) as other,
+        ):
+            assert [each.get("/things", headers=bearer).status_code for each in (one, other)] == [
+                *(200, 200)
+            ]
+            body = {"kid": tenant.key().kid, "reason": "a trial"}
+            auth = {"Authorization": f"Bearer {secret}"}
+            assert one.post("/ops/distrust", json=body, headers=auth).status_code == 200
+            assert one.get("/things", headers=bearer).status_code == 401
+            wait_until(lambda: other.get("/things", headers=bearer).status_code == 401)
 
 
 async def test_functions_of_the_rotation_page_rotate_and_revoke(
