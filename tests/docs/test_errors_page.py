@@ -7,7 +7,13 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from jwks_guard import JWKSGuardError, RequestRefusedError, SyncTokenVerifier, errors
+from jwks_guard import (
+    JWKSGuardError,
+    RequestRefusedError,
+    SyncRequestGuard,
+    SyncTokenVerifier,
+    errors,
+)
 from jwks_guard.testing import LocalTenant
 from tests.docs.pages import DOCS, rows
 
@@ -63,8 +69,12 @@ def accepting() -> Iterator[tuple[LocalTenant, SyncTokenVerifier]]:
 
 
 CAUSES: dict[str, tuple[str, Callable[[LocalTenant], str]]] = {
-    "Bearer copied with it": ("malformed_token", lambda tenant: f"Bearer {tenant.token()}"),
-    "quotes copied with it": ("malformed_token", lambda tenant: f'"{tenant.token()}"'),
+    "Bearer before what is given to verify": (
+        "malformed_token",
+        lambda tenant: f"Bearer {tenant.token()}",
+    ),
+    "quotes around it": ("malformed_token", lambda tenant: f'"{tenant.token()}"'),
+    "cut off": ("malformed_token", lambda tenant: tenant.token().rpartition(".")[0]),
     "longer than allowed": (
         "malformed_token",
         lambda tenant: tenant.token(claims={"x": "a" * 17_000}),
@@ -97,3 +107,26 @@ def test_cause_that_the_pages_name_gives_the_code(
     with pytest.raises(RequestRefusedError) as refused:
         verifier.verify(made(tenant))
     assert refused.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("form", "code", "status"),
+    [
+        ("Bearer Bearer {}", "invalid_request", 400),
+        ('Bearer "{}"', "invalid_request", 400),
+        ("Bearer '{}'", "invalid_request", 400),
+        ("Bearer {} {}", "invalid_request", 400),
+        ("Bearer {}.", "malformed_token", 401),
+        ("Basic {}", "missing_credentials", 401),
+    ],
+)
+def test_header_that_was_copied_wrongly_gives_the_code_of_the_pages(
+    form: str, code: str, status: int, accepting: tuple[LocalTenant, SyncTokenVerifier]
+) -> None:
+    tenant, verifier = accepting
+    token = tenant.token()
+    guard = SyncRequestGuard(verifier)
+    headers = {"Authorization": form.format(token, token)}
+    with pytest.raises(RequestRefusedError) as refused:
+        guard.authenticate(method="GET", url="http://127.0.0.1/", headers=headers)
+    assert (refused.value.code, refused.value.http_status) == (code, status)
