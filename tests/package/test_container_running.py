@@ -76,6 +76,23 @@ def test_token_of_the_tenant_is_accepted_through_nginx_and_others_are_refused(
     assert statuses(composed, "bad") == [401, 401, 401]
 
 
+def test_websocket_reaches_an_instance_through_nginx_and_a_request_is_not_taken_for_one(
+    composed: Composed,
+) -> None:
+    """There is no WebSocket at this path, which is said otherwise than to a request."""
+    bearer = {"Authorization": f"Bearer {token(composed)}"}
+    handshake = {
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+    }
+    things = f"{composed.url('nginx')}/things"
+    assert got(things, bearer).status_code == 200
+    assert got(things, bearer | handshake).status_code == 403
+    assert got(things, handshake).status_code == 401
+
+
 @pytest.mark.parametrize(
     "path",
     ["/ops/state", "//ops/state", "/ops", "/x/../ops/readyz", "/%6fps/readyz", "/ops%2freadyz"],
