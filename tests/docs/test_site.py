@@ -47,7 +47,7 @@ def test_site_has_every_page_and_loads_nothing_from_elsewhere(tmp_path: Path) ->
 
 
 @pytest.mark.outside
-def test_search_finds_a_word_in_the_folder_without_a_server(tmp_path: Path) -> None:
+def test_search_finds_words_and_codes_in_the_folder_without_a_server(tmp_path: Path) -> None:
     site = built(tmp_path)
     with chromium() as browser:
         page = browser.new_page()
@@ -59,4 +59,7 @@ def test_search_finds_a_word_in_the_folder_without_a_server(tmp_path: Path) -> N
         found = page.get_by_text("Why a decision is two counters").last
         found.wait_for(timeout=PATIENCE * 1000)
         assert page.get_by_text(re.compile(r"\d+ results")).is_visible()
+        page.get_by_placeholder("Search").fill("malformed_token")  # one word, and not two
+        page.get_by_text("Why 401?").last.wait_for(timeout=PATIENCE * 1000)
+        page.get_by_text(re.compile(r"^\s*\d results")).wait_for(timeout=PATIENCE * 1000)
     assert {url.partition(":")[0] for url in asked} <= {"file", "data", "blob"}
