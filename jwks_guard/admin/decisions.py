@@ -49,7 +49,10 @@ class Decisions:
     async def reinstate(self, intent: Intent) -> None:
         """Lift the distrust; raises the first error of a member, after all were called."""
         await self.journal.begin(intent)
-        steps = (each.reinstate(intent.kid, reason=intent.reason) for each in self.fleet)
+        steps = (
+            each.reinstate(intent.kid, reason=intent.reason, actor=intent.actor)
+            for each in self.fleet
+        )
         for failure in await asyncio.gather(*steps, return_exceptions=True):
             if failure is not None:
                 await self.journal.tell(intent, "failed", "failed", str(failure))

@@ -88,7 +88,9 @@ async def _distrust(
             if not repeat and await _distrusts(member, intent.kid):
                 return []
             # Forced where the key is not current: a verifier that holds no other is out of date.
-            shown = await member.distrust(intent.kid, reason=intent.reason, force=force)
+            shown = await member.distrust(
+                intent.kid, reason=intent.reason, force=force, actor=intent.actor
+            )
     except DistrustNotSharedError as error:
         if not error.here:
             return await _failed(name, str(error), intent, journal)

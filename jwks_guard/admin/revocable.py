@@ -44,15 +44,16 @@ class Revocable(Protocol):
         ...
 
     async def distrust(
-        self, kid: str, *, reason: str, force: bool = False
+        self, kid: str, *, reason: str, force: bool = False, actor: str | None = None
     ) -> Sequence[Refusal] | None:
         """Refuse every token of `kid` from now on; a fleet returns the result of each instance.
 
-        Raises DistrustNotSharedError if not every copy of the decision was written.
+        `actor` is shown as who decided it. Raises DistrustNotSharedError if not every copy of the
+        decision was written.
         """
         ...
 
-    async def reinstate(self, kid: str, *, reason: str) -> None:
+    async def reinstate(self, kid: str, *, reason: str, actor: str | None = None) -> None:
         """Lift the distrust of `kid`."""
         ...
 

@@ -38,12 +38,19 @@ class Copies:
         raise self._not_shared(what, failures, then)
 
     async def reinstate(
-        self, kid: str, *, reason: str, at: float, required: Collection[Copy]
+        self,
+        kid: str,
+        *,
+        reason: str,
+        at: float,
+        required: Collection[Copy],
+        actor: str | None = None,
     ) -> None:
         """Lift every decision about `kid` that is known here or in a copy that can be read.
 
         `at` is in seconds since the epoch. It is in effect here once a copy holds the lift, or if
-        there is no copy. A key that is not distrusted any more is left as it is.
+        there is no copy. A key that is not distrusted any more is left as it is. `actor` is who
+        lifts it, by default this process.
 
         Raises ConfigurationError for a kid that was never distrusted. Raises DistrustNotSharedError
         when none of a `required` copy can be read: then nothing is changed; when no copy confirms
@@ -57,7 +64,7 @@ class Copies:
         if unread := [f for copy, f in pairs if f and not f.taken and copy in required]:
             raise self._not_shared("Nothing was lifted", unread, "Repeat the call.")
         try:
-            lift = self.register.lift(self.issuer, kid, reason=reason, at=at)
+            lift = self.register.lift(self.issuer, kid, reason=reason, at=at, actor=actor)
         except KeyError:
             raise ConfigurationError(
                 f"The kid {kid!r} of {self.issuer} was never distrusted, so there is nothing to "

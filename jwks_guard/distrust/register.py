@@ -173,17 +173,18 @@ class Register:
         reason: str,
         at: float,
         check: Callable[[State], None] | None = None,
+        actor: str | None = None,
     ) -> None:
         """Distrust `kid` of `issuer`; in effect at every follower when this returns.
 
         `at` is in seconds since the epoch. `check` is called with the state that the decision leads
-        to; when it raises, nothing is changed. Raises ConfigurationError for a kid that no token
-        can name, and without a reason.
+        to; when it raises, nothing is changed. `actor` is who decides it, by default this process.
+        Raises ConfigurationError for a kid that no token can name, and without a reason.
         """
         require_kid(kid)
         require_text("reason", reason)
         name = (issuer, kid)
-        decision = Decision(0, reason, _told(at), self.by)
+        decision = Decision(0, reason, _told(at), self._who(actor))
         seen = frozenset[str]().union(
             *(each.seen.get(kid, ()) for each in self.followers if each.issuer == issuer)
         )
@@ -199,14 +200,20 @@ class Register:
             self.state = state
         self._apply()
 
-    def lift(self, issuer: str, kid: str, *, reason: str, at: float) -> Flags:
+    def lift(
+        self, issuer: str, kid: str, *, reason: str, at: float, actor: str | None = None
+    ) -> Flags:
         """What has to be merged to lift all that is known of `kid`; nothing is lifted yet.
 
         It is empty when the key is not distrusted. Raises KeyError for a kid that never was.
         """
         name = (issuer, kid)
         flag = self.state.flags[name]
-        return {name: flag.lift(reason, _told(at), self.by)} if flag.stands else {}
+        return {name: flag.lift(reason, _told(at), self._who(actor))} if flag.stands else {}
+
+    def _who(self, actor: str | None) -> str:
+        """The text for people that goes with a decision: what can't be stored in it is replaced."""
+        return (actor or self.by).encode(errors="replace").decode()
 
     def merge(self, flags: Flags, *, tell: bool = True) -> None:
         """Take decisions from a copy of the state; in effect when this returns.

@@ -123,18 +123,21 @@ class FleetCommands(ABC):
         """The issuer whose tokens its instances refuse."""
         return self._members.issuer
 
-    async def distrust(self, kid: str, *, reason: str, force: bool = False) -> list[Refusal]:
+    async def distrust(
+        self, kid: str, *, reason: str, force: bool = False, actor: str | None = None
+    ) -> list[Refusal]:
         """Have every instance refuse `kid`; gives which ones do, and since when.
 
         An instance that does not confirm it within 5 s, or does not report any more, is in the list
         with an error. Raises RevocationRefusedError where an instance trusts no other key and
-        `force` is not given, and DistrustNotSharedError.
+        `force` is not given, and DistrustNotSharedError. `actor` is shown as who decided it: a
+        person, or by default this process.
         """
         require_kid(kid)
         require_text("reason", reason)
         issuer, at = self.issuer, self.clock.time()
         if force:  # nothing is waited for before it is refused in this process
-            self._members.register.distrust(issuer, kid, reason=reason, at=at)
+            self._members.register.distrust(issuer, kid, reason=reason, at=at, actor=actor)
         before: tuple[InstanceState, ...] = ()
         with suppress(DistrustNotSharedError):  # it keeps nobody from refusing who can be reached
             before = await self._states()
@@ -144,19 +147,19 @@ class FleetCommands(ABC):
                     "This is the only key that an instance trusts: without it every token would "
                     "be refused there. Rotate first, or pass force=True."
                 )
-            self._members.register.distrust(issuer, kid, reason=reason, at=at)
+            self._members.register.distrust(issuer, kid, reason=reason, at=at, actor=actor)
         # Of the fleet it is enough to reach some: the receipt names the others.
         await self._copies().spread(some=True)
         return await self._acknowledged(kid, before) or [_NOBODY]
 
-    async def reinstate(self, kid: str, *, reason: str) -> None:
-        """Lift the distrust of `kid` everywhere.
+    async def reinstate(self, kid: str, *, reason: str, actor: str | None = None) -> None:
+        """Lift the distrust of `kid` everywhere; `actor` as for `distrust`.
 
         Raises ConfigurationError for a kid that was never distrusted, and DistrustNotSharedError,
         which names the instances that were not reached.
         """
         at = self.clock.time()
-        await self._copies().reinstate(kid, reason=reason, at=at, required=[self])
+        await self._copies().reinstate(kid, reason=reason, at=at, required=[self], actor=actor)
 
     async def is_distrusted(self, kid: str) -> bool:
         """Whether `kid` is distrusted in the fleet.
@@ -238,12 +241,20 @@ class FleetCommands(ABC):
         loop = asyncio.get_running_loop()
         until = loop.time() + ACKNOWLEDGE_SECONDS
         old = {state.instance: state.reported_at for state in before}
+        states = before
         while True:
-            states, now = await self._states(), self.clock.time()
+            unseen = ""
+            try:  # the decision is shared already: of a look that fails, another one is taken
+                states = await self._states()
+            except DistrustNotSharedError as error:
+                unseen = str(error)
+            now = self.clock.time()
             fresh = [s for s in states if s.reported_at != old.get(s.instance)]
             said = {state.instance for state in fresh if kid in state.refused}
             waiting = any(state.instance not in said for state in live(states, now))
-            if not waiting or loop.time() >= until:
+            if not (waiting or unseen) or loop.time() >= until:
+                if unseen and not states:
+                    return [Refusal("the fleet", None, f"no instance could be asked: {unseen}")]
                 return [_refusal(s, kid if s.instance in said else "", now) for s in states]
             await asyncio.sleep(_LOOK_SECONDS)
 

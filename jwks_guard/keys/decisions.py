@@ -105,7 +105,9 @@ class Decisions:
             self._require_journal()
         return self._trust.distrusted
 
-    def decide(self, kid: str, *, reason: str, force: bool = False) -> None:
+    def decide(
+        self, kid: str, *, reason: str, force: bool = False, actor: str | None = None
+    ) -> None:
         """Refuse `kid`, and the keys seen under it; in effect here when this returns.
 
         Raises RevocationRefusedError when this is the only trusted key and `force` is not given.
@@ -113,27 +115,29 @@ class Decisions:
         """
         check = None if force else self._trust.require_another
         at = self._clock.time()
-        self._register.distrust(self._issuer, kid, reason=reason, at=at, check=check)
+        self._register.distrust(self._issuer, kid, reason=reason, at=at, check=check, actor=actor)
         self.exchange_soon()  # at once: no event loop that is busy may hold that up
 
-    async def distrust(self, kid: str, *, reason: str, force: bool = False) -> None:
+    async def distrust(
+        self, kid: str, *, reason: str, force: bool = False, actor: str | None = None
+    ) -> None:
         """Refuse `kid`, and the keys seen under it, from now on and through restarts.
 
         In effect on this process before the first await. Raises RevocationRefusedError when this
         is the only trusted key and `force` is not given, DistrustNotSharedError when it could not
         be stored or shared.
         """
-        self.decide(kid, reason=reason, force=force)
+        self.decide(kid, reason=reason, force=force, actor=actor)
         await self.share()
 
-    async def reinstate(self, kid: str, *, reason: str) -> None:
+    async def reinstate(self, kid: str, *, reason: str, actor: str | None = None) -> None:
         """Lift the distrust of `kid`, as far as it is known here, to the journals and to the fleet.
 
         Raises ConfigurationError and DistrustNotSharedError as Copies.reinstate does.
         """
         own: list[Copy] = [] if self._journal is None else [self._journal]
         required, at = [*own, *self._fleets()], self._clock.time()
-        await self._copies().reinstate(kid, reason=reason, at=at, required=required)
+        await self._copies().reinstate(kid, reason=reason, at=at, required=required, actor=actor)
 
     async def share(self) -> None:
         """Have the journals and the fleet know what is distrusted here.

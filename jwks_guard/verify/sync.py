@@ -130,15 +130,18 @@ class SyncTokenVerifier:
         """Seconds until `token` has to be looked at again, as TokenVerifier.remaining does it."""
         return self._verifier.remaining(token)
 
-    def distrust(self, kid: str, *, reason: str, force: bool = False) -> None:
+    def distrust(
+        self, kid: str, *, reason: str, force: bool = False, actor: str | None = None
+    ) -> None:
         """Refuse `kid` and its key from now on, as TokenVerifier.distrust does."""
         # In this thread first: the event loop that the fleet is asked on may be busy.
-        self.keys.decisions.decide(kid, reason=reason, force=force)
+        self.keys.decisions.decide(kid, reason=reason, force=force, actor=actor)
         self._share(self.keys.decisions.share)
 
-    def reinstate(self, kid: str, *, reason: str) -> None:
+    def reinstate(self, kid: str, *, reason: str, actor: str | None = None) -> None:
         """Lift the distrust of `kid`, as TokenVerifier.reinstate does."""
-        self._share(functools.partial(self.keys.decisions.reinstate, kid, reason=reason))
+        step = functools.partial(self.keys.decisions.reinstate, kid, reason=reason, actor=actor)
+        self._share(step)
 
     def _share(self, step: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self.keys.decisions.require_elsewhere()

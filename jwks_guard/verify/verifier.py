@@ -365,24 +365,27 @@ class TokenVerifier:
         """
         return self.keys.trust.subscribe(listener)
 
-    async def distrust(self, kid: str, *, reason: str, force: bool = False) -> None:
+    async def distrust(
+        self, kid: str, *, reason: str, force: bool = False, actor: str | None = None
+    ) -> None:
         """Refuse every token that was signed by `kid`, or by the same key, from now on.
 
         In effect on this process before the first await; then it is stored, if there is a
         `snapshot_path`, and shared with the fleet, if there is one. Raises DistrustNotSharedError
         when that fails (the key stays refused here, and is passed on later),
-        RevocationRefusedError when it is the only trusted key and `force` is not given.
+        RevocationRefusedError when it is the only trusted key and `force` is not given. `actor` is
+        shown as who decided it: a person, or by default this process.
         """
-        await self.keys.decisions.distrust(kid, reason=reason, force=force)
+        await self.keys.decisions.distrust(kid, reason=reason, force=force, actor=actor)
 
-    async def reinstate(self, kid: str, *, reason: str) -> None:
+    async def reinstate(self, kid: str, *, reason: str, actor: str | None = None) -> None:
         """Lift the distrust of `kid`; nothing else ever does. Its reason is stored and shown.
 
         What the journal and the fleet know is read first. It is in effect once one of them holds
         it. Raises ConfigurationError for a kid that was never distrusted, DistrustNotSharedError
         when nothing was lifted, or not everywhere: its message says which.
         """
-        await self.keys.decisions.reinstate(kid, reason=reason)
+        await self.keys.decisions.reinstate(kid, reason=reason, actor=actor)
 
     async def is_distrusted(self, kid: str) -> bool:
         """Whether `kid` is distrusted, here and wherever that is stored and shared.

@@ -54,12 +54,14 @@ class DyingRevocable(FakeRevocable):
         super().__init__(kids)
         self._places = places
 
-    async def distrust(self, kid: str, *, reason: str, force: bool = False) -> None:
+    async def distrust(
+        self, kid: str, *, reason: str, force: bool = False, actor: str | None = None
+    ) -> None:
         self._places.reached("before telling")
         await super().distrust(kid, reason=reason, force=force)
         self._places.reached("after telling")
 
-    async def reinstate(self, kid: str, *, reason: str) -> None:
+    async def reinstate(self, kid: str, *, reason: str, actor: str | None = None) -> None:
         self._places.reached("before lifting")
 
 

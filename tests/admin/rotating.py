@@ -61,7 +61,9 @@ class FakeRevocable:
         if self.failure is not None:
             raise self.failure
 
-    async def distrust(self, kid: str, *, reason: str, force: bool = False) -> None:
+    async def distrust(
+        self, kid: str, *, reason: str, force: bool = False, actor: str | None = None
+    ) -> None:
         assert force or self.distrusts_unforced
         if self.failure is not None:
             raise self.failure
@@ -70,7 +72,7 @@ class FakeRevocable:
     async def is_distrusted(self, kid: str) -> bool:
         return kid in self.distrusted
 
-    async def reinstate(self, kid: str, *, reason: str) -> None:
+    async def reinstate(self, kid: str, *, reason: str, actor: str | None = None) -> None:
         if self.failure is not None:
             raise self.failure
         del self.distrusted[kid]

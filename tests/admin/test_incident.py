@@ -173,7 +173,9 @@ class Slow(FakeRevocable):
         self.clock = clock
         self.left = looks
 
-    async def distrust(self, kid: str, *, reason: str, force: bool = False) -> list[Refusal]:  # type: ignore[override]  # as a fleet does
+    async def distrust(  # type: ignore[override]  # as a fleet does
+        self, kid: str, *, reason: str, force: bool = False, actor: str | None = None
+    ) -> list[Refusal]:
         return [Refusal("web-1 (00000000)", None, "it has not acknowledged the decision")]
 
     async def observe(self, kid: str) -> Observed:

@@ -453,12 +453,16 @@ class HurriedLoop(asyncio.SelectorEventLoop):
 
 
 class Hanging(FakeRevocable):
-    async def distrust(self, kid: str, *, reason: str, force: bool = False) -> None:
+    async def distrust(
+        self, kid: str, *, reason: str, force: bool = False, actor: str | None = None
+    ) -> None:
         await asyncio.Event().wait()
 
 
 class GivingUp(FakeRevocable):
-    async def distrust(self, kid: str, *, reason: str, force: bool = False) -> None:
+    async def distrust(
+        self, kid: str, *, reason: str, force: bool = False, actor: str | None = None
+    ) -> None:
         raise asyncio.CancelledError
 
 
@@ -591,7 +595,7 @@ async def test_key_that_stays_in_the_set_is_told_of_once_the_bound_is_reached(
     assert receipt.to_dict()["left_jwks_at"] is None
     (still,) = [event for event in scene.events if event.step == "still_in_jwks"]
     assert still.result == "warning"
-    assert still.detail == "the JWK Set still lists the key"
+    assert still.detail == "the key set still lists the key"
     assert await verdict(verifier, token) == "revoked_key"
     assert await rotation.resume() == []
 

@@ -520,5 +520,5 @@ async def test_published_set_that_cannot_be_read_is_unavailable(
     keys: SigningKeysClient, server: Scripted, reply: bytes
 ) -> None:
     server.on("GET", "/.well-known/jwks.json", reply)
-    with pytest.raises(UnavailableError, match="JWK Set can't be read"):
+    with pytest.raises(UnavailableError, match="key set can't be read"):
         await keys.published_kids()

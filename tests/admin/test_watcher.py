@@ -108,7 +108,9 @@ async def test_who_could_not_be_told_is_told_again(
         async def is_distrusted(self, kid: str) -> bool:
             return False
 
-        async def distrust(self, kid: str, *, reason: str, force: bool = False) -> None:
+        async def distrust(
+            self, kid: str, *, reason: str, force: bool = False, actor: str | None = None
+        ) -> None:
             self.told += 1
             if self.told == 1:
                 raise OSError("no way through")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from jwks_guard.admin.journal import default_actor
 from jwks_guard.fleet import RedisFleet
 from jwks_guard.testing import LocalTenant
 from tests.cli.fleet_running import ShownFleet, state
@@ -67,6 +68,7 @@ def test_every_instance_over_redis_refuses_the_key_when_the_command_ends(
         for each in (one, other):
             assert each.keys.register.instance[:8] in done.stdout
         assert max(map(len, done.stdout.splitlines())) <= 80
+        assert one.distrusted[kid].by == other.distrusted[kid].by == default_actor()
 
         done = run(environ, kid, *MISTAKE, command=REINSTATE)
         assert (done.returncode, done.stderr) == (0, "")

@@ -52,15 +52,15 @@ class FakeFleet:
         pass
 
     async def distrust(
-        self, kid: str, *, reason: str, force: bool = False
+        self, kid: str, *, reason: str, force: bool = False, actor: str | None = None
     ) -> Sequence[Refusal] | None:
-        self.decisions[kid] = Distrusted(self.issuer, kid, reason, at=0.0)
+        self.decisions[kid] = Distrusted(self.issuer, kid, reason, at=0.0, by=actor or "")
         return None
 
     async def is_distrusted(self, kid: str) -> bool:
         return kid in self.decisions
 
-    async def reinstate(self, kid: str, *, reason: str) -> None:
+    async def reinstate(self, kid: str, *, reason: str, actor: str | None = None) -> None:
         del self.decisions[kid]
 
     async def observe(self, kid: str) -> Observed:

@@ -68,6 +68,8 @@ async def test_rotation_by_its_dialog(stage: Stage, browser: Browser) -> None:
     assert f"Done. {following} signs new tokens." in text_of(answer)
     assert {event.intent.actor for event in stage.scene.events} == {"Ada, by operator secret"}
     assert stage.scene.events[0].intent.reason == "planned"
+    told = (await browser.get("/timeline")).text
+    assert f"<code>jwks-guard keys show {following} --pem</code>" in told
 
 
 async def test_rotation_form_that_is_sent_twice_rotates_once(
@@ -104,7 +106,7 @@ async def test_revocation_that_is_not_ready_is_refused_and_says_why(
 ) -> None:
     kid, token = stage.scene.used_key()
     shown = text_of(await browser.get(dialog(kid, "revoke")))
-    assert "Unknown: The lifetime of the tenant's access tokens is not set" in shown
+    assert "The lifetime of the tenant's access tokens is not set" in shown
     assert "A revocation can't be undone" in shown
     assert f"{kid} previously used, becomes revoked" in shown
     answer = await act(browser, kid, "revoke", how="planned")
@@ -178,6 +180,10 @@ async def test_key_is_distrusted_and_reinstated(stage: Stage, browser: Browser) 
     page = (await browser.get("/keys")).text
     assert "&lt;b&gt;odd&lt;/b&gt;" in page
     assert "<b>odd" not in page
+    assert "by Ada, by operator secret" in text_of(await browser.get("/keys"))
+    told = text_of(await browser.get("/timeline"))
+    distrusted = "Distrusted: every instance is to refuse the key by Ada, by operator secret"
+    assert distrusted in " ".join(told.split())
     answer = await act(browser, kid, "reinstate", reason="the wrong key")
     assert answer.status_code == 200
     assert await accepts(stage, token)
@@ -365,7 +371,7 @@ async def test_page_that_is_opened_right_after_an_action_shows_it(
 
 
 class Broken(FakeFleet):
-    async def reinstate(self, kid: str, *, reason: str) -> None:
+    async def reinstate(self, kid: str, *, reason: str, actor: str | None = None) -> None:
         raise RuntimeError("a secret detail")
 
 
@@ -417,7 +423,9 @@ class Slow(FakeFleet):
         super().__init__()
         self.go_on = asyncio.Event()
 
-    async def distrust(self, kid: str, *, reason: str, force: bool = False) -> None:
+    async def distrust(
+        self, kid: str, *, reason: str, force: bool = False, actor: str | None = None
+    ) -> None:
         await self.go_on.wait()
         await super().distrust(kid, reason=reason, force=force)
         raise DistrustNotSharedError("the disk is full")

@@ -357,7 +357,9 @@ async def test_error_that_nobody_expected_is_said_and_ends_a_step_alone(stage: S
 class HalfDeaf(FakeFleet):
     """One instance refuses what it is told; another one has fallen silent."""
 
-    async def distrust(self, kid: str, *, reason: str, force: bool = False) -> Sequence[Refusal]:
+    async def distrust(
+        self, kid: str, *, reason: str, force: bool = False, actor: str | None = None
+    ) -> Sequence[Refusal]:
         hears, deaf = self.states
         at = datetime.fromtimestamp(hears.reported_at, UTC)
         self.states = (replace(hears, refused={kid: hears.reported_at}), deaf)

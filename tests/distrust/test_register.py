@@ -53,6 +53,19 @@ def test_decision_is_in_effect_at_every_follower_when_the_call_returns(register:
     assert (key.reason, key.at, key.by) == ("leaked", 1.0, register.by)
 
 
+def test_person_who_decides_or_lifts_is_named_instead_of_the_process(register: Register) -> None:
+    Follower(register)
+    distrust(register, actor="ada@ops-1")
+    assert register.state.of(ISSUER)["k"].by == "ada@ops-1"
+    lifting = register.lift(ISSUER, "k", reason="false alarm", at=2.0, actor="bob@ops-2")
+    assert {each.by for each in lifting[K].lifted.values()} == {"bob@ops-2"}
+
+
+def test_name_that_no_copy_can_store_keeps_no_key_trusted(register: Register) -> None:
+    distrust(register, actor="ad\udce9")
+    assert register.state.of(ISSUER)["k"].by == "ad?"
+
+
 def test_follower_that_comes_later_refuses_what_was_decided_before(register: Register) -> None:
     distrust(register)
     later = Follower(register)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Container
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ from jwks_guard import (
     SyncTokenVerifier,
     TokenVerifier,
 )
-from jwks_guard.fleet import RedisFleet
+from jwks_guard.fleet import RedisFleet, commands
+from jwks_guard.readiness.state import InstanceState
 from jwks_guard.readiness.usage import NEVER
 from jwks_guard.testing import LocalTenant
 from tests.fleet.instances import (
@@ -255,6 +257,76 @@ async def test_the_only_key_of_an_instance_is_given_up_only_by_force(redis: Redi
             await fleet.distrust(only, reason="leaked", force=True)
             assert only in one.distrusted
             await fleet.aclose()
+
+
+async def test_person_who_decided_is_named_to_all_also_where_decisions_are_signed(
+    tenant: LocalTenant, redis: RedisServer
+) -> None:
+    old, signed = tenant.key("previous").kid, {"secret": "s" * 32}
+    async with (
+        instance(tenant, fleet_of(redis, **signed)) as one,
+        fleet_of(redis, issuer=tenant.issuer, **signed) as fleet,
+    ):
+        await fleet.distrust(old, reason="leaked", actor="Ada, by operator secret")
+        assert one.distrusted[old].by == "Ada, by operator secret"
+        await fleet.reinstate(old, reason="the wrong key", actor="Bob")
+        await eventually(lambda: old not in one.distrusted)
+        flag = one.keys.register.state.flags[tenant.issuer, old]
+        assert flag.latest_lift.by == "Bob"
+
+
+class LateLook(RedisFleet):
+    """Looks at the instances of which those that are numbered in `failing` are not answered."""
+
+    def __init__(self, redis: RedisServer, issuer: str, failing: Container[int]) -> None:
+        super().__init__(redis.url, issuer=issuer)
+        self.failing = failing
+        self.looks = 0
+
+    async def _states(self, issuer: str | None = None) -> tuple[InstanceState, ...]:
+        self.looks += 1
+        if self.looks in self.failing:
+            raise DistrustNotSharedError("Redis did not answer in time.")
+        return await super()._states(issuer)
+
+
+async def test_look_that_fails_after_the_decision_is_shared_is_taken_again(
+    tenant: LocalTenant, redis: RedisServer
+) -> None:
+    old = tenant.key("previous").kid
+    fleet = LateLook(redis, tenant.issuer, failing=range(2, 5))
+    async with instance(tenant, fleet_of(redis)), fleet:
+        (refusal,) = await fleet.distrust(old, reason="leaked")
+    assert refusal.error is None
+    assert fleet.looks > 4
+
+
+@pytest.mark.parametrize(
+    ("failing", "who", "error"),
+    [
+        (range(2, 10_000), None, "it has not acknowledged the decision"),
+        (range(1, 10_000), "the fleet", "no instance could be asked: Redis did not answer"),
+    ],
+    ids=["looked at before", "never looked at"],
+)
+async def test_instances_that_can_not_be_looked_at_any_more_have_not_confirmed(
+    tenant: LocalTenant,
+    redis: RedisServer,
+    monkeypatch: pytest.MonkeyPatch,
+    failing: range,
+    who: str | None,
+    error: str,
+) -> None:
+    monkeypatch.setattr(commands, "ACKNOWLEDGE_SECONDS", 0.2)
+    old = tenant.key("previous").kid
+    fleet = LateLook(redis, tenant.issuer, failing)
+    async with instance(tenant, fleet_of(redis)) as one, fleet:
+        (refusal,) = await fleet.distrust(old, reason="leaked")
+        await eventually(lambda: old in one.distrusted)
+        (state,) = (await one.observe(old)).states
+    assert refusal.since is None
+    assert refusal.who == (who or state.name)
+    assert (refusal.error or "").startswith(error)
 
 
 async def test_how_far_tokens_reach_outlives_the_instances_and_never_sinks(

@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 
 from jwks_guard.admin import Refusal
+from jwks_guard.admin.journal import default_actor
 from jwks_guard.cli.completion import refused, trusted
 from jwks_guard.cli.fleet.acknowledgements import (
     print_lift,
@@ -90,7 +91,9 @@ def distrust(
         if not known:
             complain(_UNKNOWN)
         require_consent("distrust", kid, yes=yes)
-        refusals = session.run(session.fleet.distrust(kid, reason=reason, force=force))
+        refusals = session.run(
+            session.fleet.distrust(kid, reason=reason, force=force, actor=default_actor())
+        )
     if as_json:
         document = {"issuer": seen.issuer, "kid": kid, "known": known}
         typer.echo(json.dumps({**document, **refusal_document(refusals)}, indent=2))
@@ -172,7 +175,7 @@ def _named(text: str, kids: Sequence[str], domain: str | None, config: Path | No
 def _lift(session: FleetSession, kid: str, reason: str) -> Seen:
     """Lift the distrust of `kid`; gives what is seen then, also where some were not reached."""
     try:
-        session.run(session.fleet.reinstate(kid, reason=reason))
+        session.run(session.fleet.reinstate(kid, reason=reason, actor=default_actor()))
     except DistrustNotSharedError as error:
         with suppress(DistrustNotSharedError):
             seen = session.look()
