@@ -69,6 +69,7 @@ def peer_table(speed: Speed) -> Iterator[str]:
             "new token, µs (least)",
             "its processor time, µs",
             "seen before, µs",
+            "bare check, µs",
             "versions",
         ),
         [(*_timed(each), _apart(each, common[each.runtime])) for each in rows],
@@ -159,6 +160,7 @@ def _timed(each: Figures) -> tuple[str, ...]:
         f"{each.new.microseconds:.1f} ({each.new.least:.1f})",
         f"{each.new.cpu:.1f}",
         f"{each.again.microseconds:.1f}",
+        f"{each.bare.microseconds:.1f}",
     )
 
 
