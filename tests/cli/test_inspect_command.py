@@ -90,7 +90,21 @@ def test_valid_token_is_explained_part_by_part(tenant: LocalTenant) -> None:
     assert "RSA, 2048 bits, for RS256" in result.stdout
     assert re.search(r"exp +\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC, in 59 min \d+ s", result.stdout)
     assert "nbf         2023-11-14 22:13:20 UTC, " in result.stdout
-    assert result.stdout.endswith("Valid: this API would accept it now.\n")
+    assert result.stdout.endswith(
+        "Valid. A route may ask for scopes or permissions too: the token has read:things.\n"
+    )
+
+
+def test_verdict_on_a_valid_token_says_what_a_route_may_ask_for(tenant: LocalTenant) -> None:
+    def verdict(**claims: object) -> str:
+        return inspect(tenant, tenant.token(claims=claims)).stdout.splitlines()[-1]
+
+    asked = "Valid. A route may ask for scopes or permissions too: the token has "
+    assert verdict(scope="b a", permissions=["c", "a"]) == f"{asked}a, b, c."
+    assert verdict(scope=None) == f"{asked}none."
+    many = [f"p{number:02}" for number in range(25)]
+    assert verdict(scope=None, permissions=many).endswith("p18, p19, 5 more.")
+    assert verdict(scope=None, permissions=["\x1b[2J"]) == rf"{asked}\x1b[2J."
 
 
 def test_expired_token_of_an_unknown_key_for_another_api_is_told_all_of_it(
@@ -105,7 +119,7 @@ def test_expired_token_of_an_unknown_key_for_another_api_is_told_all_of_it(
     assert f'does not name this API. Expected: ["{tenant.audience}"]' in result.stdout
     assert tenant.key().kid in result.stdout  # the keys that there are
     assert result.stdout.endswith(
-        "Not valid: The issuer does not publish the key that this token names.\n"
+        "Not valid (unknown_key): The issuer does not publish the key that this token names.\n"
     )
 
 
@@ -138,7 +152,7 @@ def test_one_fault_is_named_and_nothing_else_blamed(
     result = inspect(tenant, tenant.token(**shape))
     assert result.exit_code == 1
     assert faults(result) == {name}
-    assert result.stdout.splitlines()[-1].startswith("Not valid: ")
+    assert result.stdout.splitlines()[-1].startswith("Not valid (")
 
 
 @pytest.mark.parametrize(
@@ -235,7 +249,7 @@ def test_garbage_never_ends_in_anything_but_a_verdict(parts: list[bytes], encode
     token = segments(*parts).encode() if encoded else b".".join(parts)
     result = run("-", stdin=token)
     assert result.exit_code in (1, 2)
-    assert re.search(r"^Not (valid|verified): |give one token", result.output, re.MULTILINE)
+    assert re.search(r"^Not (valid \(\w+\)|verified): |give one token", result.output, re.MULTILINE)
 
 
 VALUES = st.recursive(
@@ -302,7 +316,12 @@ def test_without_an_issuer_an_algorithm_that_is_never_verified_is_told(
 
 
 def test_token_pasted_with_its_scheme_is_taken(tenant: LocalTenant) -> None:
-    assert inspect(tenant, f"Bearer {tenant.token()}\n").exit_code == 0
+    pasted = inspect(tenant, f"Bearer {tenant.token()}\n")
+    assert pasted.exit_code == 0
+    *_, note, verdict = pasted.stdout.splitlines()
+    assert note == "`Bearer ` in front was left out: sent twice it is refused (400)."
+    assert verdict.startswith("Valid. ")
+    assert "left out" not in inspect(tenant, tenant.token()).stdout
     assert run("bearer", tenant.token()).exit_code == 1
     assert run(f"Bearer {tenant.token()}").exit_code == 1
 
@@ -325,7 +344,7 @@ def test_issuer_that_can_not_be_reached_is_told_and_the_rest_explained(
     assert marks(result)["key"] == marks(result)["signature"] == "??"
     assert marks(result)["iss"] == "ok"
     assert "The issuer's keys can't be had: " in result.stdout
-    assert result.stdout.splitlines()[-1].startswith("Unknown: ")
+    assert result.stdout.splitlines()[-1].startswith("Unknown (keys_unavailable): ")
 
 
 def test_token_that_is_none_costs_the_issuer_no_request(tenant: LocalTenant) -> None:
@@ -392,7 +411,9 @@ def test_kid_with_two_keys_is_not_chosen_from() -> None:
     assert result.exit_code == 1
     assert marks(result)["key"] == "NO"
     last = result.stdout.splitlines()[-1]
-    assert last.startswith("Not valid: The issuer publishes different keys for this kid")
+    assert last.startswith(
+        "Not valid (unusable_key): The issuer publishes different keys for this kid"
+    )
 
 
 def test_console_script_reads_standard_input(tenant: LocalTenant) -> None:

@@ -19,6 +19,7 @@ from jwks_guard import (
     EnvironmentVariableError,
     InvalidTokenError,
     KeysUnavailableError,
+    VerifiedToken,
 )
 from jwks_guard.cli.configuration import Judge, configured_verifier
 from jwks_guard.cli.inspect.explain import Rules, Sections, explain
@@ -32,6 +33,7 @@ from jwks_guard.jose.compact import split, to_bytes
 _MAX_TOKEN_BYTES = 16_384
 _TOKEN_TYPES = frozenset({"jwt", "at+jwt", None})
 _LEEWAY = 5.0
+_MOST_NAMED = 20
 _STYLES: dict[Mark, str] = {"ok": "green", "NO": "bold red", "??": "bold yellow", "  ": ""}
 
 
@@ -42,7 +44,7 @@ class _Conclusion:
     status: int
 
 
-_VALID = _Conclusion("ok", "Valid: this API would accept it now.", 0)
+_BEARER = "`Bearer ` in front was left out: sent twice it is refused (400)."
 
 
 def inspect(
@@ -88,22 +90,23 @@ def inspect(
     reached.
     """
     options = {"issuer": issuer, "audience": audience, "jwks_uri": jwks_uri}
+    pasted = False
     try:
         judge = configured_verifier({**options, "algorithms": algorithm}, os.environ, config)
         if isinstance(judge, str):
             _require_no_option(judge, issuer, audience, jwks_uri, algorithm)
-            sections, conclusion = _content(_one_token(token, _MAX_TOKEN_BYTES), judge)
+            compact, pasted = _one_token(token, _MAX_TOKEN_BYTES)
+            sections, conclusion = _content(compact, judge)
         else:
-            longest = judge.verifier.verification.max_token_bytes
-            examined = _examined(_one_token(token, longest), judge)
-            sections, conclusion = asyncio.run(examined)
+            compact, pasted = _one_token(token, judge.verifier.verification.max_token_bytes)
+            sections, conclusion = asyncio.run(_examined(compact, judge))
     except EnvironmentVariableError as error:
         sections, conclusion = {}, _refusal(error)
     except ConfigurationError as error:
         raise typer.BadParameter(str(error)) from None
     except InvalidTokenError as error:  # not even the form of a token
         sections, conclusion = {}, _refusal(error)
-    _print(sections, conclusion)
+    _print(sections, conclusion, _BEARER if pasted else "")
     raise typer.Exit(conclusion.status)
 
 
@@ -114,18 +117,19 @@ def _require_no_option(missing: str, *options: object) -> None:
         raise typer.BadParameter(f"it is needed beside the other options {rest}", param_hint=name)
 
 
-def _one_token(arguments: list[str], longest: int) -> str:
-    """The one word that is the token; pasted with its scheme it is still meant."""
+def _one_token(arguments: list[str], longest: int) -> tuple[str, bool]:
+    """The one word that is the token, and whether it was pasted with its scheme before it."""
     text = " ".join(arguments)
     if text == "-":
         data = sys.stdin.buffer.read(2 * longest)
         text = data.decode("ascii", "surrogateescape")
     words = text.split()
-    if words and words[0].lower() == "bearer":
+    pasted = bool(words) and words[0].lower() == "bearer"
+    if pasted:
         del words[0]
     if len(words) != 1:  # typer's own message would repeat the words
         raise typer.BadParameter("give one token, or - for standard input", param_hint="TOKEN")
-    return words[0]
+    return words[0], pasted
 
 
 def _content(compact: str, missing: str) -> tuple[Sections, _Conclusion]:
@@ -150,10 +154,10 @@ async def _examined(compact: str, judge: Judge) -> tuple[Sections, _Conclusion]:
         unheard = await _heard(judge.fleet)
         sections = explain(token, rules, verifier.keys, verifier.keys.clock.time())
         try:
-            await verifier.verify(token)
+            verified = await verifier.verify(token)
         except (InvalidTokenError, KeysUnavailableError) as error:
             return sections, _refusal(error)
-    return sections, _VALID if unheard is None else _refusal(unheard)
+    return sections, _valid(verified) if unheard is None else _refusal(unheard)
 
 
 async def _heard(fleet: ConfiguredFleet | None) -> DistrustNotSharedError | None:
@@ -175,6 +179,14 @@ def _split(compact: str, longest: int) -> bytes:
     return token
 
 
+def _valid(token: VerifiedToken) -> _Conclusion:
+    names = sorted(token.scopes | token.permissions)
+    more = [f"{len(names) - _MOST_NAMED} more"] if len(names) > _MOST_NAMED else []
+    named = ", ".join([*names[:_MOST_NAMED], *more]) or "none"
+    text = f"Valid. A route may ask for scopes or permissions too: the token has {named}."
+    return _Conclusion("ok", text, 0)
+
+
 def _refusal(
     error: InvalidTokenError
     | KeysUnavailableError
@@ -182,17 +194,19 @@ def _refusal(
     | DistrustNotSharedError,
 ) -> _Conclusion:
     if isinstance(error, InvalidTokenError):
-        return _Conclusion("NO", f"Not valid: {error}", 1)
-    return _Conclusion("??", f"Unknown: {error}", 3)
+        return _Conclusion("NO", f"Not valid ({error.code}): {error}", 1)
+    return _Conclusion("??", f"Unknown ({error.code}): {error}", 3)
 
 
-def _print(sections: Sections, conclusion: _Conclusion) -> None:
+def _print(sections: Sections, conclusion: _Conclusion, note: str) -> None:
     console = Console(highlight=False, soft_wrap=True)
     width = max((len(_name(line)) for lines in sections.values() for line in lines), default=0)
     for title, lines in sections.items():
         console.print(Text(title, "bold"))
         for line in lines:
             console.print(_rendered(line, width))
+    if note:
+        console.print(note, markup=False)
     console.print(Text(printable(conclusion.text), _STYLES[conclusion.mark]))
 
 
