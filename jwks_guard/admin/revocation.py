@@ -125,7 +125,7 @@ class Revocation:
                 if intent.kid not in await self.keys.published_kids(self.jwks_uri):
                     await self.journal.tell(intent, "left_jwks")
                     return self.journal.now()
-                problem = "the JWK Set still lists the key"
+                problem = "the key set still lists the key"
             except UnavailableError as error:
                 problem = str(error)
         await self.journal.tell(intent, "still_in_jwks", "warning", problem)

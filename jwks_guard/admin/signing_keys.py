@@ -215,7 +215,7 @@ class SigningKeysClient:
         try:
             answer = await fetcher.fetch(None, Instant.now(self.clock))
         except FetchError as error:
-            raise UnavailableError(f"The tenant's JWK Set can't be read: {error}.") from None
+            raise UnavailableError(f"The tenant's key set can't be read: {error}.") from None
         kids = [key.kid for key in answer.keys or ()] + [key.kid for key in answer.skipped]
         return frozenset(kid for kid in kids if kid is not None)
 

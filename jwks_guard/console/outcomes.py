@@ -64,9 +64,9 @@ def rotated(receipt: RotationReceipt) -> Outcome:
 def revoked(receipt: RevocationReceipt) -> Outcome:
     """The outcome of a revocation, with its rotation if there was one."""
     listed = (
-        "The tenant's JWK Set still listed the key when it was last looked at."
+        "The tenant's key set still listed the key when it was last looked at."
         if receipt.left_jwks_at is None
-        else f"It left the tenant's JWK Set by {receipt.left_jwks_at:%Y-%m-%d %H:%M:%S} UTC."
+        else f"It left the tenant's key set by {receipt.left_jwks_at:%Y-%m-%d %H:%M:%S} UTC."
     )
     rotation = receipt.rotation
     before = () if rotation is None else (f"{rotation.current.kid} signs new tokens.",)

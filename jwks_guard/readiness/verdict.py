@@ -169,11 +169,13 @@ def _by_the_tenant(
             message=f"The tenant does not say until when {facts.kid} was current.",
         )
     elif not safe_from <= now:
-        expire = "never expire" if safe_from >= NEVER else f"expire by {_moment(safe_from, now)}"
+        valid = (
+            "never expire" if safe_from >= NEVER else f"be valid until {_moment(safe_from, now)}"
+        )
         yield Blocker(
             code="tokens_unexpired",
             verdict="no",
-            message=f"Clients may hold tokens of {facts.kid}, used or not, that {expire}."
+            message=f"Tokens of {facts.kid}, also those never used here, may {valid}."
             f"{seen if longest > settings.token_lifetime else ''}",
             until=safe_from,
         )

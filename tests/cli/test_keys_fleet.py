@@ -135,7 +135,7 @@ def test_revoke_is_refused_with_every_blocker_before_anybody_is_asked(
         done = run({**environ, "JWKS_GUARD_EXPECTED_INSTANCES": "2"}, "revoke", kid, *arguments)
         assert (done.returncode, done.stdout) == (1, "")
         assert done.stderr.startswith(f"{kid} is not ready to be revoked. Nothing was done.\n")
-        assert f"  - Clients may hold tokens of {kid}" in done.stderr
+        assert f"  - Tokens of {kid}, also those" in done.stderr
         assert "  - 1 instance reports, of 2 expected." in done.stderr
         assert "--force with a --reason" in done.stderr
     assert changes(tenant) == []
@@ -149,7 +149,7 @@ def test_plan_of_a_revocation_that_is_not_ready_says_why(
     fleet.show(healthy(tenant, usage={kid: used(0.0, 132)}))
     planned = run(environ, "revoke", kid, "--dry-run")
     assert planned.returncode == 0
-    assert f"It is not ready (no): Clients may hold tokens of {kid}" in words(planned.stdout)
+    assert f"It is not ready (no): Tokens of {kid}, also those" in words(planned.stdout)
     assert "1 instance reports. The fleet refuses the key once" in words(planned.stdout)
     fleet.clear()
     fleet.show(healthy(tenant))
@@ -175,7 +175,7 @@ def test_force_takes_a_reason_and_is_written_down(
     assert "It was forced: the verdict before was no." in done.stdout
     steps = {record["step"]: record for record in journal(tmp_path)}
     assert steps["forced"]["result"] == "warning"
-    assert "Clients may hold tokens" in steps["forced"]["detail"]
+    assert "also those never used here, may be valid" in steps["forced"]["detail"]
     assert steps["forced"]["reason"] == FORCED[-1]
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from html.parser import HTMLParser
+from typing import Literal
 
 import httpx
 import pytest
 
 from jwks_guard.console.gathering import Gatherer
 from jwks_guard.console.picture import Entry
+from jwks_guard.console.rendering import templates
+from jwks_guard.readiness.verdict import Blocker, RevocationReadiness
 from tests.admin.rotating import Scene, opened
 from tests.console.support import FakeFleet, Pages, decision, instance
 from tests.support import HandClock
@@ -127,7 +131,7 @@ async def test_a_tenants_keys_are_listed_as_its_dashboard_lists_them(scene: Scen
         text = (await get(Pages(gatherer), "/keys")).text
     assert text.index("List of Valid Keys") < text.index(old) < text.index("List of Revoked Keys")
     assert "Ready to revoke? No It is the current key. Rotate first." in text
-    assert f"Clients may hold tokens of {old}" in text
+    assert f"Tokens of {old}, also those never used here, may be valid until" in text
     row = gatherer.picture.key(old)
     assert row is not None
     assert row.fingerprint is not None
@@ -235,3 +239,29 @@ async def test_instants_beyond_every_calendar_are_no_error(
     await pages.gatherer.look()
     assert "never" in (await get(pages, "/instances")).text
     assert "The last accepted token expires never" in (await get(pages, "/keys")).text
+
+
+def test_reason_repeats_no_verdict_but_another_one_and_says_what_ends_it(clock: HandClock) -> None:
+    def blocker(code: str, verdict: Literal["no", "unknown"], until: float | None) -> Blocker:
+        return Blocker(code=code, verdict=verdict, message=f"{code}!", until=until)
+
+    blockers = (
+        blocker("key_in_use", "no", clock.time() + 19.0),
+        blocker("tokens_unexpired", "no", clock.time() + 60.0),
+        blocker("instance_watched_too_short", "unknown", clock.time() + 60.0),
+    )
+    readiness = RevocationReadiness(
+        kid="k1",
+        verdict="no",
+        assessed_at=clock.time(),
+        earliest_safe_time=clock.time() + 60.0,
+        blockers=blockers,
+        instances=(),
+    )
+    page = templates.get_template("parts/reasons.html").render(readiness=readiness)
+    first, second, third = re.findall("<li>(.*)</li>", page)
+    assert first.startswith("key_in_use! If no more tokens come, this ends <time ")
+    assert second == "tokens_unexpired!"
+    assert third.startswith(
+        '<span class="mark">Unknown:</span> instance_watched_too_short! This ends <time '
+    )

@@ -211,7 +211,7 @@ def test_idle_clients_hold_tokens_until_the_last_one_has_expired() -> None:
     (blocker,) = readiness.blockers
     assert blocker.until == readiness.earliest_safe_time == NOW + 90
     assert blocker.message == (
-        "Clients may hold tokens of old, used or not, that expire by "
+        "Tokens of old, also those never used here, may be valid until "
         "2027-01-15 08:01:30 UTC, in 1 min 30 s."
     )
 
@@ -244,7 +244,7 @@ def test_lifetime_that_was_seen_to_be_longer_than_the_setting_counts(observed: O
 
 def test_tokens_without_an_end_never_let_the_key_go() -> None:
     (blocker,) = assess(STATE, latest_expiry=NEVER).blockers
-    assert blocker.message.endswith("used or not, that never expire.")
+    assert blocker.message.endswith("also those never used here, may never expire.")
 
 
 def test_without_the_lifetime_of_tokens_nothing_is_known() -> None:

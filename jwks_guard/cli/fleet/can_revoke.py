@@ -31,7 +31,7 @@ from jwks_guard.readiness.verdict import RevocationReadiness
 _DURATION = re.compile(r"([0-9]{1,6})([smh])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours"}
 _VERDICTS = {
-    "yes": ("can be revoked now: no valid token is refused by that.", "bold green"),
+    "yes": ("can be revoked now: that refuses no valid token.", "bold green"),
     "no": ("can't be revoked yet: that would refuse tokens that are valid.", "bold red"),
     "unknown": (
         "should not be revoked yet: it is not known what that would break.",
