@@ -105,6 +105,7 @@ async def opened(
         max_wait=60.0,  # valgrind on a busy machine takes its time
         http_client=lambda: httpx.AsyncClient(transport=tenant),
         on_event=lambda _: None,
+        fast_rsa=False,  # awscrt takes no stub
         **options,
     )
     if stubbed:  # a refresh keeps the objects of keys that it finds unchanged

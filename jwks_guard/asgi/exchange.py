@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -13,8 +13,6 @@ from jwks_guard.asgi.interrupts import Interrupts
 from jwks_guard.errors import KeysUnavailableError, RequestRefusedError, TokenExpiredError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
-
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from jwks_guard.asgi.protocol import RequestVerifier
@@ -45,7 +43,8 @@ class GuardedExchange(msgspec.Struct, eq=False):
     """One HTTP request, which was let in with `token`, and its response.
 
     `verifier` is asked at each part of the body. If it refuses the token, the app's `receive`
-    raises LateBodyError, and the app hears nothing more of the body.
+    raises LateBodyError, and the app hears nothing more of the body. An app whose other task reads
+    is cancelled if it has not ended a second later.
 
     A response in several parts has the token looked at until its last one. If it is refused, the
     app's `receive` returns `http.disconnect`, also where the app waits in it, and `send` raises
@@ -53,41 +52,54 @@ class GuardedExchange(msgspec.Struct, eq=False):
     Any other response is broken off, by which its client sees that this is not all, once the app
     has returned. A token that only expires ends event streams and nothing else: a large file goes
     on.
+
+    The last argument is the task that runs the app; without it none is cancelled.
     """
 
     _token: VerifiedToken
     _verifier: RequestVerifier
     _server_receive: Receive
     _server_send: Send
+    _app: asyncio.Task[Any] | None
     watched: bool = False
-    """Whether `finish` has to be called, although the app has returned."""
+    """Whether `finish` has to be called once the app has ended."""
     _begun: Message | None = None
     _timer: asyncio.TimerHandle | None = None
+    _body_begun: bool = False
     _body_read: bool = False
     _error: RequestRefusedError | None = None
     _interrupts: Interrupts | None = None
     _closing: asyncio.Task[None] | None = None
+    _cancelling: asyncio.TimerHandle | None = None
+    _cancelled: bool = False
 
     async def run(self, app: ASGIApp, scope: Scope) -> RequestRefusedError | None:
         """Run `app`; gives the error to answer with if it was ended before its response began."""
-        failure: BaseException | None = None
         try:
             await app(scope, self.receive, self.send)
-        except BaseException as error:  # noqa: BLE001 - `finish` raises it again
-            failure = error
-        return await self.finish(failure)
+        except BaseException as error:
+            if not self.has_caused(error):
+                raise
+        return await self.finish() if self.watched else None
 
-    async def finish(self, failure: BaseException | None) -> RequestRefusedError | None:
-        """End with the app; what it raised goes through, unless this is how it was ended.
-
-        Gives the error to answer with, as `run` does.
-        """
+    def has_caused(self, failure: BaseException) -> bool:
+        """Whether `failure`, with which the app has ended, is how this has ended it."""
         if self._timer is not None:
             self._timer.cancel()
-        if failure is not None:
-            if self._error is None or not _may_be_of_the_end(failure):
-                raise failure
-            _log.debug("the application ended with its request", exc_info=failure)
+        if self._cancelling is not None:
+            self._cancelling.cancel()
+        if self._error is None or not self._may_have_caused(failure):
+            return False
+        usual = _only(failure, OSError, LateBodyError, asyncio.CancelledError)
+        level = logging.DEBUG if usual else logging.WARNING
+        _log.log(level, "the application ended with its request", exc_info=failure)
+        return True
+
+    async def finish(self) -> RequestRefusedError | None:
+        """End with the app; gives the error to answer with, as `run` does."""
+        for timer in (self._timer, self._cancelling):
+            if timer is not None:
+                timer.cancel()
         if self._closing is not None:
             with suppress(TimeoutError):  # a client that does not read can't be told
                 async with asyncio.timeout(_CLOSE_GRACE):
@@ -98,27 +110,23 @@ class GuardedExchange(msgspec.Struct, eq=False):
         """What the app receives: the next message, but no part of a body that comes too late."""
         message = await self._next()
         if message["type"] == "http.request":
-            self._look_at_body()
+            self._look_at_body(message)
         if self._error is None:
+            self._body_begun = True
             self._body_read = not message.get("more_body")
             return message
         if self._body_read:
             return {"type": "http.disconnect"}
+        self._cancel_later()
         raise LateBodyError(self._error)  # an app may take what it has for the whole body
 
-    def send(self, message: Message) -> Awaitable[None]:
+    async def send(self, message: Message) -> None:
         """Send a message of the app; raises ExchangeEndedError once the guard has ended it."""
+        if self._error is None:
+            self._follow(message)
         if self._error is not None:
             raise ExchangeEndedError("the access token is no longer valid")
-        if message["type"] == "http.response.start":
-            self._begun = message
-        elif message.get("more_body"):
-            if self._timer is None:
-                self.watched = True
-                self._look_later()
-        elif self._timer is not None:
-            self._timer.cancel()
-        return self._server_send(message)  # no coroutine of its own: each response comes by here
+        await self._server_send(message)
 
     async def _next(self) -> Message:
         """The server's next message, or that the client is gone once the guard ends the request."""
@@ -132,29 +140,77 @@ class GuardedExchange(msgspec.Struct, eq=False):
                 raise
         return {"type": "http.disconnect"}
 
-    def _look_at_body(self) -> None:
-        try:
-            self._verifier.remaining(self._token)
-        except RequestRefusedError as error:
+    def _follow(self, message: Message) -> None:
+        """Note how far the response is; watch one in several parts, until its last one."""
+        if message["type"] == "http.response.start":
+            self._begun = message
+            if self._is_event_stream:  # its first event may be long in coming
+                self._watch()
+        elif message["type"] != "http.response.body":
+            pass  # as a push may come in the middle
+        elif not message.get("more_body"):
+            if self._timer is not None:
+                self._timer.cancel()
+        elif self._timer is None:
+            self._watch()
+            self._look()
+
+    def _look_at_body(self, message: Message) -> None:
+        error = self._refusal()
+        if error is None:
+            return
+        # A request without a body: nothing of it has come after its token expired.
+        empty = not (self._body_begun or message.get("body") or message.get("more_body"))
+        if not (empty and isinstance(error, TokenExpiredError)):
             self._end(error)
+
+    def _cancel_later(self) -> None:
+        """See to it that the app ends although only a task of its own was told."""
+        if self._app is not None and self._cancelling is None:
+            loop = asyncio.get_running_loop()
+            self._cancelling = loop.call_later(_CLOSE_GRACE, self._cancel, self._app)
+
+    def _cancel(self, app: asyncio.Task[Any]) -> None:
+        self._cancelled = app.cancel()
+
+    def _may_have_caused(self, failure: BaseException) -> bool:
+        if (
+            self._cancelled
+            and isinstance(failure, asyncio.CancelledError)
+            and self._app is not None
+        ):
+            return self._app.uncancel() == 0  # else somebody else has cancelled it, too
+        return _only(failure, Exception, LateBodyError)
+
+    def _watch(self) -> None:
+        self.watched = True
+        self._look_later()
 
     def _look_later(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(_INTERVAL, self._look)
+        self._timer = asyncio.get_running_loop().call_later(_INTERVAL, self._look_again)
 
-    def _look(self) -> None:
-        """End the response if the token is refused, or look again later."""
-        try:
-            self._verifier.remaining(self._token)
-        except TokenExpiredError as error:
-            if self._is_event_stream:
-                self._end(error)
-        except RequestRefusedError as error:
-            self._end(error)
-        except Exception:
-            self._end(KeysUnavailableError("The verifier failed."))
-            raise
+    def _look_again(self) -> None:
+        self._look()
         if self._error is None:
             self._look_later()
+
+    def _look(self) -> None:
+        """End the response if the token is refused."""
+        error = self._refusal()
+        expired = isinstance(error, TokenExpiredError)
+        if error is not None and (self._is_event_stream or not expired):
+            self._end(error)
+
+    def _refusal(self) -> RequestRefusedError | None:
+        """Why the token is not accepted any more; None while it is."""
+        try:
+            self._verifier.remaining(self._token)
+        except RequestRefusedError as error:
+            return error
+        except Exception:  # noqa: BLE001 - then it is not known whether it is accepted
+            _log.exception("the verifier failed")
+            return KeysUnavailableError("The verifier failed.")
+        return None
 
     def _end(self, error: RequestRefusedError) -> None:
         self._error = error
@@ -179,8 +235,8 @@ class GuardedExchange(msgspec.Struct, eq=False):
         )
 
 
-def _may_be_of_the_end(failure: BaseException) -> bool:
-    """Whether an app may have raised this because its request was ended."""
+def _only(failure: BaseException, *kinds: type[BaseException]) -> bool:
+    """Whether `failure` is of these kinds, or a group of such."""
     if isinstance(failure, BaseExceptionGroup):
-        return all(map(_may_be_of_the_end, failure.exceptions))
-    return isinstance(failure, Exception | LateBodyError)
+        return all(_only(each, *kinds) for each in failure.exceptions)
+    return isinstance(failure, kinds)

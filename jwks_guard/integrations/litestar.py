@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from asyncio import current_task
 from contextlib import asynccontextmanager
 from copy import copy
 from typing import TYPE_CHECKING, Any, Unpack, cast
@@ -168,7 +169,7 @@ class _Middleware:
         if token is None:
             await self._app(scope, receive, send)
             return
-        exchange = GuardedExchange(token, self._verifier, receive, send)
+        exchange = GuardedExchange(token, self._verifier, receive, send, current_task())
         refused = await exchange.run(self._app, scope)
         if refused is not None:
             refused.refusal = self._guard.refusal(refused)

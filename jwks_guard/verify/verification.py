@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from hashlib import blake2b
+import hashlib
+from collections.abc import Callable
 from time import perf_counter
 from typing import Any, NoReturn
 
@@ -33,6 +34,14 @@ from jwks_guard.readiness.usage import TIMED_EVERY, Counter
 from jwks_guard.verify.cache import TokenCache
 from jwks_guard.verify.footprint import WORST, footprint
 from jwks_guard.verify.token import VerifiedToken
+
+# BLAKE2b (RFC 7693) is the interpreter's own code: SHA-256 is faster in a loop, and slower in a
+# server, where OpenSSL's way to it is cold.
+try:
+    hashlib.blake2b(b"")
+    token_hash: Callable[[bytes], Any] = hashlib.blake2b
+except (AttributeError, ValueError):  # FIPS 140 does not have it, so its builds of Python do not
+    token_hash = hashlib.sha256
 
 Resolved = tuple[Header, VerificationKey, SignatureCheck, Counter, dict[str, Any] | None]
 """A header, the key that it names, what checks its signatures by this `alg`, what counts, and all
@@ -107,10 +116,8 @@ class Verification:
             name = None
         else:
             # All of it, the signature included: by a part of the token, or by a hash that can be
-            # made to collide, a forged token would hit. BLAKE2b (RFC 7693) is the interpreter's own
-            # code: SHA-256 is faster in a loop, and slower in a server, where OpenSSL's way to it
-            # is cold.
-            name = blake2b(token).digest()
+            # made to collide, a forged token would hit.
+            name = token_hash(token).digest()
             result = cached(name)
             if result is not None:
                 view, wall = self._trust.view, self._clock.time()

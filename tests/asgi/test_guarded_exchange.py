@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -240,6 +242,35 @@ def between(make: Make) -> Make:
     return lambda service: Between(make(service))
 
 
+def by_a_pump(service: Service) -> ASGIApp:
+    """One task reads, and the other waits for what that one hands over."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        messages: asyncio.Queue[Message] = asyncio.Queue()
+
+        async def pump() -> None:
+            while True:
+                await messages.put(await receive())
+
+        service.begun.set()
+        pumping = asyncio.create_task(pump())
+        try:
+            body, more = b"", True
+            while more:
+                message = await messages.get()
+                body += message.get("body", b"")
+                more = message.get("more_body", False)
+            service.reached.append(body)
+            await PlainTextResponse("done")(scope, receive, send)
+        finally:
+            pumping.cancel()
+            await asyncio.gather(pumping, return_exceptions=True)
+            service.ended.set()
+
+    return without_lifespan(app)
+
+
+READERS["by a pump"] = by_a_pump
 READERS |= {f"{name}, behind BaseHTTPMiddleware": between(make) for name, make in READERS.items()}
 
 
@@ -431,3 +462,195 @@ async def test_error_of_the_app_goes_through() -> None:
         async with service.client() as client:
             answered = await client.get("/", headers=credentials(service.token()))
         assert answered.status_code == 500
+
+
+async def test_error_of_the_app_keeps_nothing_of_its_request_alive() -> None:
+    class Large:
+        """Stands for what a request holds."""
+
+    alive: weakref.WeakSet[Large] = weakref.WeakSet()
+
+    async def broken(scope: Scope, receive: Receive, send: Send) -> None:
+        large = Large()
+        alive.add(large)
+        raise ZeroDivisionError
+
+    async def receive() -> Message:
+        raise NotImplementedError
+
+    async def send(_: Message) -> None:
+        raise NotImplementedError
+
+    with tenant_of(HandClock()) as tenant:
+        verifier = verifier_of(tenant, HandClock())
+        guard = JWKSGuardMiddleware(broken, verifier=verifier)
+        fields = [(k.lower().encode(), v.encode()) for k, v in credentials(tenant.token()).items()]
+        gc.disable()
+        try:
+            for _ in range(5):
+                with suppress(ZeroDivisionError):
+                    await guard(
+                        {"type": "http", "method": "POST", "path": "/", "headers": fields},
+                        receive,
+                        send,
+                    )
+            assert len(alive) == 0
+        finally:
+            gc.enable()
+            await verifier.aclose()
+
+
+async def test_event_stream_without_an_event_yet_ends_with_the_trust() -> None:
+    def make(service: Service) -> ASGIApp:
+        async def events() -> AsyncIterator[str]:
+            service.begun.set()
+            await service.go_on.wait()
+            yield "data: secret\n\n"
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await StreamingResponse(events(), media_type="text/event-stream")(scope, receive, send)
+
+        return without_lifespan(app)
+
+    async with (
+        served(make) as service,
+        service.client() as client,
+        asyncio.timeout(PATIENCE),
+        client.stream("GET", "/", headers=credentials(service.token())) as stream,
+    ):
+        await service.begun.wait()
+        await service.distrust()
+        assert await stream.aread() == b""
+
+
+async def test_response_in_parts_does_not_begin_once_the_key_is_distrusted() -> None:
+    """Else all of an export could be fetched that begins in the second after."""
+
+    def make(service: Service) -> ASGIApp:
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await service.distrust()
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            for _ in range(3):
+                await send({"type": "http.response.body", "body": b"secret", "more_body": True})
+
+        return without_lifespan(app)
+
+    async with served(make) as service, service.client() as client:
+        with pytest.raises(httpx.RemoteProtocolError):
+            await client.get("/", headers=credentials(service.token()))
+
+
+async def test_message_of_another_type_between_the_parts_changes_nothing() -> None:
+    """A push, an early hint and trailers are such messages."""
+
+    def make(service: Service) -> ASGIApp:
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            start = {"status": 200, "headers": [(b"content-type", b"text/event-stream")]}
+            part = {"type": "http.response.body", "body": b"data: one\n\n", "more_body": True}
+            await send({"type": "http.response.start", **start})
+            await send(part)
+            await send({"type": "http.response.push", "path": "/style.css", "headers": []})
+            await service.go_on.wait()
+            await send(part)
+
+        return without_lifespan(app)
+
+    sent: list[str] = []
+    async with served(make) as service:
+        guard = JWKSGuardMiddleware(make(service), verifier=service.looking)
+        fields = [(k.lower().encode(), v.encode()) for k, v in credentials(service.token()).items()]
+
+        async def receive() -> Message:
+            await service.go_on.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: Message) -> None:
+            sent.append(message["type"])
+            if message["type"] == "http.response.push":
+                await service.distrust()
+
+        async with asyncio.timeout(PATIENCE):
+            running = asyncio.create_task(
+                guard(
+                    {"type": "http", "method": "POST", "path": "/", "headers": fields},
+                    receive,
+                    send,
+                )
+            )
+            await service.looking.refused.wait()
+            service.go_on.set()
+            await running
+    assert sent.count("http.response.body") == 2, "the event, and the end of the stream"
+
+
+@pytest.mark.parametrize("respond", [StreamingResponse, PlainTextResponse])
+async def test_response_to_a_request_without_body_outlives_its_token(
+    respond: Callable[[Any], Response],
+) -> None:
+    def make(service: Service) -> ASGIApp:
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await service.expire()
+            content = iter([b"done"]) if respond is StreamingResponse else "done"
+            await respond(content)(scope, receive, send)
+
+        return without_lifespan(app)
+
+    async with served(make) as service, service.client() as client:
+        answered = await client.get("/", headers=credentials(service.token()))
+        assert (answered.status_code, answered.text) == (200, "done")
+
+
+async def test_parts_may_be_sent_from_another_thread() -> None:
+    def make(service: Service) -> ASGIApp:
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            loop = asyncio.get_running_loop()
+
+            def sending() -> None:
+                parts = [
+                    {"type": "http.response.start", "status": 200, "headers": []},
+                    {"type": "http.response.body", "body": b"one", "more_body": True},
+                    {"type": "http.response.body", "body": b"two"},
+                ]
+                for part in parts:  # as asgiref and a2wsgi do for applications of WSGI
+                    asyncio.run_coroutine_threadsafe(send(part), loop).result()  # type: ignore[arg-type]
+
+            await asyncio.to_thread(sending)
+
+        return without_lifespan(app)
+
+    async with served(make) as service, service.client() as client:
+        assert (await client.get("/", headers=credentials(service.token()))).text == "onetwo"
+
+
+async def test_body_is_refused_where_the_verifier_fails() -> None:
+    async with served(reading(heedless)) as service:
+
+        def broken(_: VerifiedToken) -> float:
+            raise ZeroDivisionError
+
+        service.looking.remaining = broken  # type: ignore[method-assign, assignment]
+        assert (await service.post([b"a", b"b"], None)).startswith(b"HTTP/1.1 503 ")
+    assert service.reached == []
+
+
+async def test_cancelling_the_app_from_outside_is_not_taken_for_the_end_of_its_trust() -> None:
+    async with served(lambda service: without_lifespan(by_a_pump(service))) as service:
+        guard = JWKSGuardMiddleware(by_a_pump(service), verifier=service.looking)
+        fields = [(k.lower().encode(), v.encode()) for k, v in credentials(service.token()).items()]
+        sent: list[Message] = []
+
+        async def receive() -> Message:
+            await asyncio.Event().wait()
+            raise NotImplementedError
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        running = asyncio.create_task(
+            guard({"type": "http", "method": "POST", "path": "/", "headers": fields}, receive, send)
+        )
+        await service.begun.wait()
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+    assert sent == []
