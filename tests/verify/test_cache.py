@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 import json
+import sys
 import threading
 import tracemalloc
 from dataclasses import InitVar, dataclass, field
@@ -19,6 +20,7 @@ from jwks_guard.verify.cache import (
     TokenCache,
 )
 from jwks_guard.verify.footprint import WORST
+from tests.process.programs import PROJECT, run_to_end
 from tests.support import HandClock, verifier_of
 
 # --- the cache ---
@@ -291,3 +293,24 @@ async def test_refused_token_is_not_remembered(tenant: LocalTenant, clock: HandC
     with pytest.raises(InvalidSignatureError):
         await verifier.verify(tenant.forged_token())
     assert await verifier.verify(token) is first
+
+
+def test_results_are_found_where_the_interpreter_may_not_use_blake2() -> None:
+    """A build of Python for FIPS 140 raises ValueError for all that this does not have."""
+    program = """
+import hashlib
+
+def refused(*_, **__):
+    raise ValueError("[digital envelope routines] unsupported")
+
+hashlib.blake2b = refused
+from jwks_guard import SyncTokenVerifier
+from jwks_guard.testing import LocalTenant
+
+with LocalTenant(algorithm="ES256") as tenant:
+    with SyncTokenVerifier(tenant.issuer, tenant.audience) as verifier:
+        token = tenant.token()
+        print(verifier.verify(token) is verifier.verify(token))
+"""
+    done = run_to_end([sys.executable, "-c", program], cwd=PROJECT)
+    assert (done.returncode, done.stdout) == (0, "True\n")
