@@ -208,8 +208,8 @@ def test_a_tenant_that_refuses_or_hangs_leaves_the_kids_of_the_fleet(
 def test_an_instance_that_hangs_hides_no_other_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(completion, "CALL_SECONDS", 5.0)
-    monkeypatch.setattr(completion, "LONGEST_SECONDS", 12.0)
+    monkeypatch.setattr(completion, "CALL_SECONDS", 2.0)
+    monkeypatch.setattr(completion, "LONGEST_SECONDS", 5.0)
     (tmp_path / "secret").write_text(SECRET)
     with (
         LocalTenant(in_process=True, algorithm="ES256") as tenant,

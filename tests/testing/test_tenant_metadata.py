@@ -11,10 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from jwks_guard.testing import LocalTenant, ManualClock
 
-
-@pytest.fixture
-def algorithm() -> str:
-    return "RS256"
+as_a_real_tenant = pytest.mark.parametrize("algorithm", ["RS256"])
 
 
 async def test_jwks_comes_with_the_headers_of_the_real_one(
@@ -52,6 +49,7 @@ async def test_change_that_changes_nothing_does_not_touch_last_modified(
     assert response.headers["Last-Modified"] == "Sun, 15 Jun 2025 15:06:40 GMT"
 
 
+@as_a_real_tenant
 async def test_jwk_has_the_members_of_the_real_one_and_fits_its_certificate(
     tenant: LocalTenant, client: httpx.AsyncClient
 ) -> None:
@@ -68,6 +66,7 @@ async def test_jwk_has_the_members_of_the_real_one_and_fits_its_certificate(
     assert sha1 == certificate.fingerprint(hashes.SHA1())
 
 
+@as_a_real_tenant
 async def test_certificate_is_self_signed_and_older_than_the_test(
     tenant: LocalTenant, client: httpx.AsyncClient, clock: ManualClock
 ) -> None:
@@ -90,6 +89,7 @@ async def test_pem_is_the_certificate_of_the_current_key(
     assert certificate == tenant.key("current").certificate
 
 
+@as_a_real_tenant
 async def test_discovery_document_leads_to_the_other_endpoints(
     tenant: LocalTenant, client: httpx.AsyncClient
 ) -> None:
