@@ -10,12 +10,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any, NoReturn, Unpack, cast
 
-from fastapi import Depends, HTTPException, WebSocket, WebSocketException
+from fastapi import Depends, HTTPException, Request, WebSocket, WebSocketException
 from fastapi.openapi import models
 from fastapi.requests import HTTPConnection
 from fastapi.security import SecurityScopes
 from fastapi.security.base import SecurityBase
 from fastapi.websockets import WebSocketState
+from starlette.types import Message
 
 from jwks_guard.asgi import RequestVerifier
 from jwks_guard.asgi.connection import (
@@ -62,7 +63,8 @@ class Guard(SecurityBase):
 
     Refusals are raised as RefusedException. A WebSocket is refused before it is accepted, by
     WebSocketException where the server can't answer it by HTTP. An open one is closed within a
-    second once its token is refused, as by JWKSGuardMiddleware.
+    second once its token is refused, as by JWKSGuardMiddleware. A route that reads the body itself
+    gets RefusedException from that once the token is refused.
 
     The token of a JWKSGuardMiddleware or Guard that ran before is taken if it is of the same
     verifier and the same `token_from`; then only what it grants is looked at, and that neither its
@@ -116,6 +118,8 @@ class Guard(SecurityBase):
             scope[REMEMBERED] = (*before, (guard, token)) if before else ((guard, token),)
             if scope["type"] == "websocket":  # isinstance of an ABC takes longer than all of this
                 _watch(cast("WebSocket", connection), guard, self.verifier, token)
+            elif not connection._stream_consumed:  # type: ignore[attr-defined]
+                _watch_body(cast("Request", connection), guard, self.verifier, token)
         return token
 
     @asynccontextmanager
@@ -200,6 +204,31 @@ def _watch(
     endpoint.add_done_callback(lambda _: socket.stop())
     if _is_accepted(websocket):
         socket.watch()
+
+
+def _watch_body(
+    request: Request, guard: RequestGuard, verifier: RequestVerifier, token: VerifiedToken
+) -> None:
+    """Have `request` raise RefusedException instead of giving a body that comes too late."""
+    receive = request._receive  # a Starlette without it raises here, and the request is refused
+    refused: RequestRefusedError | None = None
+
+    async def watched() -> Message:
+        nonlocal refused
+        if refused is None:
+            message = await receive()
+            if message["type"] != "http.request":
+                return message
+            try:
+                verifier.remaining(token)
+            except RequestRefusedError as error:
+                error.refusal = guard.refusal(error)
+                refused = error  # a route that goes on would take the rest for all of the body
+            else:
+                return message
+        raise RefusedException(refused) from refused
+
+    request._receive = watched
 
 
 def _is_accepted(websocket: WebSocket) -> bool:

@@ -3,8 +3,8 @@
 FastAPI resolves annotations in a module's names: local guards need annotations that are no strings.
 """
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from typing import Annotated, Any
 
 import httpx
@@ -298,6 +298,81 @@ async def test_token_that_ends_while_the_body_is_read_is_refused_after_it(
         refused = await client.post("/", headers=headers, content=slowly())
     assert refused.status_code == 401
     assert 'error="invalid_token"' in refused.headers["www-authenticate"]
+
+
+async def _of_a_stream(request: Request) -> bytes:
+    return b"".join([part async for part in request.stream()])
+
+
+async def _of_a_form(request: Request) -> bytes:
+    return str(await request.form()).encode()
+
+
+async def _heedlessly(request: Request) -> bytes:
+    with suppress(Exception):  # as careless code does, which then tries again
+        await request.body()
+    return await request.body()
+
+
+@pytest.mark.parametrize("read", [Request.body, _of_a_stream, _of_a_form, _heedlessly])
+async def test_body_that_comes_after_its_key_was_distrusted_reaches_no_route_that_reads_it(
+    tenant: LocalTenant, verifier: TokenVerifier, read: Callable[[Request], Awaitable[bytes]]
+) -> None:
+    """With a leaked key, any number of requests can be held ready before it is distrusted."""
+    guard, bodies = Guard(verifier), []
+    app = FastAPI()
+
+    @app.post("/")
+    async def change(
+        request: Request, token: Annotated[VerifiedToken, Security(guard)]
+    ) -> str | None:
+        bodies.append(await read(request))
+        return token.subject
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield b"a="
+        await verifier.distrust(tenant.key().kid, reason="leaked", force=True)
+        yield b"1"
+        yield b"2"
+
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    headers = sending(tenant.token()) | form
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://api.test") as client:
+        assert (await client.post("/", headers=headers, content=b"a=1")).status_code == 200
+        assert len(bodies) == 1
+        refused = await client.post("/", headers=headers, content=slowly())
+    assert refused.status_code == 401
+    assert 'error="invalid_token"' in refused.headers["www-authenticate"]
+    assert len(bodies) == 1
+
+
+async def test_rest_of_a_body_that_was_refused_is_never_given(
+    tenant: LocalTenant, verifier: TokenVerifier
+) -> None:
+    """A route that goes on would take what is left for the whole body."""
+    guard, kid = Guard(verifier), tenant.key().kid
+    app = FastAPI()
+
+    @app.post("/")
+    async def change(request: Request, token: Annotated[VerifiedToken, Security(guard)]) -> str:
+        with suppress(RefusedException):
+            await request.body()
+        await verifier.reinstate(kid, reason="it has not leaked")
+        return (await request.body()).decode()
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield b"all but "
+        await verifier.distrust(kid, reason="leaked", force=True)
+        yield b"mine; "
+        yield b"delete everything"
+
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://api.test") as client:
+        headers = sending(tenant.token())
+        refused = await client.post("/", headers=headers, content=slowly())
+        assert refused.status_code == 401
+        assert (await client.post("/", headers=headers, content=b"mine")).json() == "mine"
 
 
 # --- the token of a guard that ran before ---
