@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import ContextVar
 from functools import partial, wraps
-from typing import Any, TypeVar, Unpack, cast, overload
+from typing import IO, Any, TypeVar, Unpack, cast, overload
 
 from flask import Flask, Response, after_this_request, current_app, g, request
 from werkzeug.exceptions import HTTPException, default_exceptions
 
+from jwks_guard.asgi.exchange import LateBodyError
 from jwks_guard.errors import ConfigurationError, Refusal, RequestRefusedError
 from jwks_guard.integrations.wsgi_body import WatchedBody
 from jwks_guard.net.bearer import Header
@@ -24,6 +26,8 @@ from jwks_guard.verify.token import VerifiedToken
 
 View = TypeVar("View", bound=Callable[..., Any])
 _KEY = "jwks_guard"
+_in_view = ContextVar("in_view", default=False)
+"""Whether `require_token` is there to make a refusal of a LateBodyError."""
 
 
 def init_app(app: Flask, verifier: SyncTokenVerifier, **options: Unpack[GuardOptions]) -> None:
@@ -43,7 +47,8 @@ def require_token(view: Any = None, /, **required: Unpack[Requirements]) -> Any:
     """A view that needs a token, which is `g.token` in it; write it below the route.
 
     Others get 400, 401, 403, 429 or 503, as werkzeug's exceptions: `errorhandler` applies to them.
-    The same is raised while the body is read, once the token is refused.
+    So are those whose token is refused while the view reads the body: reading raises an error that
+    is no Exception, and this one the werkzeug exception.
     It takes sync and async views. What is required, as RequestGuard takes it, comes on top of the
     options of `init_app`; with `optional` among those, a token is needed here all the same.
     """
@@ -58,7 +63,13 @@ def require_token(view: Any = None, /, **required: Unpack[Requirements]) -> Any:
             _guard().check(token)
         except RequestRefusedError as error:
             raise _http_exception(error.refusal) from error
-        return current_app.ensure_sync(view)(*args, **kwargs)
+        inside = _in_view.set(True)
+        try:
+            return current_app.ensure_sync(view)(*args, **kwargs)
+        except LateBodyError as late:
+            raise _http_exception(late.error.refusal) from late.error
+        finally:
+            _in_view.reset(inside)
 
     return guarded
 
@@ -83,8 +94,7 @@ def authenticate(**required: Unpack[Requirements]) -> VerifiedToken | None:
     except RequestRefusedError as error:
         raise _http_exception(error.refusal) from error
     if before is None and done.token is not None:
-        body = WatchedBody(request.environ["wsgi.input"], partial(_look, guard, done.token))
-        request.environ["wsgi.input"] = body
+        _watch_body(partial(_look, guard, done.token))
     request.environ[_KEY] = (guard, done.token)  # not in `g`: a test may keep that for another one
     if done.response_headers:
         after_this_request(partial(_with_headers, done.response_headers))
@@ -92,12 +102,22 @@ def authenticate(**required: Unpack[Requirements]) -> VerifiedToken | None:
     return done.token
 
 
+def _watch_body(look: Callable[[], None]) -> None:
+    """Have `look` called with each part of the current request's body."""
+    request.environ["wsgi.input"] = WatchedBody(request.environ["wsgi.input"], look)
+    if "stream" in vars(request):  # werkzeug keeps it for who asked before, with what it has read
+        request.stream = cast("IO[bytes]", WatchedBody(request.stream, look))
+
+
 def _look(guard: SyncRequestGuard, token: VerifiedToken) -> None:
     """Raise what refuses `token` now, as its request's body may have come slowly."""
     try:
         cast("SyncTokenVerifier", guard.verifier).remaining(token)
     except RequestRefusedError as error:
-        raise _http_exception(guard.refusal(error)) from error
+        error.refusal = guard.refusal(error)
+        if _in_view.get():
+            raise LateBodyError(error) from None
+        raise _http_exception(error.refusal) from error
 
 
 def _guard() -> SyncRequestGuard:

@@ -129,9 +129,13 @@ def test_token_of_a_key_that_is_distrusted_is_refused_at_once(
     assert client.get("/me", headers=token).status_code == 401
 
 
-@pytest.mark.parametrize("read", ["data", "form", "stream", "lines", "rest", "as_json"])
+@pytest.mark.parametrize("before", ["untouched", "touched", "partly read"])
+@pytest.mark.parametrize(
+    "read",
+    ["data", "form", "stream", "lines", "rest", "as_json", "heedlessly", "async", "blueprint"],
+)
 def test_body_that_comes_after_its_key_was_distrusted_reaches_no_view(
-    read: str, verifier: SyncTokenVerifier, issuer: LocalTenant
+    read: str, before: str, verifier: SyncTokenVerifier, issuer: LocalTenant
 ) -> None:
     """With a leaked key, any number of requests can be held ready before it is distrusted."""
     app, bodies, begun = app_of(verifier), [], Event()
@@ -142,19 +146,42 @@ def test_body_that_comes_after_its_key_was_distrusted_reaches_no_view(
         "lines": lambda: list(request.stream),
         "rest": lambda: request.environ["wsgi.input"].readline(),
         "as_json": lambda: request.get_json(force=True, silent=True),
+        "heedlessly": heedless,
+        "async": heedless,
+        "blueprint": lambda: request.get_data(),
     }
+    path = {"async": "/body-async", "blueprint": "/uploads/"}.get(read, "/body")
 
-    @app.post("/body")
-    @require_token
-    def body() -> str:
+    @app.before_request
+    def look() -> None:  # as code does that logs or measures bodies
+        if before == "touched":
+            assert request.stream.readable()
+        elif before == "partly read":
+            assert request.stream.read(1) == b"a"
+
+    def read_body() -> str:
         begun.set()
         bodies.append(readings[read]())
         return "read"
 
+    async def read_in_async_view() -> str:
+        return read_body()
+
+    uploads = Blueprint("uploads", __name__, url_prefix="/uploads")
+
+    @uploads.before_request
+    def guard() -> None:
+        authenticate()
+
+    app.post("/body")(require_token(read_body))
+    app.post("/body-async")(require_token(read_in_async_view))
+    uploads.post("/")(read_body)
+    app.register_blueprint(uploads)
+
     with served_wsgi(app) as address:
         url = urlsplit(address)
         head = (
-            "POST /body HTTP/1.1",
+            f"POST {path} HTTP/1.1",
             f"Host: {url.netloc}",
             f"Authorization: Bearer {issuer.token()}",
             "Content-Type: application/x-www-form-urlencoded",
@@ -170,6 +197,45 @@ def test_body_that_comes_after_its_key_was_distrusted_reaches_no_view(
     assert answer.split()[1] == b"401"
     assert b'error="invalid_token"' in answer
     assert bodies == []
+
+
+def heedless() -> bytes:
+    try:
+        return request.get_data()
+    except Exception:  # noqa: BLE001 - as careless code does
+        return b"nothing"
+
+
+@pytest.mark.parametrize("size", [0, 2])
+def test_good_request_is_read_to_its_end_after_others_have_begun_to_read(
+    size: int, verifier: SyncTokenVerifier, issuer: LocalTenant
+) -> None:
+    app = app_of(verifier)
+
+    @app.before_request
+    def look() -> None:
+        assert request.stream.readable()  # which werkzeug keeps
+        if size:
+            assert request.stream.read(size) == b"{}\n"[:size]
+
+    @app.post("/body")
+    @require_token
+    def body() -> bytes:
+        return request.get_data()
+
+    with served_wsgi(app) as address:
+        url = urlsplit(address)
+        head = (
+            "POST /body HTTP/1.1",
+            f"Host: {url.netloc}",
+            f"Authorization: Bearer {issuer.token()}",
+            "Content-Length: 3",
+        )
+        with socket.create_connection((url.hostname, url.port), PATIENCE) as raw:
+            raw.sendall("\r\n".join((*head, "", "{}\n")).encode())  # and stays open
+            answer = raw.makefile("rb").read()
+    assert answer.split()[1] == b"200"
+    assert answer.endswith(b"\r\n\r\n" + b"{}\n"[size:])
 
 
 def test_body_of_a_good_request_is_read_in_any_way(
