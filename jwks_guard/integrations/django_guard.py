@@ -17,6 +17,7 @@ from django.utils.module_loading import import_string
 from jwks_guard.asgi.exchange import LateBodyError
 from jwks_guard.asgi.paths import excluded_paths
 from jwks_guard.errors import ConfigurationError, Refusal, RequestRefusedError
+from jwks_guard.integrations.wsgi_body import WatchedBody
 from jwks_guard.verify.any_loop import AnyLoopVerifier
 from jwks_guard.verify.request import (
     ANONYMOUS,
@@ -103,20 +104,17 @@ class DjangoGuard:
         token: VerifiedToken,
         late: Callable[[RequestRefusedError], BaseException],
     ) -> None:
-        def watched(read: Callable[..., bytes]) -> Callable[..., bytes]:
-            def reading(*args: Any, **kwargs: Any) -> bytes:
-                part = read(*args, **kwargs)
-                try:
-                    self.verifier.remaining(token)
-                except RequestRefusedError as error:
-                    error.refusal = self.refusal(error)
-                    raise late(error) from None
-                return part
+        def look() -> None:  # without `request`: a cycle would keep it until it is collected
+            try:
+                self.verifier.remaining(token)
+            except RequestRefusedError as error:
+                error.refusal = self.refusal(error)
+                raise late(error) from None
 
-            return reading
-
-        # All else that Django reads a body by, like `body` and `POST`, calls these two.
-        vars(request).update(read=watched(request.read), readline=watched(request.readline))
+        # The second one was made of the first, by methods that it had then.
+        environ = vars(request)["environ"]
+        environ["wsgi.input"] = WatchedBody(environ["wsgi.input"], look)
+        vars(request)["_stream"] = WatchedBody(vars(request)["_stream"], look)
 
     def _admitted(self, request: HttpRequest) -> Authenticated | None:
         guard, token = vars(request).get(_KEY, (None, None))

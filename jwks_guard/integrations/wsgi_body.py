@@ -7,9 +7,10 @@ from typing import Any
 
 
 class WatchedBody:
-    """`wsgi.input`, where `look` is called with each part before the application gets it.
+    """`wsgi.input`, or a stream over it: `look` is called before the application gets a part.
 
-    A server may have no more than these four methods (PEP 3333, "Input and Error Streams").
+    A server's has `read`, `readline`, `readlines` and is iterable (PEP 3333, "Input and Error
+    Streams"), and no more for certain.
     """
 
     def __init__(self, body: Any, look: Callable[[], object]) -> None:
@@ -33,6 +34,10 @@ class WatchedBody:
         lines: list[bytes] = self._body.readlines(*hint)
         self._look()
         return lines
+
+    def close(self) -> None:
+        """Close a body that has such a method, as those of frameworks do."""
+        self._body.close()
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(self.readline, b"")

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable
 from typing import Any
+from weakref import WeakSet
 
 import django
 from django.conf import settings
@@ -101,10 +102,13 @@ def unguarded(request: HttpRequest) -> HttpResponseBase:
 begun = threading.Event()
 bodies: list[Any] = []
 """What views have read, each after it has set `begun`."""
+requests = WeakSet[HttpRequest]()
+"""Those of the requests to these views that are still in memory."""
 
 
 def reading(read: Callable[[HttpRequest], Any]) -> Callable[[HttpRequest], HttpResponse]:
     def view(request: HttpRequest) -> HttpResponse:
+        requests.add(request)
         begun.set()
         bodies.append(read(request))
         return HttpResponse("read")
@@ -181,6 +185,8 @@ urlpatterns = [
     path("reading-form", reading(lambda request: request.POST)),
     path("reading-lines", reading(list)),
     path("reading-heedlessly", reading(heedless)),
+    path("reading-environ", reading(lambda request: request.META["wsgi.input"].readline())),
+    path("reading-underneath", reading(lambda request: request._stream.read())),
     path("reading-required", require_token(reading(heedless))),
     path("reading-drf", DRFReading.as_view()),
     path("drf-open/", DRFOpen.as_view()),

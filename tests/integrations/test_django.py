@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import http.client
 import socket
 from collections.abc import Awaitable, Callable, Iterator
@@ -113,6 +114,8 @@ async def test_token_of_a_key_that_is_distrusted_is_refused_at_once(
         ("/reading-form", [GUARD]),
         ("/reading-lines", [GUARD]),
         ("/reading-heedlessly", [GUARD]),
+        ("/reading-environ", [GUARD]),
+        ("/reading-underneath", [GUARD]),
         ("/reading-required", [GUARD]),
         ("/reading-required", []),
         ("/reading-drf", [GUARD]),
@@ -141,6 +144,7 @@ def test_body_that_comes_after_its_key_was_distrusted_reaches_no_view(
             assert django_project.begun.wait(PATIENCE)
             get_verifier().distrust(served.key().kid, reason="leaked", force=True)
             raw.sendall(b"1")
+            raw.shutdown(socket.SHUT_WR)
             answer = raw.makefile("rb").read()
     assert answer.split()[1] == b"401"
     assert b'error="invalid_token"' in answer
@@ -170,6 +174,26 @@ async def test_view_reads_the_body_of_a_good_request(path: str, served: LocalTen
     answer = await asyncio.to_thread(Client().post, path, {"a": "1"}, headers=headers)
     assert (answer.status_code, answer.content) == (200, b"read")
     assert len(django_project.bodies) == 1
+
+
+@pytest.mark.parametrize("path", ["/reading-body", "/reading-lines", "/reading-required"])
+def test_request_is_freed_with_its_body_when_it_has_ended(path: str, served: LocalTenant) -> None:
+    """A cycle would keep both until a garbage collection: uploads fill the memory until then."""
+    project, not_used = get_wsgi_application(), cast("Any", lambda *_: None)
+    django_project.requests.clear()
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(50):
+            headers = bearer(served.token())
+            environ = RequestFactory().post(path, {"a": "1"}, headers=headers).environ
+            response = project(environ, not_used)
+            assert b"".join(response) == b"read"
+            cast("HttpResponse", response).close()
+        del environ, response
+        assert len(django_project.requests) == 0
+    finally:
+        gc.enable()
 
 
 async def test_sync_and_async_code_of_one_process_share_verifier_and_keys(
