@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,7 +21,7 @@ from jwks_guard.jose.compact import b64url_decode
 from jwks_guard.testing import LocalTenant
 from tests.bounds import defaults_of
 from tests.cli.fleet_running import ShownFleet, instance, state, used
-from tests.cli.instances_running import answer, over_redis
+from tests.cli.instances_running import SECRET, answer, over_http, over_redis
 from tests.cli.keys_running import PROGRAM, environment, of_tenant, run, run_process, terminal
 from tests.process.programs import wait_until
 from tests.redis_server import RedisServer
@@ -489,6 +490,47 @@ def test_kid_that_nobody_knows_is_refused_nowhere_without_being_asked(
     assert ("the tenant does not list it" in words(done.stderr)) == (access == "admins")
     assert not (tmp_path / ".local/state/jwks-guard").exists()
     assert not any(each.distrusted for each in instances)
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_kid_that_a_silent_instance_may_trust_is_refused_without_being_asked(
+    stopped: bool, tenant: LocalTenant, tmp_path: Path
+) -> None:
+    """The first trusts the leaked key and can't be reached; the second started later."""
+    kid, token = tenant.key().kid, tenant.token()
+    with ExitStack() as running:
+        first = running.enter_context(over_http(tenant))
+        tenant.rotate()
+        tenant.revoke(kid)
+        second = running.enter_context(over_http(tenant))
+        assert answer(first.verifier, token) == kid
+        if stopped:
+            first.stop()
+        secret = tmp_path / "secret"
+        secret.write_text(SECRET)
+        environ = environment(
+            tmp_path,
+            JWKS_GUARD_FLEET=f"{first.url} {second.url}",
+            JWKS_GUARD_FLEET_SECRET_FILE=str(secret),
+            JWKS_GUARD_ISSUER=tenant.issuer,
+        )
+        done = run(environ, kid, *LEAKED, command=INCIDENT)
+        assert done.returncode == (1 if stopped else 0)
+        assert kid in second.verifier.distrusted
+
+
+def test_silent_instance_of_redis_may_know_a_kid_that_no_other_does(
+    tenant: LocalTenant, redis: RedisServer, people: dict[str, str]
+) -> None:
+    shown, now = ShownFleet(redis), time.time()
+    shown.show(
+        state(tenant.issuer, "k1", instance="a" * 32),
+        state(tenant.issuer, instance="b" * 32, reported_at=now - 60.0),
+    )
+    with shown.reporting():
+        done = run(people, "leaked-by-another", *LEAKED, command=INCIDENT)
+    assert done.returncode == 1
+    assert "is not known" not in words(done.stderr)
 
 
 def test_missing_settings_are_named_before_consent_is_asked_for(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from jwks_guard.cli.keys.session import UNREACHABLE, Session, opened
 from jwks_guard.errors import ConfigurationError, JWKSGuardError, ManagementAPIError
 from jwks_guard.fleet.commands import live
 from jwks_guard.fleet.settings import ConfiguredFleet
-from jwks_guard.readiness.state import Observed
+from jwks_guard.readiness.state import InstanceState, Observed
 
 _LOOK_SECONDS = 10.0
 _ANY_KID = "-"  # states do not depend on the kid
@@ -32,7 +32,7 @@ _MISTYPED = (
     "{kid} is not known: {why}. Nothing was done. Compare it with the header of a token: "
     "`jwks-guard inspect` prints that. Without --yes it can be refused all the same."
 )
-_NO_INSTANCE = "no instance trusts it, refuses it or has seen a token of it"
+_NO_INSTANCE = "every instance answers, and none trusts it, refuses it or has seen a token of it"
 _NOT_LISTED = "the tenant does not list it"
 _NO_ACCESS = (
     "No access to the Management API is configured (JWKS_GUARD_CLIENT_ID and a secret), so the "
@@ -75,9 +75,11 @@ class Target:
     def require_known(self, kid: str) -> None:
         """Raise ConfigurationError for a kid that neither the tenant nor an instance knows.
 
-        Where nobody can be asked, any kid may be one.
+        An instance that does not answer may trust it; where nobody answers, any kid may be one.
         """
-        observed = self.observed(kid)
+        observed = Observed(()) if self.fleet is None else self._shown(kid)
+        if observed is None or not all(_answers(state) for state in observed.states):
+            return
         listed = self.keys is not None and self.keys.get(kid) is not None
         if listed or observed.latest_expiry is not None or kid in _kids(observed):
             return
@@ -88,12 +90,15 @@ class Target:
 
     def observed(self, kid: str) -> Observed:
         """What the instances show; nothing where they can't be asked or told apart."""
+        return self._shown(kid) or Observed(())
+
+    def _shown(self, kid: str) -> Observed | None:
         if self.fleet is None:
-            return Observed(())
+            return None
         try:
             shown: Observed = self.run(_within(self.fleet.observe(kid)))
         except (JWKSGuardError, TimeoutError):
-            return Observed(())
+            return None
         return shown
 
     def radius(self, kid: str) -> BlastRadius:
@@ -120,6 +125,11 @@ class Target:
     def rotation(self, journal: Path | None) -> KeyRotation | None:
         """What changes the tenant's keys; None without the Management API."""
         return None if self.session is None else self.session.rotation(journal)
+
+
+def _answers(state: InstanceState) -> bool:
+    """Whether it shows which keys it trusts now: one without any may trust others again."""
+    return state.status != "unavailable" and bool(live([state], time.time()))
 
 
 def _kids(observed: Observed) -> set[str]:
