@@ -8,15 +8,16 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Annotated, Any, NoReturn, Unpack, cast
 
-from fastapi import Depends, HTTPException, Request, WebSocket, WebSocketException
+from fastapi import Depends, HTTPException, WebSocket, WebSocketException
 from fastapi.openapi import models
 from fastapi.requests import HTTPConnection
 from fastapi.security import SecurityScopes
 from fastapi.security.base import SecurityBase
 from fastapi.websockets import WebSocketState
-from starlette.types import Message
+from starlette.types import Message, Receive, Scope
 
 from jwks_guard.asgi import RequestVerifier
 from jwks_guard.asgi.connection import (
@@ -36,6 +37,8 @@ from jwks_guard.verify.verifier import TokenVerifier
 __all__ = ["CurrentToken", "Guard", "RefusedException", "current_token"]
 
 
+_REFUSED = "jwks_guard.refused"
+"""The key in an ASGI scope of the error by which its body was refused."""
 _OF_THE_BODY = frozenset({"content-type", "content-length", "content-encoding"})
 
 
@@ -118,8 +121,11 @@ class Guard(SecurityBase):
             scope[REMEMBERED] = (*before, (guard, token)) if before else ((guard, token),)
             if scope["type"] == "websocket":  # isinstance of an ABC takes longer than all of this
                 _watch(cast("WebSocket", connection), guard, self.verifier, token)
-            elif not connection._stream_consumed:  # type: ignore[attr-defined]
-                _watch_body(cast("Request", connection), guard, self.verifier, token)
+            else:
+                request: Any = connection  # `cast` would be a call for each request
+                # A Starlette without these attributes raises here, and the request is refused.
+                if not request._stream_consumed:
+                    request._receive = partial(_next_message, request._receive, scope, guard, token)
         return token
 
     @asynccontextmanager
@@ -206,29 +212,24 @@ def _watch(
         socket.watch()
 
 
-def _watch_body(
-    request: Request, guard: RequestGuard, verifier: RequestVerifier, token: VerifiedToken
-) -> None:
-    """Have `request` raise RefusedException instead of giving a body that comes too late."""
-    receive = request._receive  # a Starlette without it raises here, and the request is refused
-    refused: RequestRefusedError | None = None
-
-    async def watched() -> Message:
-        nonlocal refused
-        if refused is None:
-            message = await receive()
-            if message["type"] != "http.request":
-                return message
-            try:
-                verifier.remaining(token)
-            except RequestRefusedError as error:
-                error.refusal = guard.refusal(error)
-                refused = error  # a route that goes on would take the rest for all of the body
-            else:
-                return message
-        raise RefusedException(refused) from refused
-
-    request._receive = watched
+async def _next_message(
+    receive: Receive, scope: Scope, guard: RequestGuard, token: VerifiedToken
+) -> Message:
+    """The next message of a request; raises RefusedException for a body that comes too late."""
+    refused: RequestRefusedError | None = scope.get(_REFUSED)
+    if refused is None:
+        message = await receive()
+        if message["type"] != "http.request":
+            return message
+        try:
+            cast("RequestVerifier", guard.verifier).remaining(token)
+        except RequestRefusedError as error:
+            error.refusal = guard.refusal(error)
+            # Kept, as a route that goes on would take the rest of the body for all of it.
+            scope[_REFUSED] = refused = error
+        else:
+            return message
+    raise RefusedException(refused) from refused
 
 
 def _is_accepted(websocket: WebSocket) -> bool:

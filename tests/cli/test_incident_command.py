@@ -514,6 +514,10 @@ def test_kid_that_a_silent_instance_may_trust_is_refused_without_being_asked(
             JWKS_GUARD_FLEET_SECRET_FILE=str(secret),
             JWKS_GUARD_ISSUER=tenant.issuer,
         )
+        if not stopped:
+            mistyped = run(environ, f"{kid}~", *LEAKED, command=INCIDENT)
+            assert mistyped.returncode == 2
+            assert "is not known: every instance answers" in words(mistyped.stderr)
         done = run(environ, kid, *LEAKED, command=INCIDENT)
         assert done.returncode == (1 if stopped else 0)
         assert kid in second.verifier.distrusted
