@@ -28,7 +28,7 @@ from jwks_guard.asgi.connection import (
 )
 from jwks_guard.asgi.refusals import close_code, takes_response
 from jwks_guard.asgi.websocket import GuardedSocket
-from jwks_guard.errors import ConfigurationError, RequestRefusedError
+from jwks_guard.errors import ConfigurationError, RequestRefusedError, TokenExpiredError
 from jwks_guard.verify.request import GuardOptions, RequestGuard
 from jwks_guard.verify.sources import FromCookie, FromHeader, TokenSource
 from jwks_guard.verify.token import VerifiedToken
@@ -224,6 +224,11 @@ async def _next_message(
         try:
             cast("RequestVerifier", guard.verifier).remaining(token)
         except RequestRefusedError as error:
+            # All of the body came in time, or there is none.
+            if isinstance(error, TokenExpiredError) and not (
+                message.get("body") or message.get("more_body")
+            ):
+                return message
             error.refusal = guard.refusal(error)
             # Kept, as a route that goes on would take the rest of the body for all of it.
             scope[_REFUSED] = refused = error

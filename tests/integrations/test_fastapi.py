@@ -375,6 +375,22 @@ async def test_rest_of_a_body_that_was_refused_is_never_given(
         assert (await client.post("/", headers=headers, content=b"mine")).json() == "mine"
 
 
+async def test_route_may_look_for_its_client_after_the_token_has_expired(
+    tenant: LocalTenant, verifier: TokenVerifier, clock: HandClock
+) -> None:
+    app, guard = FastAPI(), Guard(verifier)
+
+    @app.get("/", dependencies=[Security(guard)])
+    async def look(request: Request) -> bool:
+        clock.advance(700)
+        return await request.is_disconnected()
+
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://api.test") as client:
+        answered = await client.get("/", headers=sending(tenant.token(lifetime=600)))
+    assert answered.status_code == 200
+
+
 # --- the token of a guard that ran before ---
 
 
