@@ -22,6 +22,8 @@ _log = logging.getLogger(__name__)
 
 _INTERVAL = 0.9  # so that a response ends within a second
 _CLOSE_GRACE = 1.0
+_CONTENT_TYPE = b"content-type"
+_LENGTH = len(_CONTENT_TYPE)
 
 
 class LateBodyError(BaseException):
@@ -229,10 +231,10 @@ class GuardedExchange(msgspec.Struct, eq=False):
     @property
     def _is_event_stream(self) -> bool:
         headers = () if self._begun is None else self._begun.get("headers", ())
-        return any(
-            name.lower() == b"content-type" and value.lower().startswith(b"text/event-stream")
-            for name, value in headers
-        )
+        for name, value in headers:  # of each response: most names are told apart by their length
+            if len(name) == _LENGTH and name.lower() == _CONTENT_TYPE:
+                return bool(value.lower().startswith(b"text/event-stream"))
+        return False
 
 
 def _only(failure: BaseException, *kinds: type[BaseException]) -> bool:

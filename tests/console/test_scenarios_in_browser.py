@@ -204,11 +204,11 @@ def test_revocation_that_would_refuse_tokens_is_refused_and_says_why(
     stage.tenant.rotate()
     page.goto(f"{console.url}/keys/{kid}/revoke")  # the dialog as a page: it looks anew
     dialog = page.get_by_role("main")
-    expect(dialog).to_contain_text("that expire by")
+    expect(dialog).to_contain_text("may be valid until")
     fill_in(dialog, kid, "too early")
     dialog.get_by_role("button", name="Revoke now").click()
     expect(page.get_by_role("alert")).to_contain_text("is not ready to be revoked")
-    expect(page.get_by_role("main")).to_contain_text("that expire by")
+    expect(page.get_by_role("main")).to_contain_text("may be valid until")
     assert stage.answers(token) == {kid}
     assert kid in stage.answers(stage.tenant.token(key=kid))
 

@@ -14,6 +14,7 @@ import pytest
 from jwks_guard import DistrustNotSharedError
 from jwks_guard.fleet import RedisFleet
 from jwks_guard.testing import LocalTenant
+from tests.bounds import shorten_redis
 from tests.fleet.instances import (
     POLL,
     eventually,
@@ -117,8 +118,9 @@ async def test_a_decision_that_the_failover_loses_is_written_again(
 
 
 async def test_sentinels_that_fall_away_stop_nothing_while_the_primary_answers(
-    tenant: LocalTenant, pair: Replicated
+    tenant: LocalTenant, pair: Replicated, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    shorten_redis(monkeypatch, 2.0)  # which it waits for the frozen one
     old = tenant.key("previous").kid
     async with two_instances(tenant, pair.url) as (one, other):
         with pair.sentinel_frozen():
