@@ -524,8 +524,13 @@ def test_kid_that_a_silent_instance_may_trust_is_refused_without_being_asked(
 
 
 def test_silent_instance_of_redis_may_know_a_kid_that_no_other_does(
-    tenant: LocalTenant, redis: RedisServer, people: dict[str, str]
+    tenant: LocalTenant,
+    redis: RedisServer,
+    people: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(commands, "ACKNOWLEDGE_SECONDS", 0.1)
+    monkeypatch.setitem(defaults_of(Incident.__init__), "acknowledge_within", 0.5)
     shown, now = ShownFleet(redis), time.time()
     shown.show(
         state(tenant.issuer, "k1", instance="a" * 32),

@@ -222,3 +222,17 @@ def test_change_that_may_still_be_made_is_waited_for(uncertain: bool, advice: st
     report = replace(REPORT, uncertain=uncertain)
     print_conclusion(report, "jwks-guard incident -- a-leaked-key", console)
     assert advice in out.getvalue()
+
+
+@pytest.mark.parametrize(("sent", "held"), [(2.9, True), (3.1, False)])
+def test_answer_that_is_long_under_way_is_judged_by_when_it_was_asked_for(
+    sent: float, held: bool
+) -> None:
+    answers = [
+        Answer(True, 0.5, 0.6, 200),
+        Answer(True, sent, 3.2, 200),
+        Answer(True, 3.3, 3.4, 401),
+    ]
+    measures = {each.name: each for each in measures_of(REPORT, answers, 1.0, 3.0)}
+    assert measures["decision to the last token accepted anywhere"].held is held
+    assert measures["accepted once all had acknowledged"].held is held

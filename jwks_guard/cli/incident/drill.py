@@ -150,6 +150,7 @@ def measures_of(
     last = max((each.received for each in leaked if each.accepted), default=decided)
     late = [each for each in leaked if each.sent > acknowledged]
     new = [each for each in answers if not each.leaked]
+    accepted = sum(each.accepted for each in late)
     steps = {step.name: step for step in report.steps}
 
     yield Measure("accepted with the leaked key before the decision", str(before), before > 0)
@@ -161,9 +162,8 @@ def measures_of(
     yield Measure(
         "decision to the last token accepted anywhere",
         _seconds(max(0.0, last - decided)),
-        last <= acknowledged,
+        accepted == 0,  # an answer may be under way longer than the decision
     )
-    accepted = sum(each.accepted for each in late)
     yield Measure(
         "accepted once all had acknowledged",
         f"{accepted} of {len(late)}",
