@@ -171,6 +171,7 @@ class Sharded:
     def owner(self) -> RedisServer:
         """The primary of the slot, as those that run say."""
         (found,) = {self._owner_by(each) for each in self._running}
+        assert found is not None
         return found
 
     @property
@@ -232,14 +233,15 @@ class Sharded:
         named = {self._owner_by(each) for each in self._running}
         return named.pop() if len(named) == 1 else None
 
-    def _owner_by(self, asked: RedisServer) -> RedisServer:
+    def _owner_by(self, asked: RedisServer) -> RedisServer | None:
+        """The owner as `asked` names it; none for a moment of a failover."""
         by_port = {each.port: each for each in self.members}
-        (port,) = [
+        ports = [
             primary[1]
             for first, last, primary, *_ in _told(asked, "CLUSTER SLOTS")
             if first <= self.slot <= last
         ]
-        return by_port[port]
+        return by_port[ports[0]] if ports else None
 
     def _is_whole(self) -> bool:
         replicas = set(self.members) - set(self.nodes)
