@@ -111,7 +111,7 @@ async def program() -> list[str]:
         register.merge(distrusted_keys(10_000), tell=False)
         await cases.awaited(MANY_DISTRUSTED, verifier.verify, new)
     async with opened(token_cache_size=8) as verifier:
-        await cases.awaited("verify, cache on, every token new", verifier.verify, new)
+        await cases.awaited("verify, cache on and full, every token new", verifier.verify, new)
     async with opened() as verifier:
         await cases.awaited("verify, cached", verifier.verify, same)
         sync = SyncTokenVerifier(ISSUER, AUDIENCE, keys=verifier.keys)

@@ -6,33 +6,17 @@ from collections import OrderedDict
 from contextlib import suppress
 from typing import Generic, Protocol, TypeVar
 
-from jwks_guard.verify.footprint import WORST
-
 SWEEP_SECONDS = 10.0
 """A full cache looks for expired results at most this often: each time it looks at all of them."""
-LARGEST_RESULT = 32_768 // WORST
-"""A larger result is not kept: a few crafted tokens would push out the results of all others."""
-MEASURED_AT_ONCE = 2**18 // WORST
-"""Results that may take this much are measured first, others only when the cache is full."""
+LARGEST_RESULT = 65_536
+"""Of more bytes none is kept: a few crafted tokens would push out the results of all others."""
 
 
 class Cacheable(Protocol):
-    """A result that ends at `_valid_until`, in epoch seconds, and takes `_size` at the most.
-
-    Sizes are in units of WORST bytes. Until `_measure` was called `_size` is the length of the
-    result's JSON, and may be 50 times what it takes.
-    """
+    """A result that ends at `_valid_until`, in epoch seconds, and takes `_size` bytes at most."""
 
     _valid_until: float
     _size: int
-
-    def _takes(self) -> int:
-        """Give what it takes."""
-        ...
-
-    def _measure(self) -> int | None:
-        """Set `_size` to what it takes; gives by how much that is less, None if it was set."""
-        ...
 
 
 _T = TypeVar("_T", bound=Cacheable)
@@ -41,8 +25,7 @@ _T = TypeVar("_T", bound=Cacheable)
 class TokenCache(Generic[_T]):
     """The last `size` results, which take at most `max_bytes`; for any thread.
 
-    Of a full cache the expired results go first, and then those that came first. Most results are
-    measured only when they may not fit otherwise: it takes as long as to parse them.
+    Of a full cache the expired results go first, and then those that came first.
 
     There is no lock: one that another thread holds when the process forks is never released in the
     child. Each step on the dict is atomic. Threads that write at once may drop an entry more, and
@@ -55,7 +38,7 @@ class TokenCache(Generic[_T]):
     def __init__(self, size: int, max_bytes: int) -> None:
         self.taken = 0
         self._size = size
-        self._max = max_bytes // WORST
+        self._max = max_bytes
         self._results: OrderedDict[bytes, _T] = OrderedDict()
         self._sweep_at = 0.0
         self.get = self._results.get
@@ -66,7 +49,7 @@ class TokenCache(Generic[_T]):
     def put(self, key: bytes, result: _T, now: float) -> None:
         """Remember `result`, at the cost of others when the cache is full; `now`: epoch seconds."""
         size = result._size
-        if size > MEASURED_AT_ONCE and result._takes() > LARGEST_RESULT:
+        if size > LARGEST_RESULT:
             return
         results = self._results
         results[key] = result
@@ -94,8 +77,6 @@ class TokenCache(Generic[_T]):
         if now >= self._sweep_at:
             self._sweep_at = now + SWEEP_SECONDS
             self._sweep(now)
-        if self.taken > self._max:
-            self._measure()
         try:
             while self.taken > self._max or len(self._results) > self._size:
                 self.taken -= self._results.popitem(last=False)[1]._size
@@ -109,17 +90,3 @@ class TokenCache(Generic[_T]):
                 if now >= result._valid_until:
                     self._results.pop(key, None)
             self.taken = sum(result._size for result in list(self._results.values()))
-
-    def _measure(self) -> None:
-        large = []
-        with suppress(RuntimeError):  # another thread changed it: then more is dropped than need be
-            for key in reversed(self._results):
-                result = self._results[key]
-                spare = result._measure()
-                if spare is None:
-                    break  # those before it were measured with it
-                self.taken -= spare
-                if result._size > LARGEST_RESULT:
-                    large.append(key)
-        for key in large:
-            self.drop(key)

@@ -9,10 +9,9 @@ from jwks_guard.jose.claims import client_id_of, freeze, permissions_of, scopes_
 from jwks_guard.jose.jwk import VerificationKey
 from jwks_guard.readiness.clients import ClientCounter
 from jwks_guard.verify.conversion import convert
-from jwks_guard.verify.footprint import WORST, footprint
 
 T = TypeVar("T")
-RESULT_BYTES = 480
+RESULT_BYTES = 512
 """What a cached result takes besides its claims: itself, and its place in the cache."""
 
 
@@ -24,8 +23,7 @@ class VerifiedToken:
     """
 
     __slots__ = (
-        *("_claims", "_counter", "_frozen", "_header", "_header_size", "_key", "_measured"),
-        *("_size", "_thumbprint"),
+        *("_claims", "_counter", "_frozen", "_header", "_key", "_size", "_thumbprint"),
         "_valid_until",
     )
 
@@ -33,11 +31,7 @@ class VerifiedToken:
     _counter: ClientCounter
     """What counts it when it is found again."""
     _size: int
-    """What it takes at the most, in units of WORST bytes."""
-    _header_size: int
-    """The bytes that its header takes, unless others share that."""
-    _measured: bool
-    """Only set once it was measured."""
+    """The bytes that it takes at the most."""
     # Only set where it comes from another process.
     _thumbprint: str
     """Names the key of a token without `kid`."""
@@ -134,19 +128,6 @@ class VerifiedToken:
         TypeError of `__post_init__` becomes InvalidClaimError too; its other errors are passed on.
         """
         return convert(self.to_dict(), kind)
-
-    def _takes(self) -> int:
-        """Give what it takes, with all that is kept when it is read (`Cacheable`)."""
-        size = RESULT_BYTES + getattr(self, "_header_size", 0) + footprint(self._claims)
-        return min(self._size, size // WORST + 1)
-
-    def _measure(self) -> int | None:
-        """Set `_size` to what it takes; gives by how much that is less (`Cacheable`)."""
-        if hasattr(self, "_measured"):
-            return None
-        self._measured = True
-        before, self._size = self._size, self._takes()
-        return before - self._size
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, VerifiedToken):

@@ -32,8 +32,8 @@ from jwks_guard.keys.store import KeyStore
 from jwks_guard.keys.view import TrustedKeys
 from jwks_guard.readiness.usage import TIMED_EVERY, Counter
 from jwks_guard.verify.cache import TokenCache
-from jwks_guard.verify.footprint import WORST, footprint
-from jwks_guard.verify.token import VerifiedToken
+from jwks_guard.verify.footprint import footprint
+from jwks_guard.verify.token import RESULT_BYTES, VerifiedToken
 
 # BLAKE2b (RFC 7693) is the interpreter's own code: SHA-256 is faster in a loop, and slower in a
 # server, where OpenSSL's way to it is cold.
@@ -192,8 +192,7 @@ class Verification:
         result = VerifiedToken(parameters, claims, key, valid_until)
         if name is not None:
             result._counter = counted
-            result._header_size = header_size
-            result._size = len(payload) - -header_size // WORST  # rounded up
+            result._size = RESULT_BYTES + header_size + footprint(payload, len(claims))
             self._cache.put(name, result, now)
         if begun:
             usage.took.add(perf_counter() - begun)
@@ -243,7 +242,7 @@ class Verification:
         if memo_view is not view:
             memo = {}
             self._memo = (view, memo)
-        size = footprint(parameters)
+        size = footprint(b64url_decode(segment), len(parameters))
         if len(memo) >= MEMO_ENTRIES or size > MEMO_BYTES:
             return size
         memo[segment] = resolved

@@ -15,44 +15,29 @@ from jwks_guard import InvalidSignatureError, JWKSGuardError
 from jwks_guard.testing import LocalTenant
 from jwks_guard.verify.cache import (
     LARGEST_RESULT,
-    MEASURED_AT_ONCE,
     SWEEP_SECONDS,
     TokenCache,
 )
-from jwks_guard.verify.footprint import WORST
 from tests.process.programs import PROJECT, run_to_end
 from tests.support import HandClock, verifier_of
 
 # --- the cache ---
 
 NOW = 1_800_000_000.0
-ROOM = 1_000_000 * WORST
+ROOM = 1_000_000
 
 
 @dataclass(slots=True)
 class Result:
-    """A result that is charged with `size` until it is measured, and then with `real`."""
+    """A result of so many bytes."""
 
     name: str = ""
-    size: InitVar[int] = 1
-    real: int = 1
+    _size: int = 1
     until: InitVar[float] = NOW + 3600
-    measured: int = 0
-    _size: int = field(init=False)
     _valid_until: float = field(init=False)
 
-    def __post_init__(self, size: int, until: float) -> None:
-        self._size, self._valid_until = size, until
-
-    def _takes(self) -> int:
-        return self.real
-
-    def _measure(self) -> int | None:
-        if self.measured:
-            return None
-        self.measured += 1
-        before, self._size = self._size, self.real
-        return before - self.real
+    def __post_init__(self, until: float) -> None:
+        self._valid_until = until
 
 
 def held(cache: TokenCache[Result], *names: str) -> list[str]:
@@ -80,55 +65,28 @@ def test_full_cache_drops_the_result_that_came_first() -> None:
 
 
 def test_results_that_take_too_much_together_drop_the_first_ones() -> None:
-    cache = TokenCache[Result](100, 600 * WORST)
-    put(cache, *(Result(name, 250, 250) for name in "abc"))
+    cache = TokenCache[Result](100, 600)
+    put(cache, *(Result(name, 250) for name in "abc"))
     assert held(cache, "a", "b", "c") == ["b", "c"]
     assert cache.taken == 500
 
 
 def test_result_that_alone_takes_too_much_is_not_kept() -> None:
-    cache = TokenCache[Result](100, 1000 * WORST)
-    put(cache, Result("a", 1001, 1001))
+    cache = TokenCache[Result](100, 1000)
+    put(cache, Result("a", 1001))
     assert (len(cache), cache.taken) == (0, 0)
 
 
-def test_results_are_measured_before_one_is_dropped_and_each_once() -> None:
-    cache = TokenCache[Result](100, 1000 * WORST)
-    results = [Result(name, 400, 10) for name in "abcdefgh"]
-    put(cache, *results)
-    assert held(cache, *"abcdefgh") == list("abcdefgh")
-    assert max(result.measured for result in results) == 1
-    assert cache.taken <= 1000
-
-
-@pytest.mark.parametrize("real", [LARGEST_RESULT, LARGEST_RESULT + 1])
-def test_large_result_is_not_kept_as_it_would_push_out_many(real: int) -> None:
+@pytest.mark.parametrize("size", [LARGEST_RESULT, LARGEST_RESULT + 1])
+def test_large_result_is_not_kept_as_it_would_push_out_many(size: int) -> None:
     cache = TokenCache[Result](100, 10 * ROOM)
-    put(cache, Result("a"), Result("b", MEASURED_AT_ONCE + 1, real))
-    assert held(cache, "a", "b") == (["a", "b"] if real == LARGEST_RESULT else ["a"])
-
-
-def test_result_that_turns_out_large_is_dropped_before_others() -> None:
-    cache = TokenCache[Result](100, ROOM)
-    put(
-        cache,
-        Result("a"),
-        Result("b", MEASURED_AT_ONCE, LARGEST_RESULT + 1),
-        Result("c", 1_000_000, 1),
-    )
-    assert held(cache, "a", "b", "c") == ["a", "c"]
-    assert cache.taken == 2
-
-
-def test_result_is_not_measured_while_all_fit_anyway() -> None:
-    cache, result = TokenCache[Result](1, 1000 * WORST), Result("a", 400, 10)
-    put(cache, result, Result("b", 400, 10))
-    assert result.measured == 0
+    put(cache, Result("a"), Result("b", size))
+    assert held(cache, "a", "b") == (["a", "b"] if size == LARGEST_RESULT else ["a"])
 
 
 @pytest.mark.parametrize(("size", "room"), [(3, 1_000_000), (100, 3)])
 def test_expired_results_go_first(size: int, room: int) -> None:
-    cache = TokenCache[Result](size, room * WORST)
+    cache = TokenCache[Result](size, room)
     ended = Result("ended", until=NOW - 1)
     put(cache, Result("a"), ended, Result("b"), Result("c"))
     assert held(cache, "a", "ended", "b", "c") == ["a", "b", "c"]
@@ -157,24 +115,24 @@ def test_dropped_result_takes_nothing_any_more() -> None:
 def test_cache_holds_what_was_put_last_and_never_more_than_its_limits(
     puts: list[tuple[bytes, int]], size: int
 ) -> None:
-    cache = TokenCache[Result](size, 100 * WORST)
+    cache = TokenCache[Result](size, 100)
     for key, taken in puts:
         cache.drop(key)  # as one that was found and does not stand any more
-        cache.put(key, Result(size=taken, real=taken // 2), NOW)
+        cache.put(key, Result(_size=taken), NOW)
         assert cache.get(key)
         assert len(cache) <= size
         assert cache.taken <= 100
 
 
 def test_threads_may_read_and_write_at_once() -> None:
-    cache, barrier = TokenCache[Result](16, 300 * WORST), threading.Barrier(8)
+    cache, barrier = TokenCache[Result](16, 300), threading.Barrier(8)
     foreign: list[object] = []
 
     def work(name: int) -> None:
         barrier.wait()
         for number in range(2000):
             key = (name * 7 + number) % 64
-            result = Result(str(key), 50, 15, until=NOW + (number % 3 - 1) * 100)
+            result = Result(str(key), 50, until=NOW + (number % 3 - 1) * 100)
             cache.put(bytes([key]), result, NOW + number)
             seen = cache.get(bytes([(key + 1) % 64]))
             if seen is not None and seen.name != str((key + 1) % 64):
@@ -227,7 +185,7 @@ async def test_default_cache_holds_ten_thousand_ordinary_results(
     claims = {"permissions": ["read:things", "write:things"], "azp": "x" * 32, "gty": "password"}
     await verifier.verify(tenant.token())
     result = await verifier.verify(tenant.token(sub=f"auth0|{7:024}", claims=claims))
-    assert result._takes() * WORST <= 32 * 2**20 / 10_000
+    assert result._size <= 32 * 2**20 / 10_000
 
 
 async def test_header_that_no_other_token_has_is_charged_too(
@@ -236,7 +194,7 @@ async def test_header_that_no_other_token_has_is_charged_too(
     verifier = verifier_of(tenant, clock, background=False)
     plain = await verifier.verify(tenant.token())
     own = await verifier.verify(tenant.token(header={"x": [{"a": {}}] * 400}))
-    assert own._takes() > plain._takes() + 200_000 // WORST
+    assert own._size > plain._size + 200_000
 
 
 # --- in a verifier ---

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import tracemalloc
 from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from jwks_guard.jose.claims import freeze
 from jwks_guard.jose.compact import json_object
-from jwks_guard.verify.footprint import WORST, footprint
+from jwks_guard.verify.footprint import footprint
 
 COPIES = 20
 SLACK = 5
@@ -73,5 +76,24 @@ def allocated(encoded: bytes) -> tuple[float, dict[str, Any]]:
 def test_charge_covers_what_is_allocated_and_is_at_most_five_times_that(shape: str) -> None:
     encoded = shape.encode()
     real, value = allocated(encoded)
-    assert real <= footprint(value) <= SLACK * real
-    assert real <= WORST * len(encoded) + 400
+    assert real <= footprint(encoded, len(value)) <= SLACK * real
+
+
+SCALARS = st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False)
+TEXTS = st.text(max_size=20) | st.sampled_from(['"', "\\", ",[{", "\U0001f600"])
+JSON = st.recursive(
+    SCALARS | TEXTS,
+    lambda inner: st.lists(inner, max_size=6) | st.dictionaries(TEXTS, inner, max_size=6),
+    max_leaves=30,
+)
+
+
+@settings(max_examples=40)
+@given(value=st.dictionaries(TEXTS, JSON, max_size=8), ascii_only=st.booleans())
+def test_charge_covers_what_any_object_takes(value: dict[str, Any], ascii_only: bool) -> None:
+    encoded = json.dumps(value, ensure_ascii=ascii_only).encode(errors="surrogatepass")
+    try:
+        real, parsed = allocated(encoded)
+    except ValueError:  # a lone surrogate, or an integer beyond a float
+        return
+    assert real <= footprint(encoded, len(parsed))

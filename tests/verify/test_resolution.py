@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import math
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack
@@ -982,10 +983,13 @@ class History:
         self.tenants = tenants
         self.customers = Customers(clock, {tenant.issuer: tenant for tenant in tenants})
         self.said_yes: dict[str, float] = {}
+        self.failed_at = -math.inf
         self.multi = multi_of(None, self.resolve, clock, max_issuers=2)
 
     async def resolve(self, issuer: str) -> TokenVerifier | None:
         asked = self.clock.time()
+        if self.customers.error is not None:
+            self.failed_at = asked
         verifier = await self.customers(issuer)
         self.said_yes.pop(issuer, None)
         if verifier is not None:
@@ -1010,7 +1014,7 @@ class History:
         except LookUpThrottledError:
             assert tenant.issuer not in self.multi.verifiers
         except KeysUnavailableError:
-            assert self.customers.error is not None
+            assert self.clock.time() - self.failed_at < RETRY_SECONDS
         else:
             assert self.clock.time() - self.said_yes[tenant.issuer] < 2 * TTL
 
