@@ -45,17 +45,25 @@ def jwk(number: int) -> dict[str, str]:
     """A published RSA key of 2048 bits, to which nobody has the private one."""
     modulus = random.Random(number).getrandbits(2048) | 1 << 2047 | 1
     n = b64url_encode(modulus.to_bytes(256, "big"))
-    return {"kty": "RSA", "alg": "RS256", "use": "sig", "kid": f"{number:021}", "n": n, "e": "AQAB"}
+    return {"kty": "RSA", "alg": "RS256", "use": "sig", "kid": kid_of(number), "n": n, "e": "AQAB"}
 
 
-def token(number: int = 0, *, padding: bytes = PADDING) -> str:
-    """An access token of Auth0's profile, of about 800 bytes, that only a stub of a key takes."""
+def kid_of(key: int) -> str:
+    """The kid of the key of that number."""
+    return f"{key:021}"
+
+
+def token(number: int = 0, *, key: int = 0, issuer: str = ISSUER, padding: bytes = PADDING) -> str:
+    """An access token of Auth0's profile, of about 800 bytes, that only a stub of a key takes.
+
+    It is of the user of that `number`, and names that `key`.
+    """
     now = int(time.time())
-    header = {"alg": "RS256", "typ": "JWT", "kid": f"{0:021}"}
+    header = {"alg": "RS256", "typ": "JWT", "kid": kid_of(key)}
     claims = {
-        "iss": ISSUER,
+        "iss": issuer,
         "sub": f"auth0|{number:024}",
-        "aud": [AUDIENCE, f"{ISSUER}userinfo"],
+        "aud": [AUDIENCE, f"{issuer}userinfo"],
         "iat": now,
         "exp": now + int(DAY),
         "scope": "openid profile read:things",

@@ -19,7 +19,8 @@ import time
 from contextlib import AsyncExitStack, suppress
 from typing import Any
 
-from benchmarks.scale.verifiers import document, kid_of, published, stubs, token, verifier_of
+from benchmarks.scale.verifiers import document, published, stubs, verifier_of
+from benchmarks.stubbed import kid_of, token
 from jwks_guard import RevokedKeyError
 from jwks_guard.distrust.register import Register
 from jwks_guard.fleet import RedisFleet

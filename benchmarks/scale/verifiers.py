@@ -10,17 +10,15 @@ import random
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from hashlib import sha256
 from itertools import cycle
 from typing import Any, cast
 
 import httpx
 
-from benchmarks.stubbed import AUDIENCE, DAY, DIGEST_INFO, ISSUER, PADDING, StubKey, jwk
+from benchmarks.stubbed import AUDIENCE, DAY, ISSUER, StubKey, jwk, token
 from jwks_guard import TokenVerifier
 from jwks_guard.base.clock import Instant
 from jwks_guard.distrust.register import Register
-from jwks_guard.jose.compact import b64url_encode
 from jwks_guard.jose.jwk import MAX_KEYS, PublicKey, VerificationKey, load_jwk_set
 
 TOKENS = 500
@@ -33,31 +31,6 @@ def issuer_of(number: int) -> str:
     return ISSUER if number == 0 else f"https://tenant-{number}.eu.auth0.com/"
 
 
-def kid_of(key: int) -> str:
-    """The kid of the key of that number."""
-    return f"{key:021}"
-
-
-def token(number: int, *, key: int = 0, issuer: int = 0) -> str:
-    """An access token of a user of its own, by one of the keys, of one of the issuers."""
-    now = int(time.time())
-    header = {"alg": "RS256", "typ": "JWT", "kid": kid_of(key)}
-    claims = {
-        "iss": issuer_of(issuer),
-        "sub": f"auth0|{number:024}",
-        "aud": [AUDIENCE, f"{issuer_of(issuer)}userinfo"],
-        "iat": now,
-        "exp": now + int(DAY),
-        "scope": "openid profile read:things",
-        "azp": "q2hnj2iu5vK0zTfVZ3hXG0yZJbWd1cEx",
-        "permissions": ["read:things", "write:things"],
-    }
-    segments = [json.dumps(each, separators=(",", ":")).encode() for each in (header, claims)]
-    signing_input = ".".join(map(b64url_encode, segments))
-    signature = PADDING + DIGEST_INFO + sha256(signing_input.encode()).digest()
-    return f"{signing_input}.{b64url_encode(signature)}"
-
-
 def tokens_by_keys(keys: int) -> list[bytes]:
     """TOKENS of them, spread evenly over so many keys of one issuer, in an order by chance."""
     return [token(n, key=n * keys // TOKENS).encode() for n in _shuffled()]
@@ -66,7 +39,7 @@ def tokens_by_keys(keys: int) -> list[bytes]:
 def tokens_of_issuers(issuers: int) -> list[bytes]:
     """TOKENS of them, spread evenly over so many issuers, each of which has one key."""
     chosen = ((n, n * issuers // TOKENS) for n in _shuffled())
-    return [token(n, key=issuer, issuer=issuer).encode() for n, issuer in chosen]
+    return [token(n, key=issuer, issuer=issuer_of(issuer)).encode() for n, issuer in chosen]
 
 
 def _shuffled() -> list[int]:
