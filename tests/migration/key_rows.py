@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from tests.migration.sides import GOOD, Outcome, Pair, Row, Side
+from tests.migration.sides import ENTRA_API, GOOD, Outcome, Pair, Row, Side
 
 MARKS = {
     0: "at once",
@@ -24,7 +24,8 @@ UNKNOWN = 20
 def audience_list(pair: Pair) -> Outcome:
     """The audience is configured as a list."""
     audiences = json.dumps([pair.tenant.audience, "https://other.test"])
-    opened = pair.open(**{'"https://api.acme.com"': audiences, "'https://api.acme.com'": audiences})
+    shown = ('"https://api.acme.com"', "'https://api.acme.com'", f'"{ENTRA_API}"')
+    opened = pair.open(**dict.fromkeys(shown, audiences))
     return _with_failures(opened, pair.ask(pair.token()))
 
 

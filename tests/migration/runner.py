@@ -80,6 +80,10 @@ class Block:
             return [each.__name__ for each in type(error).__mro__]
         return []
 
+    async def claims(self, token: str) -> Outcome:
+        """The claims that `verify` gives, written as JSON."""
+        return json.dumps(self._names["verify"](token))
+
     async def advance(self, seconds: float) -> Outcome:
         """Turn the clock, and let our verifier do what is due then; others have nothing due."""
         self._clock.advance(seconds)
@@ -164,7 +168,8 @@ async def serve(block: Block, answers: BinaryIO) -> None:
     protocol = asyncio.StreamReaderProtocol(commands)
     await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, sys.stdin)
     do: dict[str, Callable[..., Awaitable[Outcome]]] = {
-        name: getattr(block, name) for name in ("open", "ask", "classes", "advance", "call")
+        name: getattr(block, name)
+        for name in ("open", "ask", "classes", "claims", "advance", "call")
     }
     async for line in commands:
         command = json.loads(line)

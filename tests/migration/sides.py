@@ -24,6 +24,7 @@ Row: TypeAlias = Callable[["Pair"], Outcome]
 """What is done to a pair for one row of a table."""
 
 ENTRA = "https://login.microsoftonline.com/8f2b0b1e-6f0c-4f6e-9d3b-2c1a7e5d4f90/v2.0"
+ENTRA_API = "3d0e6a5c-71b2-4c8e-9f64-5a0c2b7d1e38"
 GOOD = ("accepted", "200")
 """The outcomes of a token that is let in."""
 WEEK = 7 * 86_400.0
@@ -112,6 +113,7 @@ def addresses(tenant: LocalTenant) -> dict[str, str]:
         ENTRA: tenant.issuer,
         "acme.eu.auth0.com": urlsplit(tenant.issuer).netloc,
         "https://api.acme.com": tenant.audience,
+        ENTRA_API: tenant.audience,
     }
 
 

@@ -113,6 +113,16 @@ def test_exceptions_have_the_bases_that_the_page_names(seen: Seen) -> None:
 
 
 @pytest.mark.outside
+@pytest.mark.parametrize("seen", RAISING, ids=lambda library: library.name, indirect=True)
+def test_code_around_it_gets_the_same_claims(seen: Seen) -> None:
+    pair = seen.pair
+    pair.open()
+    token = pair.token(audience=[pair.tenant.audience], claims={"https://acme.com/roles": ["a"]})
+    theirs, ours = (side.do("claims", token=token) for side in pair.sides)
+    assert theirs == ours
+
+
+@pytest.mark.outside
 @pytest.mark.parametrize("seen", LIBRARIES[:1], ids=lambda library: library.name, indirect=True)
 def test_outage_is_an_error_of_the_token_to_pyjwt_alone(seen: Seen) -> None:
     pair = seen.pair
