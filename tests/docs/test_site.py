@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
+import inspect
 import re
 import shutil
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-import jwks_guard
 from jwks_guard import JWKSGuardError
-from tests.docs.pages import DOCS, PROJECT
+from tests.docs.pages import DOCS, PAGES, PROJECT, blocks, name_of
 from tests.process.programs import require_program, run_to_end
 from tests.support import PATIENCE
 from tests.swagger_ui import chromium
@@ -40,10 +43,52 @@ def test_site_has_every_page_and_loads_nothing_from_elsewhere(tmp_path: Path) ->
         assert not LOADS.findall((site / f"{page.stem}.html").read_text()), page.name
     assert "--8&lt;--" not in (site / "examples.html").read_text()
     reference = (site / "api.html").read_text()
-    for name in jwks_guard.__all__:
-        kind = getattr(jwks_guard, name)
-        if not (isinstance(kind, type) and issubclass(kind, JWKSGuardError)):
-            assert f'id="jwks_guard.{name}"' in reference, name
+    for name in entries():
+        assert f'id="{name}"' in reference, name
+
+
+def entries() -> list[str]:
+    """What the page of the API lists."""
+    return re.findall(r"^::: (\S+)$", (DOCS / "api.md").read_text(), re.MULTILINE)
+
+
+def is_listed(target: object) -> bool:
+    """Errors have a page of their own; constants and types of arguments need none."""
+    if isinstance(target, type):
+        return not issubclass(target, JWKSGuardError)
+    return inspect.isfunction(target)
+
+
+@pytest.mark.parametrize(
+    "package",
+    ["", ".admin", ".asgi", ".claims", ".console", ".fleet", ".observability", ".testing"],
+)
+def test_api_page_lists_what_a_package_exports(package: str) -> None:
+    module = importlib.import_module(f"jwks_guard{package}")
+    exported = [name for name in module.__all__ if is_listed(getattr(module, name))]
+    assert {address(f"{module.__name__}.{name}") for name in exported} <= set(entries())
+
+
+def address(name: str) -> str:
+    """What the page has to write for `name`: where a module has it too, that would be shown."""
+    return f"{name}.{name.rpartition('.')[2]}" if find_spec(name) else name
+
+
+def test_api_page_lists_what_the_pages_import_from_integrations() -> None:
+    imported = {
+        f"{node.module}.{alias.name}"
+        for page in PAGES
+        for code in blocks(page, "python")
+        if not code.startswith("--8<--")
+        for node in ast.walk(
+            compile(code, name_of(page), "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        )
+        if isinstance(node, ast.ImportFrom)
+        and str(node.module).startswith("jwks_guard.integrations")
+        for alias in node.names
+    }
+    assert imported
+    assert imported - {"jwks_guard.integrations.fastapi.CurrentToken"} <= set(entries())
 
 
 @pytest.mark.outside
