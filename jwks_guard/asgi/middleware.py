@@ -117,7 +117,7 @@ class JWKSGuardMiddleware:
             `on_refusal`.
 
     Raises:
-        ConfigurationError: an argument can't be meant so.
+        ConfigurationError: an argument can't be used.
 
     """
 

@@ -33,7 +33,7 @@ class DjangoGuardMiddleware:
     let pass. Put it behind a CORS middleware, which answers preflights. Under ASGI it awaits a
     fetch of keys, unless a middleware behind it can do no more than block.
 
-    Raises ConfigurationError at the start for a setting that can't be meant so.
+    Raises ConfigurationError at the start for a setting that can't be used.
     """
 
     sync_capable = True

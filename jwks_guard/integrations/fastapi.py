@@ -82,7 +82,7 @@ class Guard(SecurityBase):
             `openIdConnect`, or a bearer token where the verifier has no `discovery_url`.
         options: those of RequestGuard.
 
-    Raises ConfigurationError for an argument that can't be meant so.
+    Raises ConfigurationError for an argument that can't be used.
 
     """
 

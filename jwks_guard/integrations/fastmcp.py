@@ -32,7 +32,7 @@ class FastMCPGuard(TokenVerifier):
         options: those of JWKSGuardMiddleware. With what `protected_resource_metadata` gives as
             `resource_metadata` clients find the issuer by themselves.
 
-    Raises ConfigurationError for an argument that can't be meant so, such as `token_from`: FastMCP
+    Raises ConfigurationError for an argument that can't be used, such as `token_from`: FastMCP
     reads the Authorization header alone.
 
     """

@@ -81,7 +81,7 @@ class Guard:
         exclude_opt_key: the key in `opt`.
         options: those of RequestGuard.
 
-    Raises ConfigurationError for an argument that can't be meant so.
+    Raises ConfigurationError for an argument that can't be used.
 
     """
 

@@ -52,7 +52,7 @@ class GuardInterceptor(grpc.ServerInterceptor):
             before that of its service, here and in `methods`.
         options: those of SyncRequestGuard. `native` of a request is its `grpc.HandlerCallDetails`.
 
-    Raises ConfigurationError for an argument that can't be meant so.
+    Raises ConfigurationError for an argument that can't be used.
 
     """
 
