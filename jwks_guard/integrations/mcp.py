@@ -35,7 +35,7 @@ class MCPTokenVerifier:
             token that has only one.
         options: those of RequestGuard that say what a token must grant, where no middleware does.
 
-    Raises ConfigurationError for an argument that can't be used, as is `token_from`: the SDK
+    Raises ConfigurationError for an argument that can't be used, such as `token_from`: the SDK
     reads the Authorization header, and what the guard verified must be what a tool sees.
 
     """
