@@ -251,7 +251,7 @@ class RequestGuard(_Rules):
         on_refusal: called with each Refusal and its error; gives the Refusal to answer with.
             `problem_json` is one.
 
-    Raises ConfigurationError for an argument that can't be meant so.
+    Raises ConfigurationError for an argument that can't be used.
 
     """
 
@@ -331,7 +331,7 @@ class SyncRequestGuard(_Rules):
 
 
 def checked_requirements(**required: Unpack[Requirements]) -> Requirements:
-    """A copy of what is `required`; raises ConfigurationError for what can't be meant so.
+    """A copy of what is `required`; raises ConfigurationError for an argument that can't be used.
 
     For a decorator: a mistake is an error where it is written, not in the first request.
     """

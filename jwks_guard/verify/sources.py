@@ -100,7 +100,7 @@ class FromHeader:
         scheme: the authentication scheme before the token, in any case; None where the token is
             the whole value, as it is by default in all headers but `Authorization`.
 
-    Raises ConfigurationError for what can't be one.
+    Raises ConfigurationError for a name or scheme that HTTP does not allow.
 
     """
 
@@ -163,7 +163,7 @@ class FromCookie:
         origins: the origins whose pages may send it, like "https://app.acme.com", that of this API
             itself included if it serves such pages.
 
-    Raises ConfigurationError for what can't be one.
+    Raises ConfigurationError for a name that is no cookie's and for what is no origin.
 
     """
 
