@@ -56,7 +56,10 @@ async def main(port: int) -> None:
         server = server_with(verifier)
         print(f"port {server.add_insecure_port(f'127.0.0.1:{port}')}", flush=True)
         await server.start()
-        await server.wait_for_termination()
+        try:
+            await server.wait_for_termination()
+        finally:
+            await server.stop(grace=1)
 
 
 if __name__ == "__main__":

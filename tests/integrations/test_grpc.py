@@ -9,6 +9,7 @@ import queue
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -597,12 +598,27 @@ def test_short_version_guards_a_server() -> None:
 
 def test_page_of_the_documentation_runs() -> None:
     with LocalTenant(algorithm="ES256") as local, blocks("docs/grpc.md", local) as found:
-        made, of_tasks, tested = found
-        made.server.add_generic_rpc_handlers([handlers(unary_unary=subject)])
-        _guards(made, local, "unary_unary")
-        serving = of_tasks.serve()
-        serving.close()
+        *_, tested = found
         tested.test_scope_is_required(local)
+
+
+async def test_server_of_asyncio_on_the_page_answers_its_client(tmp_path: Path) -> None:
+    address = f"unix:{tmp_path}/socket"
+    with LocalTenant(algorithm="ES256") as local, blocks("docs/grpc.md", local) as found:
+        _, of_tasks, client, _ = found
+        serving = asyncio.create_task(of_tasks.serve(address))
+        try:
+            channel = grpc.aio.insecure_channel(address)
+            await asyncio.wait_for(channel.channel_ready(), PATIENCE)
+            await channel.close()
+            said = await asyncio.to_thread(client.write, local.token(), address)
+            assert said == b"written for auth0|alice"
+            with pytest.raises(grpc.RpcError) as refused:
+                await asyncio.to_thread(client.write, local.forged_token(), address)
+            assert refused.value.code() is UNAUTHENTICATED
+        finally:
+            serving.cancel()
+            await asyncio.wait([serving])
 
 
 def _guards(made: Any, tenant: LocalTenant, kind: str) -> None:
