@@ -35,6 +35,7 @@ from tests.integrations.mcp_serving import Make, Served, served
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "mcp.md").read_text()
 BLOCKS = r"```python\n(.*?)```"
+OF_SDK, OF_FASTMCP, CLIENT, OUTER, CORS, TESTS = re.findall(BLOCKS, PAGE, re.DOTALL)
 
 
 def run(code: str, verifier: TokenVerifier, metadata: ResourceMetadata) -> dict[str, Any]:
@@ -46,11 +47,11 @@ def run(code: str, verifier: TokenVerifier, metadata: ResourceMetadata) -> dict[
     return names
 
 
-def page(name: str) -> Make:
-    """The app that is called `name` once all blocks of the page were run."""
+def page(*blocks: str, name: str = "app") -> Make:
+    """The app that is called `name` in a file of these blocks."""
 
     def make(verifier: TokenVerifier, metadata: ResourceMetadata, _: GuardOptions) -> ASGIApp:
-        app: ASGIApp = run("\n".join(re.findall(BLOCKS, PAGE, re.DOTALL)), verifier, metadata)[name]
+        app: ASGIApp = run("\n".join(blocks), verifier, metadata)[name]
         return app
 
     return make
@@ -78,11 +79,13 @@ async def test_server_of_the_short_version_runs() -> None:
         assert await identity(server, provider) == {"found": True}
 
 
-async def test_server_of_the_sdk_on_the_page_runs_also_for_pages_of_another_origin() -> None:
-    async with served(page("app")) as server:
-        assert await identity(server, server.tenant.token(scope="read:things")) == {
-            "result": "auth0|alice"
-        }
+@pytest.mark.parametrize("of_one", [OF_SDK, OF_FASTMCP])
+async def test_server_on_the_page_runs_also_for_pages_of_another_origin(of_one: str) -> None:
+    async with served(page(of_one, CORS)) as server:
+        metadata = protected_resource_metadata(server.url, verifier=server.verifier)
+        whoami = run(CLIENT, server.verifier, metadata)["whoami"]
+        token = server.tenant.token(scope="read:things")
+        assert await whoami(token, server.url) == "auth0|alice"
         answer = await server.http.options(
             server.url,
             headers={
@@ -99,7 +102,7 @@ async def test_server_of_the_sdk_on_the_page_runs_also_for_pages_of_another_orig
 
 
 async def test_server_of_fastmcp_on_the_page_needs_a_token_and_its_scope() -> None:
-    async with served(page("fast_app")) as server:
+    async with served(page(OF_FASTMCP)) as server:
         for token, status in (
             (None, 401),
             (server.tenant.token(scope="openid"), 403),
@@ -112,18 +115,17 @@ def test_test_on_the_page_passes() -> None:
     with LocalTenant(algorithm="ES256") as tenant:
         verifier = TokenVerifier(tenant.issuer, tenant.audience)
         metadata = protected_resource_metadata(tenant.audience, verifier=verifier)
-        names = run("\n".join(re.findall(BLOCKS, PAGE, re.DOTALL)), verifier, metadata)
-        names["test_server_needs_a_scope"](tenant)
+        run(TESTS, verifier, metadata)["test_server_needs_a_scope"](tenant)
 
 
-async def test_mounted_server_on_the_page_has_its_metadata_at_the_root_of_the_origin() -> None:
-    async with served(page("outer")) as server:
-        refused = await server.http.post(f"{server.url}/")
+async def test_server_inside_another_app_has_its_metadata_at_the_root_of_the_origin() -> None:
+    async with served(page(OF_FASTMCP, OUTER, name="outer")) as server:
+        refused = await server.http.post(server.url)
         (url,) = re.findall('resource_metadata="(.*?)"', refused.headers["www-authenticate"])
         found = (await server.http.get(url)).json()
         assert found["authorization_servers"] == [server.tenant.issuer]
         async with sdk_client(server, server.tenant.token(scope="read:things")) as client:
-            assert (await client.list_tools()).tools == []
+            assert [tool.name for tool in (await client.list_tools()).tools] == ["whoami"]
 
 
 # --- the table ---
