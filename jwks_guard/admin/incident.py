@@ -262,13 +262,22 @@ class Incident:
         if not self._refusals:
             return "failed", "The key was not refused."
         until = self._clock.monotonic() + self._acknowledge_within
+        before: dict[str, float] | None = None
         while self._missing and self._clock.monotonic() < until:
             await self._sleep(_PAUSE_SECONDS)
             async with asyncio.timeout(LOOK_SECONDS):
                 states = (await observe_all(self._fleet, self.kid))[0].states
-            self._refusals = updated(self._refusals, refusals_in(self.kid, states))
+            if before is None:
+                before = {s.instance: s.reported_at for s in states}
+            # A refusal shown before may be of an earlier decision, which was lifted since.
+            telling = [
+                s
+                for s in states
+                if self.kid not in s.refused or before.get(s.instance) != s.reported_at
+            ]
+            self._refusals = updated(self._refusals, refusals_in(self.kid, telling))
             live = reporting_in(states, LIVE_SECONDS, self._clock.time())
-            if all(self.kid in s.refused for s in states if s.instance in live):
+            if not any(s.instance in live and s.name in self._missing for s in states):
                 break  # the others are silent: they won't tell
         missing, known = self._missing, len(self._refusals) - len(self._missing)
         of_all = f"{known} of {_counted(len(self._refusals), 'instance')} acknowledged it."

@@ -210,6 +210,22 @@ async def test_instance_that_acknowledges_late_is_waited_for_and_not_for_ever(
     assert (report.steps[-3].ended or 0.0) < 7.0
 
 
+async def test_refusal_that_an_instance_showed_before_the_decision_acknowledges_nothing(
+    scene: Scene,
+) -> None:
+    class Frozen(Slow):
+        async def observe(self, kid: str) -> Observed:
+            (state,) = (await super().observe(kid)).states
+            return Observed((replace(state, reported_at=shown_at, refused={kid: shown_at}),))
+
+    kid, _ = scene.used_key()
+    shown_at = scene.clock.time()  # then the decision was lifted, and this instance stood still
+    fleet = Frozen(scene.clock, looks=1)
+    report = await ended(Incident(kid, scene.rotation(fleet)))
+    assert (results(report)["acknowledge"], report.complete) == ("warning", False)
+    assert [each.since for each in report.refusals] == [None]
+
+
 async def test_member_that_fails_keeps_no_other_from_refusing(scene: Scene) -> None:
     verifier, failing = await scene.verifier(), FakeRevocable(failure=RuntimeError("broken"))
     kid, token = scene.used_key()
