@@ -10,7 +10,7 @@ import pytest
 from jwks_guard.admin.journal import default_actor
 from jwks_guard.fleet import RedisFleet
 from jwks_guard.testing import LocalTenant
-from tests.cli.fleet_running import ShownFleet, state
+from tests.cli.fleet_running import ShownFleet, state, used
 from tests.cli.instances_running import (
     POLL,
     SECRET,
@@ -195,6 +195,16 @@ def test_without_a_terminal_nothing_is_done_unless_yes_is_given(environ: dict[st
         without = {name: value for name, value in environ.items() if name != "JWKS_GUARD_FLEET"}
         done = run(without, "leaked", "--reason", "leaked", command=command)
         assert "Not configured: set JWKS_GUARD_FLEET" in done.stderr
+
+
+def test_key_whose_tokens_are_in_use_is_warned_of_before_consent(
+    fleet: ShownFleet, tenant: LocalTenant, environ: dict[str, str]
+) -> None:
+    fleet.show(state(tenant.issuer, "busy", "idle", usage={"busy": used(0.0), "idle": used(120.0)}))
+    for kid, warned in (("busy", True), ("idle", False)):
+        with terminal(environ, kid, "--reason", "leaked", command=DISTRUST) as shown:
+            shown.expect("type the last 4 characters")
+            assert ("Clients use tokens of this key now" in shown.shown) is warned
 
 
 def test_terminal_asks_for_the_end_of_the_kid(

@@ -16,6 +16,7 @@ import pytest
 
 from jwks_guard import SyncTokenVerifier
 from jwks_guard.admin import Incident
+from jwks_guard.cli.incident.timeline import opened_timeline
 from jwks_guard.fleet import commands
 from jwks_guard.jose.compact import b64url_decode
 from jwks_guard.testing import LocalTenant
@@ -166,6 +167,7 @@ def test_consent_that_does_not_end_as_the_kid_changes_nothing(
         screen.expect("type the last 4 characters of its kid")
         assert kid in screen.shown
         assert "Rotate the signing keys and revoke the current one" in screen.shown
+        assert "It became the current key only" in screen.shown  # the leaked one may be before it
         screen.type("y\n")
         assert screen.status() == 1
     assert "Nothing was done." in screen.shown
@@ -325,6 +327,17 @@ def test_json_is_the_report(
     assert json.loads(file.read_text()) == told
     assert [each["name"] for each in told["steps"]] == list(ALL)
     assert len(told["refusals"]) == 2
+
+
+def test_incidents_that_begin_in_the_same_second_have_a_record_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    records = [opened_timeline(None, "leaked") for _ in range(3)]  # two of them, whatever the time
+    for record in records:
+        assert record is not None
+        record.close()
+    assert len(list((tmp_path / "jwks-guard/incidents").iterdir())) == 3
 
 
 def test_timeline_never_replaces_a_file_and_nothing_is_done_then(

@@ -43,6 +43,11 @@ _UNKNOWN = (
     "No instance knows this key: none trusts it, refuses it or has accepted a token of it. Compare "
     "the kid with the header of a token: `jwks-guard inspect` prints it."
 )
+_USE_SECONDS = 60.0
+_IN_USE = (
+    "Clients use tokens of this key now; each is refused from then on. While the issuer signs with "
+    "it, that is every valid token: then rotate first."
+)
 _KID_HELP = (
     f"The key's ID, or its first {SHORTEST} characters or more if no other begins with them; "
     "current, next or previous where the Management API is configured."
@@ -88,6 +93,8 @@ def distrust(
         known = kid in seen.kids
         if not yes:
             print_target(seen, kid, Console(stderr=True, highlight=False))
+            if _in_use(seen, kid):
+                complain(_IN_USE)
         if not known:
             complain(_UNKNOWN)
         require_consent("distrust", kid, yes=yes)
@@ -161,6 +168,12 @@ def _looked_at(session: FleetSession) -> Seen:
     except DistrustNotSharedError as error:
         error.add_note("No instance was told: nothing was done.")
         raise
+
+
+def _in_use(seen: Seen, kid: str) -> bool:
+    """Whether an instance has accepted a token of `kid` in the last minute."""
+    usages = [state.usage[kid] for state in seen.states if kid in state.usage]
+    return any(seen.at - (usage.last_seen or 0.0) < _USE_SECONDS for usage in usages)
 
 
 def _named(text: str, kids: Sequence[str], domain: str | None, config: Path | None) -> str:

@@ -39,8 +39,9 @@ from jwks_guard.cli.keys.session import (
     complain,
     errors_told,
 )
+from jwks_guard.cli.keys.table import print_prose
 
-_CHANGING = "with --yes write the kid: after a rotation, that word names another key"
+_CHANGING = "with --yes write the kid: after a rotation, another key is the current one"
 
 
 def incident(
@@ -118,6 +119,9 @@ def incident(
     refused before the tenant is told. Without access to the Management API the key is refused, and
     that is all. A step that fails does not keep the next ones from their part. It can be repeated.
 
+    The fleet is JWKS_GUARD_FLEET, with JWKS_GUARD_ISSUER or JWKS_GUARD_DOMAIN; `jwks-guard keys
+    --help` has the settings of the tenant.
+
     Exit status: 0 all is done, 1 something is not done or not known, 2 usage, 3 neither the fleet
     nor the tenant could be reached.
     """
@@ -130,10 +134,10 @@ def incident(
             raise typer.BadParameter(_CHANGING, param_hint="KID")
         with opened_target(domain, client_id, config) as target:
             require_terminal(yes=yes)
-            kid = target.kid(kid)
+            meant, kid = kid, target.kid(kid)
             if staging is not None:
                 require_staging(target, staging, kid, probe or ())
-            _agreed(target, kid, refuse_first=refuse_first, yes=yes)
+            _agreed(target, kid, refuse_first=refuse_first, yes=yes, chosen=meant is None)
             record = opened_timeline(timeline, kid)
             if staging is not None:
                 console = Console(stderr=as_json, highlight=False)
@@ -170,14 +174,19 @@ def _given(ctx: typer.Context) -> Iterator[str]:
                 yield str(ctx.params[name])
 
 
-def _agreed(target: Target, kid: str, *, refuse_first: bool, yes: bool) -> None:
-    """Show whom it hits and what will happen; return if the user agrees, else end the command."""
+def _agreed(target: Target, kid: str, *, refuse_first: bool, yes: bool, chosen: bool) -> None:
+    """Show whom it hits and what will happen; return if the user agrees, else end the command.
+
+    `chosen` is whether the command took the current key, and the user named none.
+    """
     plan = target.plan(kid, refuse_first=refuse_first)
     if yes:
         target.require_known(kid)
         return
     console = Console(stderr=True, highlight=False)
     console.print(f"kid  {kid}", soft_wrap=True, markup=False)
+    if chosen and (doubt := target.doubt()) is not None:
+        print_prose(doubt, console, style="bold yellow")
     console.print(RadiusTable(target.radius(kid)))
     console.print()
     print_plan(plan, console)

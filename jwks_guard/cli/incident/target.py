@@ -17,6 +17,7 @@ from jwks_guard.admin.incident_plan import incident_plan
 from jwks_guard.admin.incident_report import BlastRadius, radius_of
 from jwks_guard.admin.key_set import SigningKeys
 from jwks_guard.admin.plans import Instances, Plan, refusal_plan
+from jwks_guard.base.durations import span
 from jwks_guard.cli.configuration import names_management
 from jwks_guard.cli.fleet.session import opened_fleet
 from jwks_guard.cli.keys.kids import STATES, matching, named_kid
@@ -27,6 +28,7 @@ from jwks_guard.fleet.settings import ConfiguredFleet
 from jwks_guard.readiness.state import InstanceState, Observed
 
 _LOOK_SECONDS = 10.0
+_RECENT_SECONDS = 3600.0
 _ANY_KID = "-"  # states do not depend on the kid
 _MISTYPED = (
     "{kid} is not known: {why}. Nothing was done. Compare it with the header of a token: "
@@ -71,6 +73,16 @@ class Target:
                 f"{self.unasked}"
             )
         return matching(text, _kids(self.observed(_ANY_KID))) or text
+
+    def doubt(self) -> str | None:
+        """Why the current key may not be the one that has leaked: it is the current one lately."""
+        since = None if self.keys is None else self.keys.current.current_since
+        if since is None or not 0 <= (age := time.time() - since.timestamp()) < _RECENT_SECONDS:
+            return None
+        return (
+            f"It became the current key only {span(age)} ago. If the leaked key is the one before "
+            "it, begin again with that KID: `jwks-guard keys list` prints it."
+        )
 
     def require_known(self, kid: str) -> None:
         """Raise ConfigurationError for a kid that neither the tenant nor an instance knows.

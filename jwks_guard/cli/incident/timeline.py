@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from jwks_guard import __version__
@@ -14,6 +15,8 @@ from jwks_guard.base import files
 from jwks_guard.cli.configuration import default_journal
 from jwks_guard.cli.keys.session import complain
 from jwks_guard.errors import ConfigurationError
+
+_MOST_AT_ONCE = 20
 
 
 class TimelineFile:
@@ -56,6 +59,14 @@ class TimelineFile:
         os.close(self._descriptor)
 
 
+def _new(folder: Path, name: str) -> TimelineFile:
+    """The file of that name; with a number where another incident began in the same second."""
+    for number in range(1, _MOST_AT_ONCE):
+        with suppress(FileExistsError):
+            return TimelineFile(folder / (f"{name}.md" if number == 1 else f"{name}-{number}.md"))
+    return TimelineFile(folder / f"{name}-{_MOST_AT_ONCE}.md")
+
+
 def opened_timeline(named: Path | None, kid: str) -> TimelineFile | None:
     """The file that is `named`, or a new one beside the journal; None where that is not possible.
 
@@ -74,7 +85,7 @@ def opened_timeline(named: Path | None, kid: str) -> TimelineFile | None:
     try:
         folder = default_journal(os.environ).parent / "incidents"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return TimelineFile(folder / f"{stamp}-{short}.md")
+        return _new(folder, f"{stamp}-{short}")
     except (OSError, ConfigurationError) as error:
         complain(f"No timeline can be written ({error}). The command goes on without it.")
         return None

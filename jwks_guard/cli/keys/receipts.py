@@ -38,7 +38,10 @@ def _of_rotation(receipt: RotationReceipt) -> Iterator[str]:
         yield _INFERRED
     if receipt.tokens_expire_by is not None:
         kid, end = receipt.previous.kid, utc(receipt.tokens_expire_by, "seconds")
-        yield f"After {end} UTC, `jwks-guard keys revoke {kid}` refuses no valid token."
+        yield (
+            f"Its tokens have expired by {end} UTC. When `jwks-guard can-revoke {kid}` says yes, "
+            "revoking it refuses no valid token."
+        )
 
 
 def _headline(receipt: RevocationReceipt) -> tuple[str, str]:
