@@ -17,20 +17,24 @@ _FLEET = r"^\s*((rediss?(\+sentinel)?|unix)://\S+|https?://\S+(\s+https?://\S+)*
 _NAMES = sorted(ALGORITHMS)
 # Every type says in its description what a value must be.
 _Text = Annotated[str, Meta(min_length=1, description="a non-empty string")]
+_NO_COMMA = r"[^,]$"  # "a, b" would be the values "a," and "b"
 _Texts = Annotated[
-    list[_Text],
-    Meta(min_length=1, description="one or more texts with spaces between them, or a TOML list"),
+    list[Annotated[str, Meta(pattern=_NO_COMMA)]],
+    Meta(
+        min_length=1,
+        description="one or more texts with spaces and no commas between them, or a TOML list",
+    ),
 ]
 _Algorithms = Annotated[
     list[Annotated[str, Meta(pattern=f"^({'|'.join(_NAMES)})$")]],
     Meta(min_length=1, description=f"one or more of {' '.join(_NAMES)}"),
 ]
 _Claims = Annotated[
-    list[Annotated[str, Meta(pattern="^[^=]+=.+$")]],
+    list[Annotated[str, Meta(pattern=f"^[^=]+=.*{_NO_COMMA}")]],
     Meta(
         min_length=1,
         description="one or more claims of ID tokens as name=value, like groups=sre, with spaces "
-        "between them, or a TOML list",
+        "and no commas between them, or a TOML list",
     ),
 ]
 _Seconds = Annotated[float, Meta(gt=0, le=MAX_SECONDS, description="a number of seconds above 0")]

@@ -66,7 +66,8 @@ def can_revoke(
 ) -> None:
     """Print whether a key can be revoked without refusing a valid token, and what blocks it.
 
-    Every instance of the fleet (JWKS_GUARD_FLEET) shows what it does with the key's tokens.
+    Every instance of the fleet (JWKS_GUARD_FLEET) shows what it does with the key's tokens. The
+    tenant says which key is current: `jwks-guard keys --help` has its settings.
 
     Exit status: 0 yes, 1 no or unknown, 2 usage, 3 tenant or fleet could not be reached.
     """
