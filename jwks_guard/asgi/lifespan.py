@@ -21,8 +21,8 @@ async def run_lifespan(
 ) -> None:
     """Start `verifier` before `app` starts up and close it after `app` has shut down.
 
-    An app that takes no part in lifespan (it raises on the scope, or returns without an answer) is
-    answered for. If the verifier can't start, neither does the server: `lifespan.startup.failed`.
+    An app that takes no part in lifespan (it raises on the scope, returns without an answer, or
+    answers as to a request) is answered for. If the verifier can't start, neither does the server: `lifespan.startup.failed`.
     """
     startup = await receive()
     async with AsyncExitStack() as running:
@@ -79,6 +79,8 @@ class _Exchange:
         return message
 
     async def _app_send(self, message: Message) -> None:
+        if not message["type"].startswith("lifespan."):  # the app did not look at the scope's type
+            raise RuntimeError(f"{message['type']} does not answer lifespan")
         self._answers.add(message["type"])
         if message["type"] != "lifespan.startup.complete":
             # Before the last answer: the server may end the loop as soon as it has it.

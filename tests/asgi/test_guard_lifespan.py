@@ -119,6 +119,16 @@ async def test_an_app_that_returns_on_the_scope_is_answered_for() -> None:
     assert record == WHOLE_LIFE
 
 
+async def test_an_app_that_answers_as_to_a_request_is_answered_for() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"hello"})
+
+    record: list[str] = []
+    await startup_to_shutdown(app, record)
+    assert record == WHOLE_LIFE
+
+
 async def test_an_app_that_reads_and_says_nothing_is_answered_for() -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         assert await receive() == STARTUP
