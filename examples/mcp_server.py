@@ -36,7 +36,7 @@ def my_things() -> list[str]:
 
 
 app = server.streamable_http_app(
-    streamable_http_path=address.path,
+    streamable_http_path=address.path or "/",
     transport_security=TransportSecuritySettings(allowed_hosts=[address.netloc]),
 )
 app.add_middleware(

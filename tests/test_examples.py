@@ -17,6 +17,7 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
+from starlette.testclient import TestClient
 
 from jwks_guard import TokenVerifier
 from jwks_guard.asgi import JWKSGuardMiddleware
@@ -118,16 +119,14 @@ def snippet(
     return names
 
 
-async def test_page_of_starlette_wraps_any_asgi_app() -> None:
-    async with LocalTenant(algorithm="ES256") as tenant:
-        names = snippet("asgi", tenant, "docs/starlette.md")
-        transport = httpx.ASGITransport(names["app"])
-        async with httpx.AsyncClient(transport=transport, base_url="http://api.test") as client:
+def test_page_of_starlette_wraps_any_asgi_app() -> None:
+    with LocalTenant(algorithm="ES256") as tenant:
+        app = snippet("asgi", tenant, "docs/starlette.md")["app"]
+        with TestClient(app) as client:  # with lifespan, as a server has it
             headers = {"Authorization": f"Bearer {tenant.token(sub='auth0|bob')}"}
-            assert (await client.get("/")).status_code == 401
-            assert (await client.get("/", headers=headers)).text == "hello auth0|bob"
-            assert (await client.get("/health")).status_code == 200
-        await names["verifier"].aclose()
+            assert client.get("/").status_code == 401
+            assert client.get("/", headers=headers).text == "hello auth0|bob"
+            assert client.get("/health").status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -108,6 +108,30 @@ def test_tenant_without_json_introduces_itself_to_a_person() -> None:
         assert process.wait(PATIENCE) == 0
 
 
+@pytest.mark.parametrize(
+    ("arguments", "host"),
+    [
+        (["--issuer=http://tenant.test:8765/"], "tenant.test"),
+        (["--host=0.0.0.0"], "0.0.0.0"),
+    ],
+)
+def test_lines_to_copy_are_accepted_where_the_issuer_is_plain_http_on_a_network(
+    arguments: list[str], host: str
+) -> None:
+    with command(*arguments) as (process, lines):
+        shown = ""
+        while "Ctrl-C" not in shown:
+            shown += lines.get(timeout=PATIENCE)
+        assert stopped(process) == ""
+    exported = dict(re.findall(r"(?m)^export (JWKS_GUARD_\w+)=(\S+)$", shown))
+    expected = TokenVerifier(
+        exported["JWKS_GUARD_ISSUER"], ["https://api.local.test"], allow_http=[host]
+    )
+    assert TokenVerifier.from_env(exported).has_arguments_of(expected)
+    assert "JWKS_GUARD_DOMAIN" not in exported  # no client of the Management API takes plain http
+    assert ("set --issuer to the URL" in shown) == (host == "0.0.0.0")
+
+
 def test_lifetime_of_tokens_is_as_told_so_that_a_revocation_can_be_seen_to_become_ready() -> None:
     with command("--json", "--token-lifetime", "30") as (_, lines):
         facts = json.loads(lines.get(timeout=PATIENCE))

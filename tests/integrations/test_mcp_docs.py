@@ -193,6 +193,13 @@ def example(monkeypatch: pytest.MonkeyPatch) -> Make:
     return make
 
 
+def test_example_serves_a_resource_at_the_root_of_its_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JWKS_GUARD_ISSUER", "https://acme.eu.auth0.com/")
+    monkeypatch.setenv("JWKS_GUARD_AUDIENCE", "https://api.local.test")
+    monkeypatch.delitem(sys.modules, "examples.mcp_server", raising=False)
+    assert importlib.import_module("examples.mcp_server").app
+
+
 async def test_example_guards_its_tool(example: Make) -> None:
     async with served(example, down=True) as server:
         tenant = server.tenant

@@ -140,8 +140,9 @@ async def test_django_page_runs(issuer: LocalTenant) -> None:
         path("api/things", names["Things"].as_view()),
         path("api/reports", names["Reports"].as_view()),
     )
+    middleware = ["django.middleware.csrf.CsrfViewMiddleware", *names["MIDDLEWARE"]]
     with override_settings(
-        MIDDLEWARE=names["MIDDLEWARE"], JWKS_GUARD=names["JWKS_GUARD"], ROOT_URLCONF=urls
+        MIDDLEWARE=middleware, JWKS_GUARD=names["JWKS_GUARD"], ROOT_URLCONF=urls
     ):
         # In a thread: a synchronous client runs no async view on an event loop.
         await asyncio.to_thread(see_the_pages_views, issuer)
@@ -151,7 +152,8 @@ async def test_django_page_runs(issuer: LocalTenant) -> None:
 def see_the_pages_views(issuer: LocalTenant) -> None:
     writer = bearer(issuer.token(scope="write:things read:reports"))
     assert Client().get("/me", headers=writer).json() == {"sub": "auth0|alice"}
-    assert Client().post("/things/7", headers=writer).json() == {"number": 7}
+    client = Client(enforce_csrf_checks=True)  # as a new project of Django does
+    assert client.post("/things/7", headers=writer).json() == {"number": 7}
     assert Client().get("/things", headers=writer).status_code == 403
     assert Client().get("/health").json()["status"] == "ok"
     assert APIClient().get("/api/things", headers=writer).json() == {"owner": "auth0|alice"}
