@@ -77,7 +77,7 @@ async def served(address: str, environment: dict[str, str]) -> AsyncIterator[Non
     try:
         yield
     finally:
-        process.terminate()
+        process.kill()  # at once: while it shuts down it would report that the others are gone
         await process.wait()
 
 

@@ -22,7 +22,8 @@ async def run_lifespan(
     """Start `verifier` before `app` starts up and close it after `app` has shut down.
 
     An app that takes no part in lifespan (it raises on the scope, returns without an answer, or
-    answers as to a request) is answered for. If the verifier can't start, neither does the server: `lifespan.startup.failed`.
+    answers as to a request) is answered for. If the verifier can't start, neither does the server:
+    `lifespan.startup.failed`.
     """
     startup = await receive()
     async with AsyncExitStack() as running:

@@ -12,7 +12,7 @@ from rich.panel import Panel
 from jwks_guard.net.urls import refusal
 from jwks_guard.testing.authority import LOOPBACK
 
-_EVERY_ADDRESS = ("0.0.0.0", "::")
+_EVERY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 - nothing is bound here
 _ENVIRONMENT = {
     "JWKS_GUARD_DOMAIN": "issuer",
     "JWKS_GUARD_CLIENT_ID": "client_id",
@@ -41,16 +41,16 @@ def introduce(
     console.print("To have an API accept its tokens (`TokenVerifier.from_env()`):")
     console.print(f"export JWKS_GUARD_ISSUER={facts['issuer']}")
     console.print(f"export JWKS_GUARD_AUDIENCE={shlex.quote(' '.join(audiences))}")
-    name = urlsplit(facts["issuer"]).hostname
+    named = urlsplit(facts["issuer"]).hostname
     if refusal(facts["issuer"], http_on_loopback=True) is None:
         console.print("To try `jwks-guard keys list` on it:")
         for variable, fact in _ENVIRONMENT.items():
             console.print(f"export {variable}={facts[fact]}")
         console.print(f"export JWKS_GUARD_TOKEN_LIFETIME_SECONDS={token_lifetime}")
     else:  # the Management API is asked over https alone
-        console.print(f"export JWKS_GUARD_ALLOW_HTTP={name}")
-    if name in _EVERY_ADDRESS:
-        console.print(f"Other machines can't reach {name}: set --issuer to the URL that they use.")
+        console.print(f"export JWKS_GUARD_ALLOW_HTTP={named}")
+    if named in _EVERY_ADDRESS:
+        console.print(f"Other machines can't reach {named}: set --issuer to the URL that they use.")
     if host not in LOOPBACK:
         console.print(f"It listens on {host}: who reaches that gets a token, without a password.")
     console.print("Ctrl-C ends it.")
