@@ -32,7 +32,8 @@ pytestmark = pytest.mark.outside
 
 DOCKERFILE = (HERE / "Dockerfile").read_text()
 TOOLS = Path(sys.executable).parent
-PYTHON = [name for name, each in SERVICES.items() if "build" in each]
+BUILT = {each["image"] for each in SERVICES.values() if "build" in each}
+PYTHON = [name for name, each in SERVICES.items() if each["image"] in BUILT]
 
 
 @pytest.fixture
@@ -112,6 +113,13 @@ def test_compose_file_is_one_by_the_specification() -> None:
         "vendor.compose-spec",
     ]
     assert run_to_end([*check, HERE / "compose.yaml"]).returncode == 0
+
+
+def test_image_is_built_by_one_service_and_pulled_by_none() -> None:
+    """Compose builds the services in parallel: the second to give an image its name would fail."""
+    assert PYTHON == ["tenant", "api-1", "api-2", "console"]
+    assert [name for name, each in SERVICES.items() if "build" in each] == ["api-1"]
+    assert {SERVICES[name]["pull_policy"] for name in PYTHON} == {"never"}
 
 
 def test_every_service_and_port_that_is_named_is_there() -> None:
