@@ -114,6 +114,11 @@ class FleetCommands(ABC):
         return self._reaches
 
     @property
+    def disagreement(self) -> str | None:
+        """Whose decisions are ignored although they are exchanged; None where nobody's are."""
+        return None
+
+    @property
     def register(self) -> Register:
         """What this process distrusts by what it heard from the fleet, and by its own decisions."""
         return self._members.register

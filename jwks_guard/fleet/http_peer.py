@@ -91,7 +91,7 @@ class Peer:
         """What it showed of `issuer` last; one that can't be asked now confirms no key."""
         state = self._known_state(issuer)
         if state is None:
-            return silent_state("silent", self.endpoint.name, issuer, 0.0, self.error)
+            return silent_state("", self.endpoint.name, issuer, 0.0, self.error)
         if self.error is None:
             return state
         return replace(state, kids=(), status="unavailable", last_error=self.error)

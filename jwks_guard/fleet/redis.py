@@ -104,7 +104,7 @@ class RedisFleet(FleetCommands):
         self._link: RedisLink | None = None
         self._leaving = 0
         self._cause: str | None = _NOT_ASKED
-        self._ignored = 0
+        self._strange = 0  # entries, as the log says
         self._warned = ("", -math.inf)
 
     def __repr__(self) -> str:
@@ -113,8 +113,18 @@ class RedisFleet(FleetCommands):
     @property
     def error(self) -> str | None:
         """Why decisions can't be exchanged, or are not ours; None while all is well."""
-        if self._cause is not None:
-            return self._cause
+        return self.disagreement if self._cause is None else self._cause
+
+    @property
+    def disagreement(self) -> str | None:
+        """Whose decisions are ignored because secrets differ; None where nobody's are."""
+        if self._decisions.signed and not self._entries.signed:
+            return (
+                "The decisions in the fleet's Redis are signed, and this process has no secret: "
+                "instances that have one ignore what is decided here. Give it the same secret; if "
+                f"no instance has one any more, delete '{self._prefix}:decisions': it is written "
+                "anew"
+            )
         if self._decisions.refused and self._entries.signed:
             return (
                 "Entries in the fleet's Redis without a valid signature are ignored "
@@ -186,9 +196,11 @@ class RedisFleet(FleetCommands):
                 logger.warning("the fleet's Redis answers again")
             self._cause = None
             members.limit_interval(None)
-        if len(self._decisions.refused) > self._ignored and self.error is not None:
-            logger.warning("%s", self.error)
-        self._ignored = len(self._decisions.refused)
+        decisions = self._decisions
+        strange = len(decisions.refused) if self._entries.signed else int(decisions.signed)
+        if strange > self._strange:
+            logger.warning("%s", self.disagreement)
+        self._strange = strange
 
     async def _exchange_over(self, link: RedisLink, offer: Flags, activity: Activity) -> None:
         try:

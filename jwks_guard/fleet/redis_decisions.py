@@ -54,12 +54,14 @@ class RedisDecisions:
     `PREFIX:version` is renewed with each write, so that a poll which finds it, and the number of
     entries, unchanged has nothing else to read.
 
-    `refused` has the fields whose values were no entries of ours when they were read last.
+    `refused` has the fields whose values were no entries of ours when they were read last, and
+    `signed` says whether there were signatures among the others.
     """
 
     def __init__(self, prefix: str, entries: Entries) -> None:
         self.channel = f"{prefix}:wake"
         self.refused: set[bytes] = set()
+        self.signed = False
         self._prefix = prefix
         self._names = (f"{prefix}:decisions", f"{prefix}:version")
         self._entries = entries
@@ -106,6 +108,7 @@ class RedisDecisions:
             return int(count)
         self._forget()
         refused: set[bytes] = set()
+        self.signed = False
         async for found in _scanned(redis, hash_name):
             for fields in slices(found.items()):
                 news = self._decoded(fields, refused)
@@ -130,11 +133,12 @@ class RedisDecisions:
         for field, value in fields:
             complete = False
             try:
-                name, flag, complete = self._entries.decoded(field, value)
+                name, flag, signed, complete = self._entries.decoded(field, value)
             except ValueError:
                 refused.add(field)
             else:
                 merge_into(news, [(name, flag)])
+                self.signed |= signed
             if complete:
                 merge_into(self._held, [(name, flag)])
             else:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -26,6 +26,18 @@ _Field: TypeAlias = tuple[Literal["made", "lifted", "key"], str, str, str]
 
 _field = msgspec.json.Decoder(_Field)
 _value = msgspec.json.Decoder(tuple[Decision, Annotated[list[str], msgspec.Meta(max_length=2)]])
+
+
+class Entry(NamedTuple):
+    """A part of the flag of the key `name`.
+
+    `signed` says whether it has signatures at all, `complete` whether every secret made one.
+    """
+
+    name: Name
+    flag: Distrust
+    signed: bool
+    complete: bool
 
 
 class Entries:
@@ -53,24 +65,21 @@ class Entries:
         macs = [_mac(secret, field, decision) for secret in self._secrets]
         return field, decision.number, msgspec.json.encode((decision, macs))
 
-    def decoded(self, field: bytes, value: bytes) -> tuple[Name, Distrust, bool]:
-        """The key, the part of its flag, and whether every secret signed it.
-
-        Raises ValueError for what is no entry of ours.
-        """
+    def decoded(self, field: bytes, value: bytes) -> Entry:
+        """Raises ValueError for what is no entry of ours."""
         if len(field) + len(value) > MAX_ENTRY_BYTES:
             raise ValueError("it is too long")
         try:
             (kind, issuer, kid, what), (decision, macs) = _field.decode(field), _value.decode(value)
         except DECODE_ERRORS:
             raise ValueError("it is no entry") from None
-        signed = [_is_among(_mac(each, field, decision), macs) for each in self._secrets]
-        if signed and not any(signed):
+        valid = [_is_among(_mac(each, field, decision), macs) for each in self._secrets]
+        if valid and not any(valid):
             raise ValueError("it has no valid signature")
         flag = sound((issuer, kid), _part(kind, what, decision))
         if flag is None:
             raise ValueError("it names no key, replica or thumbprint")
-        return (issuer, kid), flag, all(signed)
+        return Entry((issuer, kid), flag, bool(macs), all(valid))
 
 
 def _part(kind: str, what: str, decision: Decision) -> Distrust:

@@ -19,7 +19,7 @@ class InstanceState:
     """What one process shows of itself for one issuer; instants in seconds since the epoch.
 
     Arguments:
-        instance: a random id of the process.
+        instance: a random id of the process; empty for one that was never heard of.
         host: where it runs, for people.
         issuer: whose keys.
         started_at: when it began to count.
@@ -52,7 +52,7 @@ class InstanceState:
     @property
     def name(self) -> str:
         """The instance as messages name it."""
-        return f"{self.host} ({self.instance[:8]})"
+        return f"{self.host} ({self.instance[:8]})" if self.instance else self.host
 
     def to_dict(self) -> dict[str, Any]:
         """The state as JSON-compatible data."""

@@ -39,9 +39,12 @@ def verifier_of(tenant: LocalTenant, fleet: Fleet | None = None) -> SyncTokenVer
 
 
 @contextmanager
-def over_redis(tenant: LocalTenant, redis: RedisServer) -> Iterator[SyncTokenVerifier]:
+def over_redis(
+    tenant: LocalTenant, redis: RedisServer, secret: str | None = None
+) -> Iterator[SyncTokenVerifier]:
     """An instance that shares through Redis."""
-    with verifier_of(tenant, RedisFleet(redis.url, poll_interval=POLL)) as verifier:
+    fleet = RedisFleet(redis.url, secret=secret, poll_interval=POLL)
+    with verifier_of(tenant, fleet) as verifier:
         verifier.verify(tenant.token())
         wait_until(lambda: _shows_keys(redis, verifier.keys.register.instance))
         yield verifier

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from jwks_guard.admin.journal import default_actor
@@ -101,11 +102,35 @@ def test_instances_over_http_refuse_the_key_and_one_that_is_away_is_named(
         done = run(environ, kid, *MISTAKE, command=REINSTATE)
         assert done.returncode == 1
         assert "trusted again where that is known" in " ".join(done.stderr.split())
-        assert "(silent) (never heard)" in done.stdout
+        assert f"{httpx.URL(other.url).netloc.decode()} (never heard)" in done.stdout
         assert answer(one.verifier, token) == kid
         one.stop()
         done = run(environ, kid, *LEAKED, command=DISTRUST)
         assert (done.returncode, done.stdout) == (3, "")
+
+
+@pytest.mark.parametrize("secret", [None, "another secret of ours"])
+def test_command_says_that_instances_ignore_it_where_its_secret_is_not_theirs(
+    tenant: LocalTenant,
+    redis: RedisServer,
+    environ: dict[str, str],
+    tmp_path: Path,
+    secret: str | None,
+) -> None:
+    kid = tenant.key().kid
+    if secret is not None:
+        (tmp_path / "secret").write_text(secret)
+        environ["JWKS_GUARD_FLEET_SECRET_FILE"] = str(tmp_path / "secret")
+    with over_redis(tenant, redis, secret=SECRET) as verifier:
+        verifier.distrust("already", reason="leaked")
+        why = "this process has no secret" if secret is None else "without a valid signature"
+        for command in (
+            run(environ, command=(*PROGRAM, "status")),
+            run(environ, kid, *LEAKED, command=DISTRUST),
+        ):
+            assert command.stderr.count(why) == 1
+        assert "  NOT KNOWN        " in command.stdout
+        assert kid not in verifier.distrusted
 
 
 def test_json_tells_who_acknowledged(

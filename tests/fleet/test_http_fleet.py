@@ -449,7 +449,7 @@ async def test_an_instance_that_can_not_be_asked_confirms_nothing(
         fleet = network.fleet("one.test", "two.test", "never.test", issuer=tenant.issuer)
         states = (await fleet.observe("k")).states
         assert [state.status for state in states] == ["ok", "ok", "unavailable"]
-        assert states[2].name == "never.test (silent)"
+        assert states[2].name == "never.test"
         network.down.add("two.test")
         states = (await fleet.observe("k")).states
         assert [state.kids == () for state in states] == [False, True, True]

@@ -51,7 +51,7 @@ def read(entries: Entries, found: Iterable[tuple[bytes, bytes]]) -> dict[Name, D
     merged: dict[Name, Distrust] = {}
     for field, value in found:
         try:
-            name, flag, _ = entries.decoded(field, value)
+            name, flag, *_ = entries.decoded(field, value)
         except ValueError:
             continue
         merge_into(merged, [(name, flag)])
@@ -135,7 +135,7 @@ def test_an_entry_that_one_secret_did_not_sign_is_not_complete() -> None:
     """So that those who have both sign it anew, before the old one goes out of use."""
     for writer, complete in (([OLD], False), ([NEW], False), ([OLD, NEW], True)):
         for field, value in written(Entries(writer), {(ISSUER, "k"): HELD}):
-            assert Entries([NEW, OLD]).decoded(field, value)[2] is complete
+            assert Entries([NEW, OLD]).decoded(field, value).complete is complete
 
 
 def test_the_longest_words_that_others_take_are_read() -> None:

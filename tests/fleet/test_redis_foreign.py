@@ -147,6 +147,30 @@ async def test_with_a_secret_what_others_write_is_ignored_and_reported(
         assert await outcome(one, token) == "revoked_key"
 
 
+async def test_without_the_secret_of_the_others_an_instance_says_that_they_ignore_it(
+    tenant: LocalTenant, redis: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    mine = fleet_of(redis)
+    async with instance(tenant, mine) as one:
+        await one.distrust("mine", reason="leaked")
+        await exchanged(redis)
+        assert mine.error is None
+        async with instance(tenant, fleet_of(redis, secret=NEW)) as signing:
+            await signing.distrust("signed", reason="leaked")
+            assert list(signing.distrusted) == ["signed"]
+        await eventually(lambda: one.health().status == "degraded")
+        assert sorted(one.distrusted) == ["mine", "signed"]
+        assert "this process has no secret" in str(mine.error)
+        assert one.health().last_error == mine.error
+        await exchanged(redis)
+        assert [each.getMessage() for each in caplog.records].count(str(mine.error)) == 1
+        with redis.client() as client:
+            client.delete(DECISIONS)
+        await eventually(lambda: one.health().status == "ok")
+        await exchanged(redis)
+        assert sorted(one.distrusted) == ["mine", "signed"]
+
+
 async def test_with_a_secret_a_forged_lift_lifts_nothing(
     tenant: LocalTenant, redis: RedisServer
 ) -> None:

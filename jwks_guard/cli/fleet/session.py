@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from jwks_guard.cli.configuration import configured_fleet
+from jwks_guard.cli.keys.session import complain
 from jwks_guard.distrust.state import Distrusted
 from jwks_guard.fleet.commands import live
 from jwks_guard.fleet.settings import ConfiguredFleet
@@ -82,12 +83,17 @@ class FleetSession:
 
 @contextmanager
 def opened_fleet(domain: str | None, config: Path | None) -> Iterator[FleetSession]:
-    """A session with the fleet that options, environment and file name."""
+    """A session with the fleet that options, environment and file name.
+
+    At its end the command says so if secrets differ: the log is not shown.
+    """
     fleet = configured_fleet({"domain": domain}, os.environ, config)
     with asyncio.Runner() as runner:
         try:
             yield FleetSession(fleet, runner)
         finally:
+            if fleet.disagreement is not None:
+                complain(f"{fleet.disagreement}.")
             runner.run(fleet.aclose())
 
 
