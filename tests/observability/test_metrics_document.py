@@ -70,6 +70,8 @@ def test_page_names_every_outcome() -> None:
 
 
 def queries() -> Iterator[tuple[str, str]]:
+    for query in re.findall(r"`((?:1|time\(\)) - [^`]+)`", DOCUMENT):
+        yield "the page", query
     rules = yaml.safe_load(ALERTS.read_text())
     for group in rules["groups"]:
         for rule in group["rules"]:
@@ -113,10 +115,29 @@ def test_alerts_fire_for_their_causes_by_promtool(command: list[str | Path]) -> 
     assert run_to_end(["promtool", *command]).returncode == 0
 
 
-async def test_code_on_the_page_registers_a_verifier(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.outside
+def test_queries_are_well_formed_by_promtool(tmp_path: Path) -> None:
+    require_program("promtool", "apt-get install -y prometheus")
+    rules = [
+        {"record": f"query_{number}", "expr": query.replace("$__rate_interval", "5m")}
+        for number, (_, query) in enumerate(queries())
+        if not query.startswith("label_values(")
+    ]
+    written = tmp_path / "queries.yml"
+    written.write_text(yaml.safe_dump({"groups": [{"name": "queries", "rules": rules}]}))
+    assert run_to_end(["promtool", "check", "rules", written]).returncode == 0
+
+
+async def test_code_on_the_page_registers_a_verifier(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     registry = Registry(auto_describe=True)
     monkeypatch.setattr(prometheus_client, "REGISTRY", registry)
-    (code,) = re.findall(r"(?s)```python\n(.*?)```", DOCUMENT)
+    monkeypatch.setattr(prometheus_client, "CollectorRegistry", Registry)
+    code, for_workers = re.findall(r"(?s)```python\n(.*?)```", DOCUMENT)
     names: dict[str, Any] = {}
     exec(compile(re.sub(r"(?m)^  ", "", code), "docs/metrics.md", "exec"), names)
     assert registry.value("jwks_guard_status", status="unavailable") == 1
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    exec(compile(for_workers, "docs/metrics.md", "exec"), names)
+    assert names["registry"].value("jwks_guard_status", status="unavailable", process="all") == 1
