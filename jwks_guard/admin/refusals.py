@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import cast
 
+from jwks_guard.admin.attempts import Attempts
 from jwks_guard.admin.journal import Intent, Journal, Result
 from jwks_guard.admin.revocable import InstancesKeys, Revocable
 from jwks_guard.errors import DistrustNotSharedError, JWKSGuardError, RevocationRefusedError
@@ -17,15 +18,21 @@ LONGEST_SECONDS = 10.0
 """The time that one of them has to distrust a key."""
 
 
-async def without_key(fleet: Sequence[Revocable], kid: str) -> tuple[str, ...]:
+async def without_key(fleet: Sequence[Revocable], kid: str, attempts: Attempts) -> tuple[str, ...]:
     """The names of those in `fleet` that do not trust `kid`, even after a refresh.
 
-    Of a fleet these are its instances. Raises DistrustNotSharedError where one can't be asked.
+    Of a fleet these are its instances, for as long as there are `attempts`: an instance that has
+    just fetched its keys does so again only after a pause, and shows it after another one. Raises
+    DistrustNotSharedError where one can't be asked.
     """
     without: list[str] = []
-    for name, each in _named(fleet):
-        if not await _trusts(each, kid):
-            without += _without(name, each, kid)
+    async for _ in attempts:
+        without.clear()
+        for name, each in _named(fleet):
+            if not await _trusts(each, kid):
+                without += _without(name, each, kid)
+        if not without or not any(isinstance(each.keys, InstancesKeys) for each in fleet):
+            break
     return tuple(without)
 
 

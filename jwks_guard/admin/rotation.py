@@ -12,6 +12,7 @@ from datetime import timedelta
 from inspect import iscoroutinefunction
 from typing import Self
 
+from jwks_guard.admin.attempts import Attempts
 from jwks_guard.admin.decisions import Decisions
 from jwks_guard.admin.journal import Action, AdminEvent, Intent, Journal, default_actor
 from jwks_guard.admin.key_set import SigningKeys
@@ -42,6 +43,8 @@ from jwks_guard.errors import (
 from jwks_guard.readiness.state import Observed, Refusal
 from jwks_guard.readiness.verdict import RevocationReadiness, reporting_in, revocation_readiness
 
+PREPARED_SECONDS = 10.0
+"""For so long the instances of a fleet are asked whether they trust the next key."""
 _DEFAULT_REASON = "revoked at the tenant"
 
 
@@ -177,7 +180,8 @@ class KeyRotation:
         """
         kid = SigningKeys(keys).next.kid
         try:
-            without = await without_key(self._fleet, kid)
+            attempts = Attempts.within(PREPARED_SECONDS, self._keys.clock, self._keys.sleep)
+            without = await without_key(self._fleet, kid, attempts)
         except DistrustNotSharedError as unasked:
             unasked.add_note(
                 f"So it is not known whether its instances trust the next key, {kid}, and nothing "

@@ -88,6 +88,13 @@ class Decisions:
     def _require_journal(self) -> None:
         journal = self._journal
         if journal is not None and not journal.was_read:
+            folder = journal.path.parent
+            if not folder.is_dir():
+                raise ConfigurationError(
+                    f"The folder of snapshot_path, {folder}, is not there. The distrust journal is "
+                    "in it, so this verifier does not start without it: create the folder, or "
+                    "mount the volume that it is on."
+                )
             raise ConfigurationError(
                 f"The distrust journal can't be read ({journal.error or 'the disk hangs'}). It "
                 "holds decisions to distrust keys, so this verifier does not start without it: "

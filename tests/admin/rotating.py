@@ -81,6 +81,23 @@ class FakeRevocable:
         return Observed(())
 
 
+class FakeInstances(FakeRevocable):
+    """A fleet of one instance, which shows that it trusts `kid` after so many refreshes."""
+
+    def __init__(self, kid: str, refreshes: int) -> None:
+        super().__init__()
+        self.refreshes = refreshes
+        self._kid = kid
+
+    async def refresh(self) -> None:
+        self.refreshes -= 1
+        if self.refreshes == 0:
+            self.kids.add(self._kid)
+
+    def without(self, kid: str) -> list[str]:
+        return [] if kid in self.kids else ["api-1"]
+
+
 @dataclass(slots=True)
 class Scene:
     """`events` are those of every KeyRotation that `rotation` made."""

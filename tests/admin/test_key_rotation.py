@@ -30,6 +30,7 @@ from jwks_guard.admin import KeyRotation, RotationReceipt, SigningKeysClient, St
 from jwks_guard.admin.revocable import Revocable
 from tests.admin.rotating import (
     ROTATE,
+    FakeInstances,
     FakeRevocable,
     Scene,
     opened,
@@ -268,6 +269,21 @@ async def test_next_key_that_was_distrusted_by_mistake_stops_the_rotation(scene:
     await verifier.distrust(scene.tenant.key("next").kid, reason="mixed up")
     with pytest.raises(RotationRefusedError):
         await scene.rotation(verifier).rotate()
+    assert scene.sent("POST") == []
+
+
+async def test_instances_that_have_just_fetched_are_waited_for(scene: Scene) -> None:
+    fleet = FakeInstances(scene.tenant.key("next").kid, refreshes=3)
+    await scene.rotation(fleet).rotate()
+    assert fleet.refreshes == 0
+    assert scene.sent("POST") == [ROTATE]
+
+
+async def test_instance_that_never_trusts_the_next_key_stops_the_rotation(scene: Scene) -> None:
+    fleet = FakeInstances(scene.tenant.key("next").kid, refreshes=1000)
+    with pytest.raises(RotationRefusedError) as refusal:
+        await scene.rotation(fleet).rotate()
+    assert refusal.value.lacking == ("api-1",)
     assert scene.sent("POST") == []
 
 

@@ -637,7 +637,7 @@ async def test_asking_for_a_decision_blocks_no_event_loop_while_the_file_is_lock
 
 async def test_journal_in_a_directory_that_does_not_exist_stops_the_start(tmp_path: Path) -> None:
     store = store_of(tmp_path / "missing" / "keys.json.tombstones")
-    with pytest.raises(ConfigurationError, match=r"No such file or directory.*mend its directory"):
+    with pytest.raises(ConfigurationError, match=r"missing, is not there.*create the folder"):
         await store.start()
     assert "No such file" in str(store.health().last_error)
 
