@@ -149,14 +149,15 @@ class JWKSGuardMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Guard one connection, or run the lifespan."""
         kind = scope["type"]
-        if kind not in ("http", "websocket"):
+        if kind != "http" and kind != "websocket":
             await self._lifespan(scope, receive, send)
             return
         if self._metadata is not None and kind == "http" and self._metadata_path.cover(scope):
             await self._metadata.response(scope["method"])(scope, receive, send)
             return
-        token = None
-        if not (self._opens_some and self._opens(scope)):
+        if self._opens_some and self._opens(scope):
+            token = None
+        else:
             try:
                 token = await self._guard.admit(ConnectionRequest(scope, scope["headers"]))
             except RequestRefusedError as error:
@@ -173,16 +174,16 @@ class JWKSGuardMiddleware:
         if kind == "websocket":
             await self._websocket(token, scope, receive, send)
             return
-        # Of GuardedExchange.run, without one coroutine more for each request. To look up the task
-        # takes longer than the rest, and a body of a GET means nothing (RFC 9110 section 9.3.1).
+        # As GuardedExchange.run, without one coroutine more for each request. To look up the task
+        # takes long, and a body of a GET means nothing (RFC 9110 section 9.3.1).
         app = None if scope["method"] == "GET" else current_task()
         exchange = GuardedExchange(token, self._verifier, receive, send, app)
         try:
-            await self.app(scope, exchange.receive, exchange.send)
-        except BaseException as error:
-            if not exchange.has_caused(error):
+            await self.app(scope, exchange, exchange.send)
+        except BaseException as failure:
+            if not exchange.has_caused(failure):
                 raise
-        if exchange.watched:
+        if exchange.error is not None or exchange.next_look is not None:
             await self._finish(exchange, scope, send)
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -20,7 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from jwks_guard import TokenVerifier
 from jwks_guard.asgi import JWKSGuardMiddleware
-from jwks_guard.errors import RequestRefusedError
+from jwks_guard.errors import RequestRefusedError, RevokedKeyError
 from jwks_guard.testing import LocalTenant
 from jwks_guard.verify.token import VerifiedToken
 from tests.asgi.test_guarded_server import Server, credentials
@@ -80,22 +81,25 @@ class Service:
 
     @asynccontextmanager
     async def sending(
-        self, head: str, token: str | None
+        self, head: str, token: str | None, method: str = "POST"
     ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-        """A connection on which the head of a POST was sent, and nothing of its body."""
+        """A connection on which the head of a request was sent, and nothing of its body."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         try:
             lines = [f"{name}: {value}" for name, value in credentials(token).items()]
-            lines = ["POST / HTTP/1.1", "Host: api", *lines, head, "", ""]
+            lines = [f"{method} / HTTP/1.1", "Host: api", *lines, head, "", ""]
             writer.write("\r\n".join(lines).encode())
             yield reader, writer
         finally:
             writer.close()
             await writer.wait_closed()
 
-    async def post(self, parts: list[bytes], end: Callable[[], Any] | None) -> bytes:
-        """The answer to a POST of these parts; before the last, `end` ends the trust."""
-        async with self.sending("Transfer-Encoding: chunked", self.token()) as (reader, writer):
+    async def post(
+        self, parts: list[bytes], end: Callable[[], Any] | None, method: str = "POST"
+    ) -> bytes:
+        """The answer to a request of these parts; before the last, `end` ends the trust."""
+        chunked = "Transfer-Encoding: chunked"
+        async with self.sending(chunked, self.token(), method) as (reader, writer):
             for part in parts[:-1]:
                 writer.write(chunk(part))
             async with asyncio.timeout(PATIENCE):
@@ -287,6 +291,17 @@ async def test_body_that_comes_after_its_key_was_distrusted_reaches_no_route(
         assert service.reached == []
 
 
+@pytest.mark.parametrize("method", ["GET", "DELETE", "HEAD", "OPTIONS", "QUERY"])
+@pytest.mark.parametrize("parts", [[b"now"], [b"before", b"after"]])
+async def test_body_of_any_method_is_refused_after_its_key_was_distrusted(
+    method: str, parts: list[bytes]
+) -> None:
+    async with served(by_hand) as service:
+        refused = await service.post(parts, service.distrust, method)
+        assert refused.startswith(b"HTTP/1.1 401 ")
+        assert service.reached == []
+
+
 @pytest.mark.parametrize("make", READERS.values(), ids=[name.replace(" ", "-") for name in READERS])
 async def test_body_that_is_sent_slowly_reaches_the_route_while_its_token_is_good(
     make: Make,
@@ -340,6 +355,106 @@ async def test_app_that_answers_while_it_reads_is_ended_too() -> None:
             accepted = await service.post(parts, service.distrust)
             assert accepted.startswith(b"HTTP/1.1 200 ")
         assert service.reached == []
+
+
+def request_of(token: str) -> Scope:
+    """What a server calls an app with for a POST with this token."""
+    fields = [(k.lower().encode(), v.encode()) for k, v in credentials(token).items()]
+    return {"type": "http", "method": "POST", "path": "/", "headers": fields}
+
+
+async def late() -> Message:
+    """A part of a body, as a server gives it."""
+    return {"type": "http.request", "body": b"late", "more_body": True}
+
+
+async def test_app_that_returns_when_it_is_cancelled_leaves_no_cancelling_behind() -> None:
+    async with served(by_hand) as service:
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await service.distrust()
+            reading = asyncio.ensure_future(receive())
+            with suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+            await asyncio.gather(reading, return_exceptions=True)
+
+        sent: list[Message] = []
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        task = asyncio.current_task()
+        assert task is not None
+        guard = JWKSGuardMiddleware(app, verifier=service.looking)
+        async with asyncio.timeout(PATIENCE):
+            await guard(request_of(service.token()), late, send)
+        assert sent[0]["status"] == 401
+        assert task.cancelling() == 0
+
+
+async def test_end_of_the_program_is_not_taken_for_the_end_of_a_request() -> None:
+    """asyncio.run cancels all tasks that are left, those of the guard too."""
+    reading, sent = asyncio.Event(), []
+    async with served(by_hand) as service:
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await service.distrust()
+            part = asyncio.ensure_future(receive())
+            await asyncio.wait([part])
+            reading.set()
+            await asyncio.Event().wait()
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        others = asyncio.all_tasks()
+        guard = JWKSGuardMiddleware(app, verifier=service.looking)
+        running = asyncio.create_task(guard(request_of(service.token()), late, send))
+        await reading.wait()
+        left = asyncio.all_tasks() - others - {running}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+    assert sent == []
+
+
+async def test_refused_request_keeps_nothing_alive(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)  # or what is kept of the log keeps it alive
+
+    class Large:
+        """Stands for what a request holds."""
+
+        async def receive(self) -> Message:
+            return await late()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+
+    async def send(_: Message) -> None:
+        pass
+
+    def refuse(token: VerifiedToken) -> float:
+        raise RevokedKeyError("The key that signed this token is distrusted.")
+
+    alive: weakref.WeakSet[Large] = weakref.WeakSet()
+    async with served(by_hand) as service:
+        service.looking.remaining = refuse  # type: ignore[method-assign]
+        guard = JWKSGuardMiddleware(app, verifier=service.looking)
+        others = asyncio.all_tasks()
+        gc.disable()
+        try:
+            for _ in range(5):
+                large = Large()
+                alive.add(large)
+                await guard(request_of(service.token()), large.receive, send)
+                del large
+            await asyncio.gather(*asyncio.all_tasks() - others, return_exceptions=True)
+            assert len(alive) == 0
+        finally:
+            gc.enable()
 
 
 # --- a response that goes on ---
@@ -484,16 +599,11 @@ async def test_error_of_the_app_keeps_nothing_of_its_request_alive() -> None:
     with tenant_of(HandClock()) as tenant:
         verifier = verifier_of(tenant, HandClock())
         guard = JWKSGuardMiddleware(broken, verifier=verifier)
-        fields = [(k.lower().encode(), v.encode()) for k, v in credentials(tenant.token()).items()]
         gc.disable()
         try:
             for _ in range(5):
                 with suppress(ZeroDivisionError):
-                    await guard(
-                        {"type": "http", "method": "POST", "path": "/", "headers": fields},
-                        receive,
-                        send,
-                    )
+                    await guard(request_of(tenant.token()), receive, send)
             assert len(alive) == 0
         finally:
             gc.enable()
@@ -523,15 +633,47 @@ async def test_event_stream_without_an_event_yet_ends_with_the_trust() -> None:
         assert await stream.aread() == b""
 
 
-async def test_response_in_parts_does_not_begin_once_the_key_is_distrusted() -> None:
-    """Else all of an export could be fetched that begins in the second after."""
+PART = {"type": "http.response.body", "body": b"secret", "more_body": True}
 
+
+@pytest.mark.parametrize("content_type", ["application/json", "text/event-stream"])
+@pytest.mark.parametrize("part", [PART, PART | {"type": "http.response.zerocopysend"}])
+@pytest.mark.parametrize("before", [0, 1])
+async def test_no_part_of_a_response_is_sent_once_the_key_is_distrusted(
+    content_type: str, part: Message, before: int
+) -> None:
+    """Else all of an export could be fetched in the second after."""
+    sent: list[bytes] = []
+
+    async def receive() -> Message:
+        raise NotImplementedError
+
+    async def send(message: Message) -> None:
+        sent.append(message.get("body", b""))
+
+    async with served(by_hand) as service:
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            headers = [(b"content-type", content_type.encode())]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            for _ in range(before):
+                await send(part)
+            await service.distrust()
+            for _ in range(3):
+                await send(part)
+
+        guard = JWKSGuardMiddleware(app, verifier=service.looking)
+        await guard(request_of(service.token()), receive, send)
+    assert sent.count(b"secret") == before
+
+
+async def test_response_in_parts_that_begins_too_late_is_broken_off() -> None:
     def make(service: Service) -> ASGIApp:
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
             await service.distrust()
             await send({"type": "http.response.start", "status": 200, "headers": []})
             for _ in range(3):
-                await send({"type": "http.response.body", "body": b"secret", "more_body": True})
+                await send(PART)
 
         return without_lifespan(app)
 
@@ -558,7 +700,6 @@ async def test_message_of_another_type_between_the_parts_changes_nothing() -> No
     sent: list[str] = []
     async with served(make) as service:
         guard = JWKSGuardMiddleware(make(service), verifier=service.looking)
-        fields = [(k.lower().encode(), v.encode()) for k, v in credentials(service.token()).items()]
 
         async def receive() -> Message:
             await service.go_on.wait()
@@ -570,13 +711,7 @@ async def test_message_of_another_type_between_the_parts_changes_nothing() -> No
                 await service.distrust()
 
         async with asyncio.timeout(PATIENCE):
-            running = asyncio.create_task(
-                guard(
-                    {"type": "http", "method": "POST", "path": "/", "headers": fields},
-                    receive,
-                    send,
-                )
-            )
+            running = asyncio.create_task(guard(request_of(service.token()), receive, send))
             await service.looking.refused.wait()
             service.go_on.set()
             await running
@@ -636,7 +771,6 @@ async def test_body_is_refused_where_the_verifier_fails() -> None:
 async def test_cancelling_the_app_from_outside_is_not_taken_for_the_end_of_its_trust() -> None:
     async with served(lambda service: without_lifespan(by_a_pump(service))) as service:
         guard = JWKSGuardMiddleware(by_a_pump(service), verifier=service.looking)
-        fields = [(k.lower().encode(), v.encode()) for k, v in credentials(service.token()).items()]
         sent: list[Message] = []
 
         async def receive() -> Message:
@@ -646,9 +780,7 @@ async def test_cancelling_the_app_from_outside_is_not_taken_for_the_end_of_its_t
         async def send(message: Message) -> None:
             sent.append(message)
 
-        running = asyncio.create_task(
-            guard({"type": "http", "method": "POST", "path": "/", "headers": fields}, receive, send)
-        )
+        running = asyncio.create_task(guard(request_of(service.token()), receive, send))
         await service.begun.wait()
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
