@@ -8,7 +8,7 @@ from typing import Generic, Protocol, TypeVar
 
 SWEEP_SECONDS = 10.0
 """A full cache looks for expired results at most this often: each time it looks at all of them."""
-LARGEST_RESULT = 65_536
+LARGEST_RESULT = 32_768
 """Of more bytes none is kept: a few crafted tokens would push out the results of all others."""
 
 

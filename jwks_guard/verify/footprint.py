@@ -31,7 +31,9 @@ def footprint(text: bytes, members: int) -> int:
     if objects == 1:
         size += inside * _ELEMENT
     else:
-        size += inside * _MEMBER + (objects - 1) * (_OBJECT + (_TABLE_MEMBERS - 1) * _TABLE)
+        named = min(inside, text.count(b":") - members)  # or more, as strings have colons too
+        size += named * _MEMBER + (inside - named) * _ELEMENT
+        size += (objects - 1) * (_OBJECT + (_TABLE_MEMBERS - 1) * _TABLE)
     # One character outside ASCII, which may be escaped, makes four bytes of each in its string, and
     # what encodes such a string leaves the UTF-8 in it.
     plain = text.isascii() and _BACKSLASH not in text
