@@ -31,7 +31,7 @@ async def without_key(fleet: Sequence[Revocable], kid: str, attempts: Attempts) 
         for name, each in _named(fleet):
             if not await _trusts(each, kid):
                 without += _without(name, each, kid)
-        if not without or not any(isinstance(each.keys, InstancesKeys) for each in fleet):
+        if not any(isinstance(m.keys, InstancesKeys) and m.keys.without(kid) for m in fleet):
             break
     return tuple(without)
 

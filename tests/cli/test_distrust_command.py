@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from jwks_guard.admin.journal import default_actor
-from jwks_guard.fleet import RedisFleet
+from jwks_guard.fleet import RedisFleet, commands
 from jwks_guard.testing import LocalTenant
 from tests.cli.fleet_running import ShownFleet, state, used
 from tests.cli.instances_running import (
@@ -116,7 +116,9 @@ def test_command_says_that_instances_ignore_it_where_its_secret_is_not_theirs(
     environ: dict[str, str],
     tmp_path: Path,
     secret: str | None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(commands, "ACKNOWLEDGE_SECONDS", 0.5)
     kid = tenant.key().kid
     if secret is not None:
         (tmp_path / "secret").write_text(secret)

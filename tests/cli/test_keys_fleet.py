@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from jwks_guard.admin import rotation
 from jwks_guard.readiness.state import InstanceState
 from jwks_guard.testing import LocalTenant
 from jwks_guard.testing.settings import SIGNING_KEYS_PATH
@@ -83,8 +84,12 @@ def test_plan_of_a_rotation_says_who_lacks_the_next_key(
 
 
 def test_rotate_is_refused_while_an_instance_lacks_the_next_key(
-    tenant: LocalTenant, fleet: ShownFleet, environ: dict[str, str]
+    tenant: LocalTenant,
+    fleet: ShownFleet,
+    environ: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(rotation, "PREPARED_SECONDS", 0.1)
     fleet.show(state(tenant.issuer, tenant.key().kid))
     refused = run(environ, "rotate", "--yes")
     assert refused.returncode == 1
@@ -254,8 +259,12 @@ def test_emergency_and_force_go_on_without_the_fleet(
 
 
 def test_names_from_the_fleet_steer_no_terminal(
-    tenant: LocalTenant, fleet: ShownFleet, environ: dict[str, str]
+    tenant: LocalTenant,
+    fleet: ShownFleet,
+    environ: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(rotation, "PREPARED_SECONDS", 0.1)
     kid = rotated(tenant)
     fleet.show(state(tenant.issuer, host="w\u00e9b\u202f-1:17", usage={kid: used(0.0)}))
     fleet.show(state(tenant.issuer, instance="c" * 32, host="web\u00e9-1:17"))
