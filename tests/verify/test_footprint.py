@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from jwks_guard.jose.claims import freeze
 from jwks_guard.jose.compact import json_object
+from jwks_guard.verify.cache import LARGEST_RESULT
 from jwks_guard.verify.footprint import footprint
 
 COPIES = 20
@@ -79,8 +80,29 @@ def test_charge_covers_what_is_allocated_and_is_at_most_five_times_that(shape: s
     assert real <= footprint(encoded, len(value)) <= SLACK * real
 
 
+GROUP = "CN=Admins,OU=Groups,OU=EU,DC=corp,DC=example,DC=com"
+CLIENTS = {f"client-{number}": {"roles": [f"role-{n}" for n in range(10)]} for number in range(10)}
+TEXTS_LIKE_STRUCTURE = {
+    "distinguished names": {"groups": [GROUP] * 60, "realm_access": {"roles": ["a", "b"]}},
+    "prose": {"about": "one, two, three: " * 200, "address": {"country": "NL"}},
+    "prose alone": {"about": "one, two, three: " * 500},
+    "JSON in a text": {"a": json.dumps([{"id": n, "of": [1, 2]} for n in range(60)]), "b": {}},
+    "escapes": {"a": '\\",\\\\",' * 500, "b": {"c": "\\"}},
+    "roles of many clients": {"resource_access": CLIENTS},
+}
+
+
+@pytest.mark.parametrize("claims", TEXTS_LIKE_STRUCTURE.values(), ids=TEXTS_LIKE_STRUCTURE)
+def test_what_texts_hold_is_not_charged_as_structure(claims: dict[str, Any]) -> None:
+    encoded = json.dumps(claims).encode()
+    real, value = allocated(encoded)
+    assert real <= footprint(encoded, len(value)) < LARGEST_RESULT
+
+
 SCALARS = st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False)
-TEXTS = st.text(max_size=20) | st.sampled_from(['"', "\\", ",[{", "\U0001f600"])
+TEXTS = st.text(max_size=20) | st.sampled_from(
+    ['"', "\\", '\\"', '"\\', "\\\\", ",:[{", ":" * 9, "\U0001f600"]
+)
 JSON = st.recursive(
     SCALARS | TEXTS,
     lambda inner: st.lists(inner, max_size=6) | st.dictionaries(TEXTS, inner, max_size=6),
