@@ -17,9 +17,9 @@ _FLEET = r"^\s*((rediss?(\+sentinel)?|unix)://\S+|https?://\S+(\s+https?://\S+)*
 _NAMES = sorted(ALGORITHMS)
 # Every type says in its description what a value must be.
 _Text = Annotated[str, Meta(min_length=1, description="a non-empty string")]
-_NO_COMMA = r"[^,]$"  # "a, b" would be the values "a," and "b"
+# Of commas between values, "a, b" would be the values "a," and "b", and "a,b" a single one.
 _Texts = Annotated[
-    list[Annotated[str, Meta(pattern=_NO_COMMA)]],
+    list[Annotated[str, Meta(pattern="^[^,]+$")]],
     Meta(
         min_length=1,
         description="one or more texts with spaces and no commas between them, or a TOML list",
@@ -30,7 +30,8 @@ _Algorithms = Annotated[
     Meta(min_length=1, description=f"one or more of {' '.join(_NAMES)}"),
 ]
 _Claims = Annotated[
-    list[Annotated[str, Meta(pattern=f"^[^=]+=.*{_NO_COMMA}")]],
+    # Within a value they may be a distinguished name's.
+    list[Annotated[str, Meta(pattern="^[^=,]+=.*[^,]$")]],
     Meta(
         min_length=1,
         description="one or more claims of ID tokens as name=value, like groups=sre, with spaces "

@@ -221,10 +221,18 @@ def test_relative_path_starts_from_the_file_and_that_of_a_variable_from_here(
         ),
         ("background", "true or false", ["yes", "off", "2", " ", "\udcff"]),
         *(
-            (name, "one or more texts with spaces and no commas", [" ", "\t", "\n", "a, b", ","])
+            (
+                name,
+                "one or more texts with spaces and no commas",
+                [" ", "\t", "\n", "a, b", "a ,b", "a,b", ",a", "a,", ","],
+            )
             for name in ("audience", "client_ids", "allow_http", "required_claims", "token_types")
         ),
         ("algorithms", "one or more of ES256 ES384 ", ["s3cret", "HS256", "none", "RS256,ES256"]),
+        *(
+            (name, "one or more claims of ID tokens as name=value", ["a", "a=b, c=d", "a=b ,c=d"])
+            for name in ("console_operators", "console_viewers")
+        ),
         ("bindings", "'refuse' or 'checked upstream'", ["s3cret", "accept"]),
         ("issuer", "a string, exactly as in the tokens' `iss`", ["https://a.test/\n"]),
         ("issuer", "a non-empty string", ["\udcff"]),
