@@ -105,6 +105,7 @@ class RedisFleet(FleetCommands):
         self._leaving = 0
         self._cause: str | None = _NOT_ASKED
         self._strange = 0  # entries, as the log says
+        self._disagreed_at = -math.inf
         self._warned = ("", -math.inf)
 
     def __repr__(self) -> str:
@@ -196,11 +197,17 @@ class RedisFleet(FleetCommands):
                 logger.warning("the fleet's Redis answers again")
             self._cause = None
             members.limit_interval(None)
+        self._log_disagreement()
+
+    def _log_disagreement(self) -> None:
+        """Log who is ignored, at most once a minute: entries may come and go."""
         decisions = self._decisions
         strange = len(decisions.refused) if self._entries.signed else int(decisions.signed)
-        if strange > self._strange:
+        now = self.clock.monotonic()
+        if strange > self._strange and now - self._disagreed_at >= _WARN_PAUSE_SECONDS:
             logger.warning("%s", self.disagreement)
-        self._strange = strange
+            self._strange, self._disagreed_at = strange, now
+        self._strange = min(strange, self._strange)
 
     async def _exchange_over(self, link: RedisLink, offer: Flags, activity: Activity) -> None:
         try:

@@ -108,13 +108,13 @@ class RedisDecisions:
             return int(count)
         self._forget()
         refused: set[bytes] = set()
-        self.signed = False
+        signed: set[bytes] = set()
         async for found in _scanned(redis, hash_name):
             for fields in slices(found.items()):
-                news = self._decoded(fields, refused)
+                news = self._decoded(fields, refused, signed)
                 await asyncio.sleep(0)
                 await merge(register, news, issuers)
-        self.refused = refused
+        self.refused, self.signed = refused, bool(signed)
         self._seen = None if version is None else (version, count)
         return int(count)
 
@@ -126,19 +126,24 @@ class RedisDecisions:
             )
 
     def _decoded(
-        self, fields: Iterable[tuple[bytes, bytes]], refused: set[bytes]
+        self, fields: Iterable[tuple[bytes, bytes]], refused: set[bytes], signed: set[bytes]
     ) -> dict[Name, Distrust]:
-        """What `fields` say; those that are no entries of ours are added to `refused`."""
+        """What `fields` say.
+
+        Those that are no entries of ours are added to `refused`, others that have signatures to
+        `signed`.
+        """
         news: dict[Name, Distrust] = {}
         for field, value in fields:
             complete = False
             try:
-                name, flag, signed, complete = self._entries.decoded(field, value)
+                name, flag, has_signatures, complete = self._entries.decoded(field, value)
             except ValueError:
                 refused.add(field)
             else:
                 merge_into(news, [(name, flag)])
-                self.signed |= signed
+                if has_signatures:
+                    signed.add(field)
             if complete:
                 merge_into(self._held, [(name, flag)])
             else:

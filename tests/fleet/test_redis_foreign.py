@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from jwks_guard.fleet.redis_decisions import MAX_ENTRIES
 from jwks_guard.testing import LocalTenant
 from tests.fleet.instances import DECISIONS, eventually, exchanged, fleet_of, instance, outcome
 from tests.redis_server import RedisServer
+from tests.support import HandClock
 
 OLD, NEW = "an old secret of ours", "a new secret of ours"
 STRANGER = "a stranger's own secret"
@@ -169,6 +171,60 @@ async def test_without_the_secret_of_the_others_an_instance_says_that_they_ignor
         await eventually(lambda: one.health().status == "ok")
         await exchanged(redis)
         assert sorted(one.distrusted) == ["mine", "signed"]
+
+
+@pytest.mark.parametrize("secret", [None, NEW])
+async def test_entries_that_come_and_go_are_logged_once_a_minute(
+    tenant: LocalTenant,
+    redis: RedisServer,
+    caplog: pytest.LogCaptureFixture,
+    secret: str | None,
+) -> None:
+    clock = HandClock()
+    mine = fleet_of(redis, secret=secret, issuer=tenant.issuer, clock=clock)
+    field, value = made_up(tenant.issuer, range(1)).popitem()
+
+    async def come_and_go() -> None:
+        with redis.client() as client:
+            put(client, json.loads(field), value.replace("[]", '["forged"]'))
+            await mine.exchange()
+            assert mine.disagreement is not None
+            assert mine.error == mine.disagreement
+            client.delete(DECISIONS)
+            await mine.exchange()
+            assert mine.error is None
+
+    async with mine:
+        for minute in range(1, 3):
+            for _ in range(5):
+                await come_and_go()
+            logged = [each for each in caplog.messages if "in the fleet's Redis" in each]
+            assert len(logged) == minute
+            clock.advance(60)
+
+
+async def test_what_is_known_of_signatures_stands_until_all_is_read_anew(
+    tenant: LocalTenant, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    field, value = made_up(tenant.issuer, range(1)).popitem()
+    async with fleet_of(redis, issuer=tenant.issuer) as mine:
+        with redis.client() as client:
+            put(client, json.loads(field), value.replace("[]", '["forged"]'))
+        await mine.exchange()
+        with redis.client() as client:
+            client.set("{jwks-guard}:version", "another")
+        seen: list[str | None] = []
+
+        async def scanned(*arguments: Any) -> AsyncIterator[Mapping[bytes, bytes]]:
+            async for found in scan(*arguments):
+                seen.append(mine.error)
+                yield found
+
+        scan = redis_decisions._scanned
+        monkeypatch.setattr(redis_decisions, "_scanned", scanned)
+        await mine.exchange()
+        assert seen == [mine.error]
+        assert mine.error is not None
 
 
 async def test_with_a_secret_a_forged_lift_lifts_nothing(
