@@ -138,7 +138,8 @@ async def _distrusts(member: Revocable, kid: str) -> bool:
 
 
 async def _trusts(member: Revocable, kid: str) -> bool:
-    if kid in member.keys.kids:
+    # What a fleet shows is of its last look: an instance may have started since.
+    if kid in member.keys.kids and not isinstance(member.keys, InstancesKeys):
         return True
     try:
         await member.keys.refresh()

@@ -287,6 +287,22 @@ async def test_instance_that_never_trusts_the_next_key_stops_the_rotation(scene:
     assert scene.sent("POST") == []
 
 
+async def test_what_a_fleet_showed_at_an_earlier_look_is_not_relied_on(scene: Scene) -> None:
+    """An instance may have started since, or have lost the key."""
+
+    class Changed(FakeInstances):
+        async def refresh(self) -> None:
+            self.kids.clear()
+
+    kid = scene.tenant.key("next").kid
+    fleet = Changed(kid, refreshes=1000)
+    fleet.kids.add(kid)
+    with pytest.raises(RotationRefusedError) as refusal:
+        await scene.rotation(fleet).rotate()
+    assert refusal.value.lacking == ("api-1",)
+    assert scene.sent("POST") == []
+
+
 async def test_of_several_verifiers_those_that_lack_the_key_are_named(scene: Scene) -> None:
     ready = await scene.verifier()
     lacking = FakeRevocable(failure=KeysUnavailableError("down"))
