@@ -262,19 +262,20 @@ class Incident:
         if not self._refusals:
             return "failed", "The key was not refused."
         until = self._clock.monotonic() + self._acknowledge_within
-        before: dict[str, float] | None = None
+        before: dict[tuple[str, str], float] | None = None
         while self._missing and self._clock.monotonic() < until:
             await self._sleep(_PAUSE_SECONDS)
             async with asyncio.timeout(LOOK_SECONDS):
                 states = (await observe_all(self._fleet, self.kid))[0].states
             if before is None:
-                before = {s.instance: s.reported_at for s in states}
+                before = {(s.issuer, s.instance): s.reported_at for s in states}
             # A refusal shown before may be of an earlier decision, which was lifted since.
-            telling = [
-                s
+            old = {
+                s.name
                 for s in states
-                if self.kid not in s.refused or before.get(s.instance) != s.reported_at
-            ]
+                if self.kid in s.refused and before.get((s.issuer, s.instance)) == s.reported_at
+            }
+            telling = [s for s in states if self.kid not in s.refused or s.name not in old]
             self._refusals = updated(self._refusals, refusals_in(self.kid, telling))
             live = reporting_in(states, LIVE_SECONDS, self._clock.time())
             if not any(s.instance in live and s.name in self._missing for s in states):

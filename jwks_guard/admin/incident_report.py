@@ -116,12 +116,19 @@ def radius_of(kid: str, states: Iterable[InstanceState], expiry: float | None) -
 
 
 def refusals_in(kid: str, states: Iterable[InstanceState]) -> tuple[Refusal, ...]:
-    """Which of the instances refuse the key since when, and which are not known to."""
+    """Which of the instances refuse the key since when, and which are not known to.
+
+    One that shows a state for each of several issuers refuses it once all of them do.
+    """
+    since: dict[str, float | None] = {}
+    for state in states:
+        others, at = since.get(state.name, 0.0), state.refused.get(kid)
+        since[state.name] = None if others is None or at is None else max(others, at)
     return tuple(
-        Refusal(state.name, datetime.fromtimestamp(since, UTC))
-        if (since := state.refused.get(kid)) is not None
-        else Refusal(state.name, None, "it has not acknowledged the decision")
-        for state in states
+        Refusal(name, None, "it has not acknowledged the decision")
+        if at is None
+        else Refusal(name, datetime.fromtimestamp(at, UTC))
+        for name, at in since.items()
     )
 
 
@@ -132,7 +139,7 @@ def updated(before: Iterable[Refusal], now: Iterable[Refusal]) -> tuple[Refusal,
     is new is added while it does not refuse the key.
     """
     shown = {each.who: each for each in now}
-    known = [shown.pop(each.who, each) if each.since is None else each for each in before]
+    known = [shown.get(each.who, each) if each.since is None else each for each in before]
     named = {each.who for each in known}
     new = [each for each in shown.values() if each.since is None and each.who not in named]
     return (*known, *new)

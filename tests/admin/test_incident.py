@@ -226,6 +226,28 @@ async def test_refusal_that_an_instance_showed_before_the_decision_acknowledges_
     assert [each.since for each in report.refusals] == [None]
 
 
+@pytest.mark.parametrize("slow", [0, 1])
+async def test_instance_that_verifies_for_two_issuers_acknowledges_once_it_refuses_for_both(
+    scene: Scene, slow: int
+) -> None:
+    """As with a custom domain: one process, and a fleet for each of its issuers."""
+
+    class Domain(Slow):
+        async def observe(self, kid: str) -> Observed:
+            (state,) = (await super().observe(kid)).states
+            return Observed((replace(state, issuer=self.issuer),))
+
+    kid, _ = scene.used_key()
+    fleets = [Domain(scene.clock, looks=1) for _ in range(2)]
+    fleets[1].issuer = "https://login.fake.test/"
+    fleets[slow].left = 1_000
+    report = await ended(Incident(kid, scene.rotation(*fleets)))
+    assert (results(report)["acknowledge"], report.complete) == ("warning", False)
+    assert [each.since for each in report.refusals] == [None, None]
+    fleets[slow].left = 1
+    assert (await ended(Incident(kid, scene.rotation(*fleets)))).complete
+
+
 async def test_member_that_fails_keeps_no_other_from_refusing(scene: Scene) -> None:
     verifier, failing = await scene.verifier(), FakeRevocable(failure=RuntimeError("broken"))
     kid, token = scene.used_key()
