@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from jwks_guard.asgi.protocol import RequestVerifier
 
 _log = logging.getLogger(__name__)
+_ANSWERS = frozenset(
+    f"lifespan.{phase}.{result}"
+    for phase in ("startup", "shutdown")
+    for result in ("complete", "failed")
+)
 
 
 async def run_lifespan(
@@ -22,8 +27,8 @@ async def run_lifespan(
     """Start `verifier` before `app` starts up and close it after `app` has shut down.
 
     An app that takes no part in lifespan (it raises on the scope, returns without an answer, or
-    answers as to a request) is answered for. If the verifier can't start, neither does the server:
-    `lifespan.startup.failed`.
+    answers something else, as to a request) is answered for. If the verifier can't start, neither
+    does the server: `lifespan.startup.failed`.
     """
     startup = await receive()
     async with AsyncExitStack() as running:
@@ -80,7 +85,7 @@ class _Exchange:
         return message
 
     async def _app_send(self, message: Message) -> None:
-        if not message["type"].startswith("lifespan."):  # the app did not look at the scope's type
+        if message["type"] not in _ANSWERS:  # the app did not look at the scope's type
             raise RuntimeError(f"{message['type']} does not answer lifespan")
         self._answers.add(message["type"])
         if message["type"] != "lifespan.startup.complete":

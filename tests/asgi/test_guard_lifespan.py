@@ -119,9 +119,10 @@ async def test_an_app_that_returns_on_the_scope_is_answered_for() -> None:
     assert record == WHOLE_LIFE
 
 
-async def test_an_app_that_answers_as_to_a_request_is_answered_for() -> None:
+@pytest.mark.parametrize("kind", ["http.response.start", "lifespan.startup.progress"])
+async def test_an_app_that_answers_something_else_is_answered_for(kind: str) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": kind, "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"hello"})
 
     record: list[str] = []
