@@ -52,7 +52,8 @@ class TokenCache(Generic[_T]):
         if size > LARGEST_RESULT:
             return
         results = self._results
-        results[key] = result
+        if results.setdefault(key, result) is not result:
+            return  # another thread has verified the same token meanwhile
         taken = self.taken + size
         if len(results) > self._size:
             if now >= self._sweep_at:

@@ -10,7 +10,7 @@ _ARRAY, _ELEMENT = 136, 80
 _BACKSLASH = ord("\\")  # to look for b"\\" takes ten times as long: it is tried as a number first
 _ALL_BUT_STRUCTURE = bytes(set(range(256)).difference(b"{[,"))
 _FEW = 40
-"""So many may be charged although they are in texts: to leave them out takes three times as long."""
+"""So many are charged also where they may be in texts: to leave those out takes longer."""
 
 
 def footprint(text: bytes, members: int) -> int:

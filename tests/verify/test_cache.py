@@ -103,6 +103,13 @@ def test_full_cache_does_not_look_for_expired_results_each_time() -> None:
     assert held(cache, "ended", "d", "e") == ["d", "e"]
 
 
+def test_token_that_several_threads_verify_at_once_is_charged_once() -> None:
+    cache = TokenCache[Result](100, 1000)
+    put(cache, Result("a", 400), Result("b", 400), Result("b", 400), Result("b", 400))
+    assert held(cache, "a", "b") == ["a", "b"]
+    assert cache.taken == 800
+
+
 def test_dropped_result_takes_nothing_any_more() -> None:
     cache = TokenCache[Result](2, ROOM)
     put(cache, Result("a"))
