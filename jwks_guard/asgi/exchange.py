@@ -67,6 +67,8 @@ class GuardedExchange(msgspec.Struct, eq=False):
     """Why the guard has ended the exchange."""
     next_look: asyncio.TimerHandle | None = None
     """Of a response in several parts, until its last one."""
+    app_ended: bool = False
+    """Then tasks that it has left behind start nothing here that would outlive them."""
     _more_body: bool | None = None
     """Whether more of the body is to come; None before the app has received anything."""
     _event_stream: bool | None = None
@@ -116,7 +118,7 @@ class GuardedExchange(msgspec.Struct, eq=False):
             return message
         if self._more_body is False:
             return {"type": "http.disconnect"}
-        if self._app is not None and self._cancelling is None:
+        if self._app is not None and self._cancelling is None and not self.app_ended:
             self._cancelling = asyncio.create_task(_cancel_later(self._app))
         raise LateBodyError(self.error)  # an app may take what it has for the whole body
 
@@ -129,10 +131,9 @@ class GuardedExchange(msgspec.Struct, eq=False):
             if kind == "http.response.start":
                 self._event_stream = _is_event_stream(message)
                 if self._event_stream:  # its first event may be long in coming
-                    self._look_later()
+                    self._begin_looking()
             elif message.get("more_body"):
-                if self.next_look is None:
-                    self._look_later()
+                self._begin_looking()
                 self._look(expiry=self._event_stream)
             elif self.next_look is not None and kind == "http.response.body":
                 self.next_look.cancel()
@@ -152,6 +153,10 @@ class GuardedExchange(msgspec.Struct, eq=False):
             if self.error is None:
                 raise
         return {"type": "http.disconnect"}
+
+    def _begin_looking(self) -> None:
+        if self.next_look is None and not self.app_ended:
+            self._look_later()
 
     def _look_later(self) -> None:
         self.next_look = asyncio.get_running_loop().call_later(_INTERVAL, self._look_again)
@@ -189,8 +194,10 @@ class GuardedExchange(msgspec.Struct, eq=False):
 
     def _stop(self) -> bool:
         """The app has ended; gives whether this has cancelled it, and nobody else."""
+        self.app_ended = True
         if self.next_look is not None:
             self.next_look.cancel()
+            self.next_look = None
         app, self._app = self._app, None
         # One that was cancelled has not come to its end, and so has cancelled nothing.
         if app is None or self._cancelling is None or self._cancelling.cancel():

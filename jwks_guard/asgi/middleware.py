@@ -183,6 +183,7 @@ class JWKSGuardMiddleware:
         except BaseException as failure:
             if not exchange.has_caused(failure):
                 raise
+        exchange.app_ended = True
         if exchange.error is not None or exchange.next_look is not None:
             await self._finish(exchange, scope, send)
 

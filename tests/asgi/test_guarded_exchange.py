@@ -21,6 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from jwks_guard import TokenVerifier
 from jwks_guard.asgi import JWKSGuardMiddleware
+from jwks_guard.asgi.exchange import LateBodyError
 from jwks_guard.errors import RequestRefusedError, RevokedKeyError
 from jwks_guard.testing import LocalTenant
 from jwks_guard.verify.token import VerifiedToken
@@ -457,6 +458,29 @@ async def test_refused_request_keeps_nothing_alive(caplog: pytest.LogCaptureFixt
             gc.enable()
 
 
+async def test_task_that_reads_on_after_its_app_ends_no_other_work() -> None:
+    """What called the guard may go on: a middleware, or the next request of the same task."""
+    async with served(by_hand) as service:
+        reading: list[asyncio.Future[Message]] = []
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            reading.append(asyncio.ensure_future(receive()))
+
+        async def send(_: Message) -> None:
+            raise NotImplementedError
+
+        caller, others = asyncio.current_task(), asyncio.all_tasks()
+        assert caller is not None
+        guard = JWKSGuardMiddleware(app, verifier=service.looking)
+        await guard(request_of(service.token()), late, send)
+        await service.distrust()
+        await asyncio.wait(reading)
+        assert isinstance(reading[0].exception(), LateBodyError)
+        with suppress(asyncio.CancelledError):
+            await asyncio.gather(*asyncio.all_tasks() - others, return_exceptions=True)
+        assert caller.cancelling() == 0
+
+
 # --- a response that goes on ---
 
 
@@ -634,6 +658,11 @@ async def test_event_stream_without_an_event_yet_ends_with_the_trust() -> None:
 
 
 PART = {"type": "http.response.body", "body": b"secret", "more_body": True}
+EVENTS = {
+    "type": "http.response.start",
+    "status": 200,
+    "headers": [(b"content-type", b"text/event-stream")],
+}
 
 
 @pytest.mark.parametrize("content_type", ["application/json", "text/event-stream"])
@@ -716,6 +745,52 @@ async def test_message_of_another_type_between_the_parts_changes_nothing() -> No
             service.go_on.set()
             await running
     assert sent.count("http.response.body") == 2, "the event, and the end of the stream"
+
+
+async def starts_again(send: Send) -> None:
+    """As a handler of errors does that does not ask whether the response has begun."""
+    for _ in range(2):
+        await send(EVENTS)
+
+
+async def sends_on(send: Send) -> None:
+    """A task of the app goes on after the app."""
+
+    async def sending() -> None:
+        await asyncio.sleep(0)
+        await send(EVENTS)
+
+    asyncio.create_task(sending())  # noqa: RUF006 - as careless code does
+
+
+@pytest.mark.parametrize("respond", [starts_again, sends_on])
+async def test_response_without_an_end_keeps_nothing_alive(
+    respond: Callable[[Send], Awaitable[None]],
+) -> None:
+    class Large:
+        """Stands for what a request holds."""
+
+        async def receive(self) -> Message:
+            raise NotImplementedError
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await respond(send)
+
+    async def send(_: Message) -> None:
+        pass
+
+    with tenant_of(HandClock()) as tenant:
+        verifier = verifier_of(tenant, HandClock())
+        guard = JWKSGuardMiddleware(app, verifier=verifier)
+        others = asyncio.all_tasks()
+        large = Large()
+        alive = weakref.ref(large)
+        await guard(request_of(tenant.token()), large.receive, send)
+        del large
+        await verifier.aclose()
+        await asyncio.gather(*asyncio.all_tasks() - others)
+    gc.collect()
+    assert alive() is None
 
 
 @pytest.mark.parametrize("respond", [StreamingResponse, PlainTextResponse])
