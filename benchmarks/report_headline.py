@@ -54,10 +54,15 @@ def _verified(speed: Speed) -> str:
 
 
 def _beside(others: Sequence[Figures]) -> str:
+    """Who is ahead, and who is next; of the others the tables tell."""
     ahead = [each for each in others if each.new_to_ours.median < 1]
     behind = [each for each in others if each.new_to_ours.median >= 1]
-    words = [f"{each.name} takes {each.new_to_ours.median:.2f} of our time" for each in ahead]
+    said = []
+    if ahead:
+        verb = "take" if len(ahead) > 1 else "takes"
+        names = " and ".join(each.name for each in ahead)
+        times = " and ".join(f"{each.new_to_ours.median:.2f}" for each in ahead)
+        said.append(f"{names} {verb} {times} of our time")
     if behind:
-        next_one = behind[0]
-        words.append(f"{next_one.name} takes {next_one.new_to_ours.median:.1f} times as long")
-    return f" For a new one, {'; '.join(words)}." if words else ""
+        said.append(f"{behind[0].name} takes {behind[0].new_to_ours.median:.1f} times as long")
+    return f" For a new one, {'; '.join(said)}." if said else ""

@@ -127,7 +127,7 @@ def rotation_plan(
     `lifetime` is that of access tokens; None: unknown. `instances`: None without a fleet.
     """
     current, following = keys.current, keys.next
-    at_most = f", at {_utc(now + lifetime)} at the earliest," if lifetime else ""
+    last = f", the last ones no sooner than {_utc(now + lifetime)}," if lifetime else ""
     return Plan(
         title="Rotate the signing keys",
         tenant=tenant,
@@ -139,7 +139,7 @@ def rotation_plan(
         consequences=(
             (
                 f"New tokens are signed by {following.kid}. Those of {current.kid} stay valid "
-                f"until they expire{at_most} or until it is revoked."
+                f"until they expire{last} or until it is revoked."
             ),
             instances.before_rotation(following.kid) if instances else _NO_FLEET_HOLDS,
             _of_certificates(following.kid),

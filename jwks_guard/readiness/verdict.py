@@ -277,7 +277,7 @@ def _by_its_usage(
         last = ""
         if ends > now:
             expires = "never expires" if ends >= NEVER else f"expires {_moment(ends, now)}"
-            last = f"; the last one {expires}"
+            last = f"; the last of these tokens {expires}"
         yield _of(
             state,
             "key_in_use",

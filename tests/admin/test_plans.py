@@ -45,9 +45,9 @@ def test_revocation_tells_whether_valid_tokens_are_refused(
 def test_rotation_tells_until_when_tokens_of_the_previous_key_live() -> None:
     plan = rotation_plan(TENANT, SigningKeys([CURRENT, NEXT]), HOUR, NOW)
     assert (
-        "Those of old stay valid until they expire, at 2027-01-15 09:00:00 UTC at the earliest, or"
-        in (plan.consequences[0])
-    )
+        "Those of old stay valid until they expire, the last ones no sooner than "
+        "2027-01-15 09:00:00 UTC, or until it is revoked."
+    ) in plan.consequences[0]
 
 
 def test_emergency_ends_with_where_the_new_certificate_is() -> None:

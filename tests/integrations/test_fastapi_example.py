@@ -154,8 +154,9 @@ async def test_page_runs(tenant: LocalTenant) -> None:
     assert await statuses(app, "/account/scopes", good, poor, bad, None) == [200, 200, 401, 401]
     assert await statuses(app, "/greeting", good, poor, bad, None) == [200, 200, 401, 200]
     assert await statuses(names["documented"], "/docs", None) == [200]
-    fixture = names["client"].__wrapped__(tenant)
-    await asyncio.to_thread(names["test_things_need_a_scope"], next(fixture), tenant)
+    verifier = next(names["verifier"].__wrapped__(tenant))
+    await asyncio.to_thread(names["test_things_need_a_scope"], tenant)
+    await asyncio.to_thread(names["test_token_of_a_distrusted_key_is_refused"], verifier, tenant)
     await names["guard"].verifier.aclose()
 
 

@@ -281,8 +281,8 @@ def test_use_is_told_with_its_numbers_and_its_end() -> None:
     blocker = assess(state, settings=settings).blockers[-1]
     assert blocker.message == (
         "api-1:7 (01234567) accepted 132 tokens of old in the last 10 min, the latest 1 min 15 s "
-        "ago, within the quiet period of 10 min; the last one expires 2027-01-15 08:38:12 UTC, in "
-        "38 min 12 s."
+        "ago, within the quiet period of 10 min; the last of these tokens expires "
+        "2027-01-15 08:38:12 UTC, in 38 min 12 s."
     )
     assert blocker.until == NOW - 75 + QUIET
 
@@ -365,7 +365,7 @@ def test_every_text_can_be_understood_alone() -> None:
     assert texts["current_key_unconfirmed"].endswith(
         "has not confirmed the current key, new, since the rotation."
     )
-    assert texts["key_in_use"].endswith("of 10 min; the last one never expires.")
+    assert texts["key_in_use"].endswith("of 10 min; the last of these tokens never expires.")
 
 
 def test_instances_are_listed_by_name_whatever_order_they_report_in() -> None:
